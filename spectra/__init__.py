@@ -1,0 +1,32 @@
+"""Spectral analysis of LoRA against full fine-tuning.
+
+The public names are loaded on first use, so that `import spectra` and `spectra --help` import no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "intruders": "spectra.analysis.scan",
+    "open_pair": "spectra.weights",
+    "run_sweep": "spectra.sweep",
+}
+
+__all__ = ["__version__", "intruders", "open_pair", "run_sweep"]
+
+if TYPE_CHECKING:
+    from spectra.analysis.scan import intruders
+    from spectra.sweep import run_sweep
+    from spectra.weights import open_pair
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'spectra' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

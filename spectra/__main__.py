@@ -1,0 +1,5 @@
+"""`python -m spectra` is the `spectra` command."""
+
+from spectra.cli.main import main
+
+main()

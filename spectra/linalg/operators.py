@@ -1,0 +1,205 @@
+"""Linear operators: what a Krylov method needs of a matrix, and nothing more.
+
+Each offers  W @ X  and  W^H @ X  for a block of vectors X, its shape, dtype and device, and `dense()` for the
+methods that need the whole matrix. An update is never added into a copy of W0 unless `dense()` is called.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class LinearOperator(Protocol):
+    """A real d_out x d_in matrix known by its products."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic of the products."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are computed."""
+
+    def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
+        """W @ X."""
+
+    def rmatmat(self, Y: Float[Tensor, "d_out n"]) -> Float[Tensor, "d_in n"]:
+        """W^H @ Y."""
+
+    def dense(self) -> Float[Tensor, "d_out d_in"]:
+        """The matrix itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankUpdate:
+    """A LoRA update  delta_W = scaling * B @ A,  kept as its factors (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
+
+    B: Float[Tensor, "d_out rank"]
+    A: Float[Tensor, "rank d_in"]
+    scaling: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+        return self.B.shape[0], self.A.shape[1]
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of B: an upper bound of the rank of delta_W."""
+        return self.B.shape[1]
+
+    def to(self, *, dtype: torch.dtype, device: torch.device | str) -> "LowRankUpdate":
+        """The same update in another arithmetic or on another device."""
+        return LowRankUpdate(self.B.to(device, dtype), self.A.to(device, dtype), self.scaling)
+
+    def dense(self) -> Float[Tensor, "d_out d_in"]:
+        """delta_W itself.  Cost O(d_out d_in rank)."""
+        return self.scaling * (self.B @ self.A)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A matrix held in memory."""
+
+    W: Float[Tensor, "d_out d_in"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+        return self.W.shape[0], self.W.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic of the products."""
+        return self.W.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are computed."""
+        return self.W.device
+
+    def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
+        """W @ X."""
+        return self.W @ X
+
+    def rmatmat(self, Y: Float[Tensor, "d_out n"]) -> Float[Tensor, "d_in n"]:
+        """W^H @ Y."""
+        return self.W.mH @ Y
+
+    def dense(self) -> Float[Tensor, "d_out d_in"]:
+        """The matrix itself, not a copy."""
+        return self.W
+
+
+@dataclass(frozen=True, eq=False)
+class Updated:
+    """W0 + scaling * B @ A without the sum: two thin products beside each product with W0."""
+
+    W0: LinearOperator
+    update: LowRankUpdate
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+        return self.W0.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic of the products."""
+        return self.W0.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are computed."""
+        return self.W0.device
+
+    def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
+        """(W0 + scaling B A) @ X."""
+        return self.W0.matmat(X) + self.update.B @ (self.update.scaling * (self.update.A @ X))
+
+    def rmatmat(self, Y: Float[Tensor, "d_out n"]) -> Float[Tensor, "d_in n"]:
+        """(W0 + scaling B A)^H @ Y."""
+        return self.W0.rmatmat(Y) + self.update.A.mH @ (self.update.scaling * (self.update.B.mH @ Y))
+
+    def dense(self) -> Float[Tensor, "d_out d_in"]:
+        """The sum, formed: for the exact method only."""
+        return self.W0.dense() + self.update.dense()
+
+
+@dataclass(frozen=True, eq=False)
+class RowChunked:
+    """A matrix that stays in storage and is read a block of rows at a time.
+
+    `read_rows(start, stop)` returns rows in their storage dtype; each block is converted to `dtype`, used and
+    dropped, so a product holds `chunk_rows * d_in` numbers of the matrix at once, whatever d_out is.
+    """
+
+    read_rows: Callable[[int, int], Tensor]
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    device: torch.device
+    chunk_rows: int
+
+    def _chunks(self) -> list[tuple[int, int]]:
+        d_out = self.shape[0]
+        return [(start, min(start + self.chunk_rows, d_out)) for start in range(0, d_out, self.chunk_rows)]
+
+    def _rows(self, start: int, stop: int) -> Tensor:
+        return self.read_rows(start, stop).to(device=self.device, dtype=self.dtype)
+
+    def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
+        """W @ X, block of rows by block of rows."""
+        return torch.cat([self._rows(start, stop) @ X for start, stop in self._chunks()])
+
+    def rmatmat(self, Y: Float[Tensor, "d_out n"]) -> Float[Tensor, "d_in n"]:
+        """W^H @ Y, summed over blocks of rows."""
+        total = torch.zeros(self.shape[1], Y.shape[1], dtype=self.dtype, device=self.device)
+        for start, stop in self._chunks():
+            total += self._rows(start, stop).mH @ Y[start:stop]
+        return total
+
+    def dense(self) -> Float[Tensor, "d_out d_in"]:
+        """The whole matrix: needs d_out * d_in numbers of memory."""
+        return torch.cat([self._rows(start, stop) for start, stop in self._chunks()])
+
+
+@dataclass(frozen=True, eq=False)
+class Adjoint:
+    """W^H: turns a scan of right singular vectors into one of left singular vectors."""
+
+    W: LinearOperator
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_in, d_out) of the operator that was turned."""
+        return self.W.shape[1], self.W.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic of the products."""
+        return self.W.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are computed."""
+        return self.W.device
+
+    def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
+        """W^H @ X."""
+        return self.W.rmatmat(X)
+
+    def rmatmat(self, Y: Float[Tensor, "d_out n"]) -> Float[Tensor, "d_in n"]:
+        """W @ Y."""
+        return self.W.matmat(Y)
+
+    def dense(self) -> Float[Tensor, "d_out d_in"]:
+        """The transposed matrix, a view where the inner one is held in memory."""
+        return self.W.dense().mH

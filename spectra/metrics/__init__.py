@@ -1,0 +1,1 @@
+"""Numbers from matrices: one file per published concept, with its formula and its source."""
