@@ -1,0 +1,130 @@
+"""The folder of one sweep.
+
+sweep.json        resolved specification, command, versions, hardware, commit
+base/             scores of the untouched base model
+trials/<id>/      one folder per trial (see trial.py)
+tables/           all trials together (see schema.py), each as .parquet and .csv
+report.html
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra.errors import RunError
+from spectra.runs import atomic
+from spectra.runs.lock import locked
+from spectra.runs.schema import SCHEMAS, tidy
+from spectra.runs.trial import TrialFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. `Run.open` reads an existing one, `Run.create` starts or continues one."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Run":
+        """An existing run folder.
+
+        Raises:
+            RunError: If the folder holds no sweep.json.
+        """
+        run = cls(Path(path))
+        if not (run.path / "sweep.json").is_file():
+            raise RunError(
+                f"'{path}' is no run folder: it has no sweep.json. Name the --out folder of `spectra sweep`."
+            )
+        return run
+
+    @classmethod
+    def create(cls, path: Path | str, sweep: Mapping[str, Any], *, same: Iterable[str]) -> "Run":
+        """Start a run folder, or continue the one that is there.
+
+        Args:
+            path: The folder; made if absent.
+            sweep: What sweep.json will hold; `sweep["specification"]` is the resolved specification.
+            same: Fields of the specification that a continued folder must share, because its rows would not be
+                comparable otherwise.
+
+        Raises:
+            RunError: If the folder holds another sweep, or other files and no sweep.
+        """
+        run = cls(Path(path))
+        with run.lock():
+            if (run.path / "sweep.json").is_file():
+                run._require_same(sweep["specification"], same)
+            elif any(entry.name != "lock" for entry in run.path.iterdir()):
+                raise RunError(f"'{path}' holds other files and is no run folder. Choose another --out.")
+            atomic.write_json(run.path / "sweep.json", sweep)
+        return run
+
+    def _require_same(self, specification: Mapping[str, Any], fields: Iterable[str]) -> None:
+        for field in fields:
+            there, here = self.specification.get(field), specification.get(field)
+            if there != here:
+                raise RunError(
+                    f"'{self.path}' belongs to another sweep: its {field} is {there!r}, not {here!r}. "
+                    "Choose another --out."
+                )
+
+    @property
+    def sweep(self) -> dict[str, Any]:
+        """The content of sweep.json: "specification", "command", "versions", "hardware", "commit", "trials"."""
+        return atomic.read_json(self.path / "sweep.json")
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        """The resolved specification of the sweep."""
+        return dict(self.sweep["specification"])
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lock of the whole folder: for sweep.json, base/ and tables/."""
+        return locked(self.path / "lock")
+
+    def trial(self, trial_id: str) -> TrialFolder:
+        """The folder of one trial, whether or not it exists yet."""
+        return TrialFolder(self.path / "trials" / trial_id)
+
+    def trials(self) -> list[TrialFolder]:
+        """The folders of all trials that have been described, in the order of their identity."""
+        return [TrialFolder(path.parent) for path in sorted((self.path / "trials").glob("*/trial.json"))]
+
+    def base_file(self, name: str) -> Path:
+        """Path of a file that describes the untouched base model, such as the scores of one held-out task."""
+        return self.path / "base" / name
+
+    @property
+    def report(self) -> Path:
+        """Path of the HTML report."""
+        return self.path / "report.html"
+
+    def write_table(self, name: str, rows: "Iterable[Mapping[str, Any]] | pd.DataFrame") -> "pd.DataFrame":
+        """Write a table of the whole run as Parquet and CSV. Call it while holding the lock."""
+        import pandas as pd
+
+        table = tidy(name, rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows)  # type: ignore[arg-type]
+        atomic.write_parquet(self.path / "tables" / f"{name}.parquet", table)
+        atomic.write_csv(self.path / "tables" / f"{name}.csv", table)
+        return table
+
+    def table(self, name: str) -> "pd.DataFrame":
+        """A table of the whole run; its columns are in `SCHEMAS[name]`.
+
+        Raises:
+            RunError: If there is no such table, or the run has not written it yet.
+        """
+        import pandas as pd
+
+        if name not in SCHEMAS:
+            raise RunError(f"There is no table '{name}'. Choose one of {', '.join(SCHEMAS)}.")
+        path = self.path / "tables" / f"{name}.parquet"
+        if not path.exists():
+            raise RunError(f"'{self.path}' has no table '{name}' yet. Let `spectra sweep --out {self.path}` finish.")
+        return pd.read_parquet(path)

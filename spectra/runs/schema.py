@@ -1,0 +1,169 @@
+"""The tables of a run: their columns, types, units and meaning. This file is their documentation.
+
+A missing number is NaN in a float column and <NA> in an integer or boolean column; a missing text is "".
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from spectra.errors import RunError, first_five
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["text", "integer", "number", "flag"]
+DTYPES: Mapping[Kind, str] = {"text": "object", "integer": "Int64", "number": "float64", "flag": "boolean"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its name, its type, and what it says (with unit)."""
+
+    name: str
+    kind: Kind
+    meaning: str
+
+
+TRIAL = Column("trial", "text", "Identity of the trial: a hash of its resolved specification.")
+
+TRIALS = (
+    TRIAL,
+    Column("label", "text", 'What a person calls it, such as "LoRA r=8 α=16" or "full"; the same for all seeds.'),
+    Column("method", "text", "Name in the table of methods: full, lora, rslora, dora, ..."),
+    Column("rank", "integer", "Rank of the update; missing for full fine-tuning."),
+    Column("alpha", "number", "LoRA's alpha, resolved; missing for full fine-tuning."),
+    Column("scaling", "number", "Factor on B @ A; missing where the method has none."),
+    Column("learning_rate", "number", "Peak learning rate."),
+    Column("seed", "integer", "Seed of the head, the adapter and the data order."),
+    Column("steps", "integer", "Optimiser steps."),
+    Column("chosen", "flag", "True where this learning rate has the best mean validation score of its configuration."),
+    Column("task", "text", "The task that was trained on."),
+    Column("task_metric", "text", "Name of the score, such as accuracy or loss."),
+    Column("validation_score", "number", "Score on the validation split at the end of training, higher is better."),
+    Column("task_score", "number", "Score on the test split, higher is better; missing unless chosen."),
+    Column("task_examples", "integer", "Test examples (or blocks) behind task_score."),
+    Column("base_task_score", "number", "The untuned base model's test score, where that is meaningful."),
+    Column("count", "integer", "Intruder dimensions, summed over matrices."),
+    Column("matrices", "integer", "Compared matrices."),
+    Column("k", "integer", "Leading vectors looked at per matrix."),
+    Column("epsilon", "number", "Cosine below which a vector is an intruder."),
+    Column("energy_share", "number", "Mean over matrices of sum_I S_j^2 / sum_{j<=k} S_j^2."),
+    Column("update_frobenius", "number", "sqrt of the sum over matrices of ||delta_W||_F^2."),
+    Column("update_relative", "number", "update_frobenius over the same norm of W0."),
+    Column("effective_rank", "number", "Mean over matrices of exp(entropy of the spectrum of delta_W)."),
+    Column("trainable_parameters", "integer", "Trained numbers, a task head included."),
+    Column("optimiser_bytes", "integer", "Memory of the optimiser's state at the end of training."),
+    Column("train_seconds", "number", "Time in the training loop, evaluation aside, over all resumptions."),
+    Column("tokens_per_second", "number", "Tokens that are not padding, per second of training."),
+    Column("peak_memory_bytes", "integer", "Peak memory of the training process (of the GPU where one is used)."),
+    Column("status", "text", '"done" or "failed".'),
+    Column("error", "text", "Why it failed."),
+)
+
+FORGETTING = (
+    TRIAL,
+    Column("heldout", "text", "The held-out task."),
+    Column("metric", "text", "What was measured, such as probe accuracy or loss."),
+    Column("unit", "text", "Unit of base, tuned, forgetting, low and high."),
+    Column("n", "integer", "Examples behind the figures."),
+    Column("base", "number", "Mean loss of the base model."),
+    Column("tuned", "number", "Mean loss of the tuned model."),
+    Column("forgetting", "number", "tuned - base: positive means forgotten."),
+    Column("low", "number", "Lower end of the 95 % interval of forgetting."),
+    Column("high", "number", "Upper end of the 95 % interval of forgetting."),
+    Column("base_score", "number", "The base model's score as people quote it (accuracy; loss where there is none)."),
+    Column("tuned_score", "number", "The tuned model's score as people quote it."),
+)
+
+MATRICES = (
+    TRIAL,
+    Column("name", "text", "Canonical name of the matrix."),
+    Column("layer", "integer", "Index of the block; missing outside the blocks."),
+    Column("role", "text", "Last meaningful part of the name, such as q_proj."),
+    Column("block", "text", "attention, mlp, expert or other."),
+    Column("d_out", "integer", "Rows."),
+    Column("d_in", "integer", "Columns."),
+    Column("count", "integer", "Intruder dimensions among the leading k."),
+    Column("energy_share", "number", "sum_I S_j^2 / sum_{j<=k} S_j^2."),
+    Column("ill_conditioned", "integer", "Leading vectors too close to a neighbour to be judged singly."),
+    Column("method", "text", "exact, certified or cached-basis."),
+    Column("seconds", "number", "Time of the scan of this matrix."),
+    Column("update_frobenius", "number", "||delta_W||_F."),
+    Column("update_spectral", "number", "||delta_W||_2."),
+    Column("update_relative", "number", "||delta_W||_F / ||W0||_F."),
+    Column("update_effective_rank", "number", "exp(entropy of S / sum S) of delta_W; 0 for a zero update."),
+    Column("update_stable_rank", "number", "||delta_W||_F^2 / ||delta_W||_2^2; 0 for a zero update."),
+)
+
+VECTORS = (
+    TRIAL,
+    Column("name", "text", "Canonical name of the matrix."),
+    Column("layer", "integer", "Index of the block; missing outside the blocks."),
+    Column("role", "text", "Last meaningful part of the name."),
+    Column("index", "integer", "Position by decreasing singular value, from 0."),
+    Column("singular_value", "number", "The tuned singular value."),
+    Column("max_cosine", "number", "Largest |cos| to a pre-trained singular vector."),
+    Column("is_intruder", "flag", "max_cosine < epsilon over all pre-trained vectors."),
+    Column("lower", "number", "Proven lower bound of max_cosine."),
+    Column("upper", "number", "Proven upper bound of max_cosine."),
+    Column("decided_by", "text", "leading vector, certificate or full factorisation."),
+    Column("ill_conditioned", "flag", "A neighbouring singular value is too close."),
+    Column("side", "text", "left (d_out) or right (d_in)."),
+)
+
+SIMILARITY = (
+    TRIAL,
+    Column("name", "text", "Canonical name of the one matrix shown."),
+    Column("i", "integer", "Index of the pre-trained vector, from 0."),
+    Column("j", "integer", "Index of the tuned vector, from 0."),
+    Column("cosine", "number", "|<u_i of W0, u_j of W_tuned>|."),
+)
+
+HISTORY = (
+    TRIAL,
+    Column("step", "integer", "Optimiser step, from 1."),
+    Column("loss", "number", "Mean training loss since the last entry; missing where only validation was measured."),
+    Column("learning_rate", "number", "Learning rate of the body at this step."),
+    Column("validation_score", "number", "Score on the validation split, where it was measured at this step."),
+)
+
+SCHEMAS: Mapping[str, tuple[Column, ...]] = {
+    "trials": TRIALS,
+    "forgetting": FORGETTING,
+    "matrices": MATRICES,
+    "vectors": VECTORS,
+    "similarity": SIMILARITY,
+    "history": HISTORY,
+}
+
+# Records may gain keys (never lose them): the rows of a scan are allowed columns beyond the documented ones.
+GROWING = {"matrices", "vectors"}
+
+
+def tidy(name: str, rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """The rows as the documented table: every column present, in order, of its type; absent values missing.
+
+    Raises:
+        RunError: If a row has a column that the schema does not know.
+    """
+    import pandas as pd
+
+    schema = SCHEMAS[name]
+    known = [column.name for column in schema]
+    table = pd.DataFrame(list(rows))
+    extra = [column for column in table.columns if column not in known]
+    if extra and name not in GROWING:
+        raise RunError(f"Table '{name}' has unknown columns {first_five(extra)}. Document them in runs/schema.py.")
+    typed = {column.name: _typed(table, column) for column in schema}
+    return pd.DataFrame({**typed, **{column: table[column] for column in extra}})
+
+
+def _typed(table: "pd.DataFrame", column: Column) -> "pd.Series[Any]":
+    """One column of the documented type."""
+    import pandas as pd
+
+    values = table[column.name] if column.name in table else pd.Series([None] * len(table), dtype="object")
+    if column.kind == "text":
+        return values.astype("object").where(values.notna(), "")
+    return values.astype("object").where(values.notna(), None).astype(DTYPES[column.kind])  # type: ignore[call-overload]

@@ -1,0 +1,193 @@
+"""One trial's folder: what it holds, what it still lacks, and who may write to it.
+
+trial.json          resolved specification, versions, seed, hardware, data fingerprints
+training/           the Trainer's own checkpoints; removed once the trained weights are saved
+adapter/ | checkpoint/   the trained weights, safetensors
+metrics.json        validation score, cost, history's summary
+spectra/            matrices.parquet, vectors.parquet, similarity.parquet
+history.parquet, forgetting.parquet, scores.parquet
+test.json           the score on the test split, of a chosen trial only
+failure.json        attempts and the reason of the last failure
+log.txt             what the trial said while it ran
+finished            written last: everything above is whole
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from spectra.runs import atomic
+from spectra.runs.lock import is_locked, try_lock
+from spectra.runs.schema import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TrialState = Literal["done", "failed", "running", "interrupted", "waiting"]
+
+SPECTRAL_TABLES = {"matrices", "vectors", "similarity"}
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The folder RUN/trials/<id>."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """Identity of the trial: the folder's name."""
+        return self.path.name
+
+    # What the trial is.
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The content of trial.json: "specification", "label", "versions", "hardware", "commit", "fingerprints"."""
+        return atomic.read_json(self.path / "trial.json")
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Write trial.json."""
+        atomic.write_json(self.path / "trial.json", settings)
+
+    # Where training leaves its weights.
+
+    @property
+    def training(self) -> Path:
+        """Folder of the Trainer's checkpoints."""
+        return self.path / "training"
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the trained adapter."""
+        return self.path / "adapter"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the trained full checkpoint."""
+        return self.path / "checkpoint"
+
+    @property
+    def weights(self) -> Path | None:
+        """The trained weights, whichever of the two there is; None before training ends or after they were dropped."""
+        return next((folder for folder in (self.adapter, self.checkpoint) if folder.is_dir()), None)
+
+    @contextmanager
+    def saving_weights(self, kind: Literal["adapter", "checkpoint"]) -> Iterator[Path]:
+        """Yield an empty folder to save into; it becomes `adapter` or `checkpoint` when everything is written."""
+        with atomic.replacing(self.path / kind) as partial:
+            partial.mkdir()
+            yield partial
+        atomic.remove(self.training)
+
+    def drop_weights(self) -> None:
+        """Delete the trained weights. Call it only when every row that needs them is written."""
+        for folder in (self.adapter, self.checkpoint):
+            atomic.remove(folder)
+
+    # What was measured.
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """The content of metrics.json: columns of the trials table; None before training ended."""
+        return self._optional("metrics.json")
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json."""
+        atomic.write_json(self.path / "metrics.json", metrics)
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        """The content of test.json: columns of the trials table; None where the test split was not touched."""
+        return self._optional("test.json")
+
+    def write_test(self, scores: Mapping[str, Any]) -> None:
+        """Write test.json."""
+        atomic.write_json(self.path / "test.json", scores)
+
+    def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write this trial's rows of a table; the column `trial` is filled in."""
+        table = tidy(name, [{**row, "trial": self.id} for row in rows])
+        atomic.write_parquet(self._table_path(name), table)
+
+    def rows(self, name: str) -> "pd.DataFrame | None":
+        """This trial's rows of a table; None if they are not written yet."""
+        import pandas as pd
+
+        path = self._table_path(name)
+        return pd.read_parquet(path) if path.exists() else None
+
+    @property
+    def scores(self) -> Path:
+        """Path of scores.parquet: per-example losses on the held-out tasks."""
+        return self.path / "scores.parquet"
+
+    @property
+    def log(self) -> Path:
+        """Path of the log."""
+        return self.path / "log.txt"
+
+    def _table_path(self, name: str) -> Path:
+        folder = self.path / "spectra" if name in SPECTRAL_TABLES else self.path
+        return folder / f"{name}.parquet"
+
+    def _optional(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        return atomic.read_json(path) if path.exists() else None
+
+    # Where it stands.
+
+    @property
+    def is_finished(self) -> bool:
+        """True when training and measuring are complete and written."""
+        return (self.path / "finished").exists()
+
+    def finish(self) -> None:
+        """Write the marker that is written last."""
+        atomic.remove(self.path / "failure.json")
+        atomic.write_text(self.path / "finished", "")
+
+    @property
+    def failure(self) -> dict[str, Any] | None:
+        """The content of failure.json: "error", "attempts"; None if it never failed."""
+        return self._optional("failure.json")
+
+    def record_failure(self, error: str) -> int:
+        """Add one failed attempt with its reason.
+
+        Returns:
+            The number of failed attempts so far.
+        """
+        attempts = (self.failure or {}).get("attempts", 0) + 1
+        atomic.write_json(self.path / "failure.json", {"error": error, "attempts": attempts})
+        return attempts
+
+    def forget_failure(self) -> None:
+        """Give a failed trial a new set of attempts."""
+        atomic.remove(self.path / "failure.json")
+
+    def claim(self) -> AbstractContextManager[bool]:
+        """Hold the trial's lock while working on it; yields False if another process holds it."""
+        return try_lock(self.path / "lock")
+
+    def clear_partials(self) -> None:
+        """Clear what a killed process left half-written. Call it only while the trial is claimed."""
+        atomic.remove_partials(self.path)
+
+    @property
+    def state(self) -> TrialState:
+        """Where the trial stands, as far as its files and its lock tell."""
+        if self.is_finished:
+            return "done"
+        if is_locked(self.path / "lock"):
+            return "running"
+        if self.failure:
+            return "failed"
+        return "interrupted" if self.training.exists() or self.weights else "waiting"
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        """The resolved specification of the trial."""
+        return dict(self.settings["specification"])
