@@ -1,0 +1,1 @@
+"""From a matched pair of checkpoints to one row per matrix: methods, factor cache, scan."""

@@ -1,0 +1,86 @@
+"""A tuned matrix in the singular basis of its base, where it is diagonal plus low rank.
+
+With the thin SVD  W0 = U0 diag(S0) Vh0,  n = min(d_out, d_in),
+
+    W0 + scaling B A  =  [U0, Q_B] ( diag(S0) (+) 0  +  scaling [U0^H B; R_B] [A V0, R_A^H] ) [Vh0; Q_A^H],
+
+where Q_B R_B is the QR factorisation of the part of B outside the span of U0 (tall W0 only) and Q_A R_A that of A^H
+outside the span of V0 (wide W0 only). A Krylov step costs O(n rank) instead of O(d_out d_in), and the coordinates
+of the left singular vectors *are* their cosines to every u_i: nothing is left to be certified.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.linalg.operators import LowRankUpdate
+from spectra.linalg.svd import SVD
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal:
+    """A d_out x d_in matrix with S on its main diagonal and zeros elsewhere."""
+
+    S: Float[Tensor, " n"]
+    shape: tuple[int, int]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic of the products."""
+        return self.S.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are computed."""
+        return self.S.device
+
+    def matmat(self, X: Float[Tensor, "d_in c"]) -> Float[Tensor, "d_out c"]:
+        """W @ X."""
+        return self._scale(X, self.shape[0])
+
+    def rmatmat(self, Y: Float[Tensor, "d_out c"]) -> Float[Tensor, "d_in c"]:
+        """W^H @ Y."""
+        return self._scale(Y, self.shape[1])
+
+    def _scale(self, X: Tensor, rows: int) -> Tensor:
+        n = self.S.shape[0]
+        return torch.nn.functional.pad(self.S[:, None] * X[:n], (0, 0, 0, rows - n))
+
+    def dense(self) -> Float[Tensor, "d_out d_in"]:
+        """The matrix itself."""
+        n = self.S.shape[0]
+        W = self.S.new_zeros(self.shape)
+        W[:n, :n] = torch.diag(self.S)
+        return W
+
+    def row_blocks(self) -> Iterator[Float[Tensor, "rows d_in"]]:
+        """The matrix itself, in one block."""
+        yield self.dense()
+
+
+def in_base_basis(base: SVD, update: LowRankUpdate) -> tuple[Diagonal, LowRankUpdate]:
+    """The diagonal and the update of W0 + scaling B A in the singular basis of W0 (formula above).
+
+    Args:
+        base: The thin SVD of W0, all n triplets.
+        update: The LoRA update.
+
+    Returns:
+        (diag(S0) padded with zeros, the update in coordinates): the first n left coordinates are those along U0.
+
+    Cost: O((d_out + d_in) n rank): one pass over U0 and one over Vh0.
+    """
+    n = base.S.shape[0]
+    B_along = (update.B.mH.contiguous() @ base.U).mH
+    A_along = update.A @ base.Vh.mH
+    d_out, d_in = update.shape
+    if d_out > n:
+        outside = torch.linalg.qr(update.B - base.U @ B_along).R
+        B_along = torch.cat([B_along, outside])
+    if d_in > n:
+        outside = torch.linalg.qr((update.A - A_along @ base.Vh).mH).R
+        A_along = torch.cat([A_along, outside.mH], dim=1)
+    return Diagonal(base.S, (B_along.shape[0], A_along.shape[1])), LowRankUpdate(B_along, A_along, update.scaling)
