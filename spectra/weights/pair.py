@@ -1,0 +1,96 @@
+"""A tuned checkpoint beside its base: matched matrices, and what was left out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.linalg.operators import LowRankUpdate
+from spectra.records import Skipped
+from spectra.weights.changes import Change
+from spectra.weights.names import MatrixName
+from spectra.weights.scaling import LoraSettings
+from spectra.weights.stored import StoredMatrix
+
+Kind = Literal["full", "adapter"]
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixPair:
+    """One pre-trained matrix and its change; nothing is read before it is asked for.
+
+    Attributes:
+        name: Where the matrix stands.
+        W0: The pre-trained matrix in storage.
+        change: What tuning did to it.
+    """
+
+    name: MatrixName
+    W0: StoredMatrix
+    change: Change
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+        return self.W0.shape
+
+    @property
+    def lora(self) -> LoraSettings | None:
+        """Rank, alpha and scaling, where the method has them."""
+        return self.change.lora
+
+    def update(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> LowRankUpdate | None:
+        """delta_W as scaling * B @ A, exactly; None when the change is dense.
+
+        Raises:
+            CheckpointError: If a factor holds NaN or infinity, or its file changed.
+        """
+        return self.change.low_rank(self.W0, dtype, device)
+
+    def W_tuned(
+        self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Float[Tensor, "d_out d_in"]:
+        """The tuned matrix, dense and fresh.
+
+        Raises:
+            CheckpointError: If a tensor holds NaN or infinity, or its file changed.
+        """
+        return self.change.tuned(self.W0, dtype, device)
+
+    def delta_W(
+        self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Float[Tensor, "d_out d_in"]:
+        """W_tuned - W0, dense: the product of the factors where there are factors, else the difference.
+
+        Raises:
+            CheckpointError: If a tensor holds NaN or infinity, or its file changed.
+        """
+        update = self.update(dtype, device)
+        if update is not None:
+            return update.dense()
+        return self.W_tuned(dtype, device).sub_(self.W0.load(dtype, device))
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointPair:
+    """A tuned checkpoint beside its base.
+
+    Attributes:
+        base: The base as the user or the adapter named it.
+        checkpoint: The tuned checkpoint as the user named it.
+        kind: "full" or "adapter".
+        method: "full", "lora", "dora", ... as `spectra inspect` prints it.
+        matrices: The matched matrices, in checkpoint order.
+        skipped: What is not compared, and why.
+        warnings: Sentences that a reader of any result has to know.
+    """
+
+    base: str
+    checkpoint: str
+    kind: Kind
+    method: str
+    matrices: tuple[MatrixPair, ...]
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()

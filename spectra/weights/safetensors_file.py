@@ -1,0 +1,242 @@
+"""One safetensors file: its header checked to the last byte, its tensors read only where they are asked for.
+
+Files are read with plain reads, never mapped into memory: a mapped file that shrinks while it is read kills the
+process with SIGBUS, a plain read merely comes back short and becomes one sentence.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from spectra.errors import CheckpointError
+
+# Larger headers than this are refused by the format's own library too; a lying length must not allocate gigabytes.
+MAX_HEADER_BYTES = 100_000_000
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class FileState:
+    """Size, time of change and identity of a file: what tells that it was replaced or written to."""
+
+    size: int
+    modified_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileState":
+        """The state of a file now."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@dataclass(frozen=True)
+class SafetensorsTensor:
+    """One tensor of a safetensors file, known by its place; read in whole or in part on demand.
+
+    Attributes:
+        name: Name in the file.
+        path: The file.
+        shape: Shape as stored.
+        dtype: Storage dtype.
+        offset: First byte of the data in the file.
+        state: The file when its header was read.
+    """
+
+    name: str
+    path: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    offset: int
+    state: FileState
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the data."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self) -> Tensor:
+        """The whole tensor in its storage dtype."""
+        return self._block(0, self.shape).reshape(self.shape)
+
+    def read_rows(self, start: int, stop: int, expert: int | None = None) -> Tensor:
+        """Rows [start, stop) along the first axis, of one expert where the first axis counts experts."""
+        shape = self.shape if expert is None else self.shape[1:]
+        row = math.prod(shape[1:])
+        first = (0 if expert is None else expert * math.prod(shape)) + start * row
+        return self._block(first, (stop - start, *shape[1:]))
+
+    def read_columns(self, start: int, stop: int, expert: int | None = None) -> Tensor:
+        """Columns [start, stop) of a matrix, reading no byte of the others."""
+        n_rows, n_columns = self.shape if expert is None else self.shape[1:]
+        if (start, stop) == (0, n_columns):
+            return self.read_rows(0, n_rows, expert)
+        base = (0 if expert is None else expert * n_rows * n_columns) + start
+        width = stop - start
+        columns = torch.empty(n_rows, width, dtype=self.dtype)
+        target = columns.view(torch.uint8).numpy()
+        with self._opened() as stream:
+            for row in range(n_rows):
+                stream.seek(self.offset + (base + row * n_columns) * self.dtype.itemsize)
+                self._fill(stream, target[row].data)
+        return columns
+
+    def _block(self, first: int, shape: tuple[int, ...]) -> Tensor:
+        """A contiguous run of elements, from element `first` of the tensor."""
+        block = torch.empty(shape, dtype=self.dtype)
+        if block.numel() == 0:
+            return block
+        with self._opened() as stream:
+            stream.seek(self.offset + first * self.dtype.itemsize)
+            self._fill(stream, block.reshape(-1).view(torch.uint8).numpy().data)
+        return block
+
+    def _opened(self) -> BinaryIO:
+        try:
+            if FileState.of(self.path) == self.state:
+                return self.path.open("rb", buffering=0)
+        except OSError as error:
+            raise CheckpointError(
+                f"'{self.path}' can no longer be read ({error.strerror}) while reading '{self.name}'. Run again."
+            ) from error
+        raise CheckpointError(
+            f"'{self.path}' changed while '{self.name}' was read from it. Run again once nothing writes to it."
+        )
+
+    def _fill(self, stream: BinaryIO, buffer: memoryview) -> None:
+        """Read until the buffer is full; a raw stream may return less than it was asked for."""
+        filled = 0
+        while filled < len(buffer):
+            count = stream.readinto(buffer[filled:])  # type: ignore[attr-defined]
+            if not count:
+                raise CheckpointError(
+                    f"'{self.path}' changed while '{self.name}' was read from it. Run again once nothing writes to it."
+                )
+            filled += count
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """The checked header of a safetensors file."""
+
+    path: Path
+    tensors: Mapping[str, SafetensorsTensor]
+    metadata: Mapping[str, str]
+
+
+def open_safetensors(path: Path) -> SafetensorsFile:
+    """Read and check the header of a safetensors file.
+
+    Every tensor must have a known dtype, a shape whose size is exactly its byte range, and a range inside the file;
+    ranges must neither overlap nor leave a hole, and names must be unique.
+
+    Raises:
+        CheckpointError: If any of this does not hold, naming the file, the tensor and the remedy.
+    """
+    try:
+        state = FileState.of(path)
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if state.size < 8 or length > min(state.size - 8, MAX_HEADER_BYTES):
+                raise CheckpointError(_truncated(path, state.size, length))
+            text = stream.read(length)
+    except OSError as error:
+        raise CheckpointError(
+            f"'{path}' cannot be read ({error.strerror}). Check the path and its permissions."
+        ) from error
+    header = _parse(path, text)
+    metadata = header.pop("__metadata__", {})
+    start = 8 + length
+    tensors = {name: _tensor(path, name, entry, start, state) for name, entry in header.items()}
+    _check_layout(path, tensors, start, state.size)
+    return SafetensorsFile(path, tensors, metadata if isinstance(metadata, dict) else {})
+
+
+def _truncated(path: Path, size: int, length: int) -> str:
+    if size == 0:
+        return f"'{path}' is empty (0 bytes). Download or save it again."
+    return (
+        f"'{path}' is no safetensors file or is truncated: its header claims {length} bytes and the file has {size}. "
+        "Download or save it again."
+    )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"'{twice}' stands in it twice")
+    return dict(pairs)
+
+
+def _parse(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        if not isinstance(header, dict):
+            raise ValueError(f"it holds a {type(header).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"The header of '{path}' is no valid safetensors header ({error}). Download or save the file again."
+        ) from error
+    return header
+
+
+def _tensor(path: Path, name: str, entry: object, start: int, state: FileState) -> SafetensorsTensor:
+    wrong = f"The header of '{path}' is wrong about tensor '{name}'"
+    remedy = "Download or save the file again."
+    match entry:
+        case {"dtype": str(code), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+            pass
+        case _:
+            raise CheckpointError(f"{wrong}: it lacks a dtype, a shape or two offsets. {remedy}")
+    if code not in DTYPES:
+        raise CheckpointError(f"{wrong}: dtype '{code}' is unknown. Save the tensor as F32, F16 or BF16.")
+    if not all(isinstance(length, int) and not isinstance(length, bool) and length >= 0 for length in shape):
+        raise CheckpointError(f"{wrong}: {shape} is no shape. {remedy}")
+    needed = math.prod(shape) * DTYPES[code].itemsize
+    if not 0 <= begin <= end or end - begin != needed:
+        raise CheckpointError(
+            f"{wrong}: offsets {begin} to {end} hold {end - begin} bytes, shape {shape} needs {needed}. {remedy}"
+        )
+    if start + end > state.size:
+        raise CheckpointError(
+            f"'{path}' is truncated: tensor '{name}' ends at byte {start + end} and the file has {state.size}. {remedy}"
+        )
+    return SafetensorsTensor(name, path, tuple(shape), DTYPES[code], start + begin, state)
+
+
+def _check_layout(path: Path, tensors: Mapping[str, SafetensorsTensor], start: int, size: int) -> None:
+    """Refuse overlapping tensors, holes, and bytes after the last tensor."""
+    end, previous = start, "the header"
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.nbytes)):
+        if tensor.offset != end:
+            word = "overlaps" if tensor.offset < end else "leaves a hole after"
+            raise CheckpointError(
+                f"The header of '{path}' is wrong about tensor '{tensor.name}': its data {word} that of {previous}. "
+                "Download or save the file again."
+            )
+        end, previous = tensor.offset + tensor.nbytes, f"'{tensor.name}'"
+    if end != size:
+        raise CheckpointError(
+            f"'{path}' has {size - end} bytes after its last tensor. Download or save the file again."
+        )
