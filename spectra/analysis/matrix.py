@@ -1,0 +1,95 @@
+"""All verdicts on one base matrix: the tuned matrices of every checkpoint that shares it, in one call."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from spectra.analysis.bounds import CosineBounds
+from spectra.analysis.cache import FactorCache
+from spectra.analysis.factors import BaseFactors, TransposedFactors
+from spectra.analysis.methods import AUTO, METHODS, choose
+from spectra.analysis.norms import dense_norms, frobenius, low_rank_norms
+from spectra.analysis.settings import ScanSettings
+from spectra.analysis.storage import as_operator
+from spectra.analysis.tuned import Tuned, adjoint
+from spectra.linalg.operators import Dense, LinearOperator, RowChunked
+from spectra.records import MatrixSpectrum, UpdateNorms, VectorVerdict
+from spectra.weights import MatrixPair
+
+
+def scan_matrix(
+    matrices: Sequence[MatrixPair], settings: ScanSettings, cache: FactorCache | None
+) -> list[MatrixSpectrum]:
+    """The verdicts on several tuned versions of one W0.
+
+    Args:
+        matrices: Pairs that share their W0 (the first one's is read).
+        settings: The question.
+        cache: Where factors of W0 are kept between scans; None keeps them for this call only.
+
+    Returns:
+        One record per pair, in order. `seconds` is the shared time divided by their number.
+    """
+    started = time.perf_counter()
+    stored = matrices[0].W0
+    W0 = as_operator(stored, dtype=settings.torch_dtype, device=settings.device, memory_bytes=settings.memory_bytes)
+    base = BaseFactors(W0, cache.entry(stored.digest(), W0) if cache is not None else None)
+    tuned = [_tuned(pair, settings) for pair in matrices]
+    verdicts: list[tuple[VectorVerdict, ...]] = [() for _ in matrices]
+    methods = [""] * len(matrices)
+    if settings.side in ("left", "both"):
+        for i, bounds in enumerate(_bounds(base, tuned, settings)):
+            verdicts[i] += bounds.verdicts(settings.epsilon, "left")
+            methods[i] = bounds.method
+    if settings.side in ("right", "both"):
+        turned = TransposedFactors(adjoint(W0), inner=base)
+        for i, bounds in enumerate(_bounds(turned, [each.transposed() for each in tuned], settings)):
+            verdicts[i] += bounds.verdicts(settings.epsilon, "right")
+            methods[i] = bounds.method
+    updates = _norms(W0, tuned, settings)
+    seconds = (time.perf_counter() - started) / len(matrices)
+    return [
+        MatrixSpectrum(
+            name=str(pair.name),
+            layer=pair.name.layer,
+            role=pair.name.role,
+            block=pair.name.block,
+            shape=pair.shape,
+            method=method,
+            vectors=vectors,
+            seconds=seconds,
+            update=update,
+        )
+        for pair, method, vectors, update in zip(matrices, methods, verdicts, updates, strict=True)
+    ]
+
+
+def _tuned(pair: MatrixPair, settings: ScanSettings) -> Tuned:
+    """The tuned side as factors where there are factors, else as a matrix of its own."""
+    update = pair.update(settings.torch_dtype, settings.device)
+    if update is not None:
+        return Tuned(update=update)
+    return Tuned(W=Dense(pair.W_tuned(settings.torch_dtype, settings.device)))
+
+
+def _bounds(base: BaseFactors, tuned: Sequence[Tuned], settings: ScanSettings) -> list[CosineBounds]:
+    name = choose(base, len(tuned), settings.k) if settings.method == AUTO else settings.method
+    k = min(settings.k, *base.W0.shape)
+    if name != "exact" and choose(base, len(tuned), k) == "exact":
+        name = "exact"  # too small for a Krylov space; the verdicts are the same
+    epsilons = torch.tensor(settings.all_epsilons, dtype=torch.float64, device=settings.device)
+    return METHODS[name](base, tuned, k, epsilons)
+
+
+def _norms(W0: LinearOperator, tuned: Sequence[Tuned], settings: ScanSettings) -> list[UpdateNorms | None]:
+    size = frobenius(W0)
+    results: list[UpdateNorms | None] = []
+    for each in tuned:
+        if each.update is not None:
+            results.append(low_rank_norms(each.update, size))
+        elif settings.dense_norms and each.W is not None and not isinstance(W0, RowChunked):
+            results.append(dense_norms(each.W.dense() - W0.dense(), size))
+        else:
+            results.append(None)
+    return results

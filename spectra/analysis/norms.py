@@ -1,0 +1,36 @@
+"""Size and shape of an update, from its factors where it has them."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.linalg.operators import LinearOperator, LowRankUpdate
+from spectra.linalg.svd import low_rank_svd
+from spectra.metrics.ranks import effective_rank, stable_rank
+from spectra.records import UpdateNorms
+
+
+def low_rank_norms(update: LowRankUpdate, W0_frobenius: float) -> UpdateNorms:
+    """Norms and ranks of scaling * B @ A, exactly, from the QR of its factors."""
+    return _norms(low_rank_svd(update.B, update.A, update.scaling).S, W0_frobenius)
+
+
+def dense_norms(delta_W: Float[Tensor, "d_out d_in"], W0_frobenius: float) -> UpdateNorms:
+    """Norms and ranks of a dense update: all singular values, no vectors.  Cost O(d_out d_in n)."""
+    return _norms(torch.linalg.svdvals(delta_W), W0_frobenius)
+
+
+def frobenius(W: LinearOperator) -> float:
+    """||W||_F, block of rows by block of rows, accumulated in float64."""
+    return sum(float(rows.double().pow(2).sum()) for rows in W.row_blocks()) ** 0.5
+
+
+def _norms(S: Float[Tensor, " n"], W0_frobenius: float) -> UpdateNorms:
+    size = float(torch.linalg.vector_norm(S.double()))
+    return UpdateNorms(
+        frobenius=size,
+        spectral=float(S.max()) if S.shape[0] else 0.0,
+        relative=size / W0_frobenius if W0_frobenius > 0 else 0.0,
+        effective_rank=effective_rank(S),
+        stable_rank=stable_rank(S),
+    )
