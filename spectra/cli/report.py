@@ -1,0 +1,20 @@
+"""`spectra report`: write the HTML report of a run or a scan, or of several side by side."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example:  spectra report runs/demo -o demo.html")
+@click.argument("sources", nargs=-1, required=True, metavar="RUN...", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the report.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists; a run's own report.html needs no --force.")
+def command(sources: tuple[Path, ...], out: Path | None, force: bool) -> None:
+    """Write one HTML file that opens offline.
+
+    RUN is a run folder of `spectra sweep` or the JSON of `spectra intruders`. One run folder writes its own
+    report.html unless -o says otherwise; several runs or scans are compared in one report.
+    """
+    from spectra.report import report_on
+
+    click.echo(report_on(sources, out, force=force))

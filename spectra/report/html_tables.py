@@ -1,0 +1,187 @@
+"""Tables as the page shows them: each cell carries the exact value beside the rounded text."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spectra.report import numbers
+from spectra.report.sources import Material
+from spectra.report.statistics import MEASURES, correlations
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: the text shown, the value behind it ("" for text), and whether it is a number."""
+
+    text: str
+    value: str = ""
+    is_number: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its heading with unit, and how its values are written."""
+
+    heading: str
+    write: Callable[[Any], str]
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class HtmlTable:
+    """A table with its caption; `rows` follow `columns`, the first cell of a row is its header."""
+
+    identity: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def text(heading: str) -> Column:
+    """A column of words."""
+    return Column(heading, str, is_number=False)
+
+
+def html_table(identity: str, caption: str, table: "pd.DataFrame", columns: Mapping[str, Column]) -> HtmlTable:
+    """The named columns of a table; columns without a single value are left out."""
+    kept = {name: column for name, column in columns.items() if not _all_absent(table[name])}
+    rows = tuple(
+        tuple(_cell(value, column) for value, column in zip(row, kept.values(), strict=True))
+        for row in zip(*(table[name] for name in kept), strict=True)
+    )
+    return HtmlTable(identity, caption, tuple(kept.values()), rows)
+
+
+def _all_absent(values: Iterable[Any]) -> bool:
+    return all(numbers.absent(value) or value == "" for value in values)
+
+
+def _cell(value: Any, column: Column) -> Cell:
+    if numbers.absent(value) or value == "":
+        return Cell(ABSENT, "", column.is_number)
+    if not column.is_number:
+        return Cell(column.write(value))
+    plain = value.item() if hasattr(value, "item") else value
+    return Cell(column.write(plain), repr(plain), True)
+
+
+TRIAL_COLUMNS = {
+    "label": text("Configuration"),
+    "learning_rate": Column("Learning rate", numbers.exact),
+    "seed": Column("Seed", str),
+    "steps": Column("Steps", numbers.count),
+    "chosen_text": text("Chosen"),
+    "validation_score": Column("Validation score", numbers.decimal),
+    "task_score": Column("Test score", numbers.decimal),
+    "count": Column("Intruder dimensions", numbers.count),
+    "matrices": Column("Matrices", numbers.count),
+    "energy_share": Column("Energy share", numbers.percent),
+    "update_relative": Column("‖ΔW‖ / ‖W0‖", numbers.compact),
+    "update_frobenius": Column("‖ΔW‖", numbers.compact),
+    "effective_rank": Column("Effective rank", numbers.compact),
+    "status": text("Status"),
+    "error": text("Error"),
+}
+COST_COLUMNS = {
+    "label": text("Configuration"),
+    "learning_rate": Column("Learning rate", numbers.exact),
+    "seed": Column("Seed", str),
+    "trainable_parameters": Column("Trained parameters", numbers.count),
+    "optimiser_bytes": Column("Optimiser state", numbers.data_size),
+    "peak_memory_bytes": Column("Peak memory", numbers.data_size),
+    "train_seconds": Column("Training time", numbers.duration),
+    "tokens_per_second": Column("Tokens per second", numbers.compact),
+}
+FORGETTING_COLUMNS = {
+    "label": text("Configuration"),
+    "learning_rate": Column("Learning rate", numbers.exact),
+    "seed": Column("Seed", str),
+    "heldout": text("Held-out task"),
+    "metric": text("Metric"),
+    "unit": text("Unit"),
+    "n": Column("Examples", numbers.count),
+    "base": Column("Base", numbers.decimal),
+    "tuned": Column("Tuned", numbers.decimal),
+    "forgetting": Column("Forgetting", numbers.signed),
+    "low": Column("95 % low", numbers.signed),
+    "high": Column("95 % high", numbers.signed),
+    "base_score": Column("Base score", numbers.decimal),
+    "tuned_score": Column("Tuned score", numbers.decimal),
+}
+MATRIX_COLUMNS = {
+    "name": text("Matrix"),
+    "layer": Column("Layer", str),
+    "role": text("Role"),
+    "d_out": Column("Rows", numbers.count),
+    "d_in": Column("Columns", numbers.count),
+    "count": Column("Intruder dimensions", numbers.count),
+    "energy_share": Column("Energy share", numbers.percent),
+    "ill_conditioned": Column("Ill-conditioned", numbers.count),
+    "update_relative": Column("‖ΔW‖ / ‖W0‖", numbers.compact),
+    "update_frobenius": Column("‖ΔW‖", numbers.compact),
+    "update_effective_rank": Column("Effective rank", numbers.compact),
+    "method": text("Method"),
+}
+STATISTICS_COLUMNS = {
+    "heldout": text("Forgetting on"),
+    "measure_text": text("Measure"),
+    "n": Column("Trials", str),
+    "rho": Column("Spearman's ρ", lambda rho: numbers.signed(rho, 2)),
+    "low": Column("95 % low", lambda rho: numbers.signed(rho, 2)),
+    "high": Column("95 % high", lambda rho: numbers.signed(rho, 2)),
+    "note": text("Note"),
+}
+
+
+def trials_table(material: Material) -> HtmlTable:
+    """All trials, chosen ones first as they stand."""
+    trials = material.tables["trials"]
+    chosen = ["" if numbers.absent(flag) else ("yes" if flag else "no") for flag in trials["chosen"]]
+    return html_table("trials", "All trials", trials.assign(chosen_text=chosen), TRIAL_COLUMNS)
+
+
+def forgetting_table(material: Material) -> HtmlTable:
+    """Forgetting of every trial on every held-out task."""
+    named = material.tables["trials"][["trial", "label", "learning_rate", "seed"]]
+    table = named.merge(material.tables["forgetting"], on="trial")
+    return html_table("forgetting", "Forgetting: tuned minus base", table, FORGETTING_COLUMNS)
+
+
+def cost_table(material: Material) -> HtmlTable:
+    """What each trial cost."""
+    return html_table("cost", "Cost of each trial", material.tables["trials"], COST_COLUMNS)
+
+
+def matrices_table(material: Material) -> HtmlTable:
+    """All compared matrices of a scan."""
+    return html_table("matrices", "All compared matrices", material.tables["matrices"], MATRIX_COLUMNS)
+
+
+def statistics_table(material: Material) -> HtmlTable:
+    """Rank correlations with forgetting."""
+    import pandas as pd
+
+    rows = correlations(material.done, material.tables["forgetting"])
+    names = {row: MEASURES[row.measure] + (f", given the {MEASURES[row.given].lower()}" if row.given else "")
+             for row in rows}  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {
+                "heldout": row.heldout,
+                "measure_text": names[row],
+                "n": row.n,
+                "rho": row.rho,
+                "low": row.low,
+                "high": row.high,
+                "note": row.note,
+            }
+            for row in rows
+        ],
+        columns=list(STATISTICS_COLUMNS),
+    )
+    return html_table("statistics", "Rank correlation with forgetting, over trials", table, STATISTICS_COLUMNS)

@@ -1,0 +1,133 @@
+"""One self-contained HTML file: template, styles, scripts and data, under a strict Content-Security-Policy.
+
+The charting bundle is inlined once. Expressions run in Vega's interpreter (`ast: true`), so the policy needs neither
+'unsafe-eval' nor 'unsafe-inline': scripts and styles are allowed by the hash of their text.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import altair as alt
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from spectra.report.definitions import DEFINITIONS
+from spectra.report.figure import Figure
+from spectra.report.findings import Topic
+from spectra.report.html_tables import HtmlTable
+from spectra.report.packed import packed, script_json
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: figures, then tables, under one heading."""
+
+    identity: str
+    heading: str
+    lead: str = ""
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[HtmlTable, ...] = ()
+    # A block of the template that stands at the top of the section, such as the panel of an opened matrix.
+    block: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the template prints.
+
+    Attributes:
+        title: The page's heading.
+        kind: "sweep", "scan" or "comparison".
+        findings: The first screen.
+        warnings: What a reader must know.
+        sections: In reading order.
+        facts: Settings, versions, hardware: heading to text.
+        command: The command that makes the page again.
+        extras: Further data for the page's script, by name.
+        context: Further values for the template's blocks.
+    """
+
+    title: str
+    kind: str
+    findings: Sequence[Topic]
+    warnings: Sequence[str]
+    sections: Sequence[Section]
+    facts: Mapping[str, Any]
+    command: str
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render(page: Page) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("spectra.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script, bundle = _file("page.css"), _file("page.js"), chart_bundle()
+    figures = [figure for section in page.sections for figure in section.figures]
+    data = {
+        "figures": {
+            figure.identity: {
+                "spec": figure.specification(),
+                "table": packed(figure.table, figure.digits),
+                "headings": dict(figure.headings),
+                "panel": figure.panel,
+                "beside": figure.beside,
+            }
+            for figure in figures
+        },
+        **page.extras,
+    }
+    return environment.get_template("page.html").render(
+        page=page,
+        policy=policy(scripts=(bundle, script), styles=(style,)),
+        style=Markup(style),
+        bundle=Markup(bundle),
+        script=Markup(script),
+        data=Markup(script_json(data)),
+        definitions=DEFINITIONS,
+        **page.context,
+    )
+
+
+def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
+    """A policy under which the page can run its own scripts, and load or send nothing."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {' '.join(_hash(script) for script in scripts)}",
+            f"style-src {' '.join(_hash(style) for style in styles)}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def _file(name: str) -> str:
+    return resources.files("spectra.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@cache
+def chart_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, of the version that Altair's specifications are written for."""
+    version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    # The stub file asks for a snippet, the function does not.
+    bundle = str(vl_convert.javascript_bundle(vl_version=version))  # type: ignore[call-arg]
+    # Inside an element, only these two sequences could end or confuse the script.
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -1,0 +1,177 @@
+"""What stands on a page, and in which order: one function per kind of report."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spectra import provenance
+from spectra.report import numbers
+from spectra.report.figure import Figure
+from spectra.report.findings import findings, random_direction_note
+from spectra.report.forgetting_figures import forgetting_against, score_against_forgetting
+from spectra.report.html_tables import cost_table, forgetting_table, matrices_table, statistics_table, trials_table
+from spectra.report.packed import packed
+from spectra.report.page import Page, Section
+from spectra.report.scan_figures import (
+    fitting,
+    layer_map,
+    measures_of,
+    similarity_map,
+    spectrum,
+    vector_bounds,
+)
+from spectra.report.sources import Material
+from spectra.report.spectral_figures import count_against_epsilon, count_against_k, layer_maps, similarity_maps
+from spectra.report.trial_figures import (
+    count_against_learning_rate,
+    count_per_trial,
+    size_and_shape,
+    training_history,
+)
+from spectra.report.warnings import warnings
+
+# What the curves behind the cells may weigh: the page of 224 matrices stays below 1.5 MB.
+MOST_SIMILARITY_ROWS = 24_000
+MOST_SPECTRUM_ROWS = 16_000
+
+Drawer = Callable[[Material], Figure | None]
+
+
+def trials_page(material: Material) -> Page:
+    """The page of a sweep, or of several runs and scans side by side."""
+    heldouts = [str(name) for name in dict.fromkeys(material.tables["forgetting"]["heldout"])]
+    by_heldout = [(heldout, measure) for heldout in heldouts for measure in ("count", "update_relative")]
+    scores = _drawn([score_against_forgetting(material, heldout) for heldout in heldouts])
+    against = _drawn([forgetting_against(material, heldout, measure) for heldout, measure in by_heldout])
+    sections = [
+        Section(
+            "trade-off", "What was learned, what was forgotten", figures=scores, tables=(forgetting_table(material),)
+        ),
+        Section(
+            "intruders",
+            "Intruder dimensions",
+            lead=random_direction_note(material),
+            figures=_drawn(
+                draw(material)
+                for draw in (
+                    count_per_trial,
+                    layer_maps,
+                    count_against_epsilon,
+                    count_against_k,
+                    count_against_learning_rate,
+                    similarity_maps,
+                )
+            ),
+        ),
+        Section(
+            "association",
+            "Do intruders go with forgetting?",
+            lead="Trials of one sweep share their data and base model, so they are not independent: read the "
+            "intervals as optimistic.",
+            figures=against,
+            tables=(statistics_table(material),),
+        ),
+        Section("updates", "Size and shape of the updates", figures=_drawn([size_and_shape(material)])),
+        Section("training", "Training", figures=_drawn([training_history(material)]), tables=(cost_table(material),)),
+        Section("all-trials", "Every trial", tables=(trials_table(material),)),
+    ]
+    return Page(
+        title=material.title,
+        kind=material.kind,
+        findings=findings(material),
+        warnings=warnings(material),
+        sections=[section for section in sections if _has_content(section)],
+        facts=_facts(material),
+        command=material.command,
+    )
+
+
+def scan_page(material: Material) -> Page:
+    """The page of one checkpoint."""
+    matrices = material.tables["matrices"]
+    order = list(matrices.sort_values("count", ascending=False, kind="stable")["name"])
+    material, left_out = _within_size(material, order)
+    opened = order[0] if order else ""
+    maps = _drawn([layer_map(material, opened)])
+    panel = _drawn(draw(material, opened) for draw in (vector_bounds, similarity_map, spectrum))
+    curves = _drawn(draw(material) for draw in (count_against_epsilon, count_against_k))
+    sections = [
+        Section("map", "All matrices at a glance", figures=maps, block="measure"),
+        Section("matrix", "One matrix", lead=left_out, figures=panel, block="matrix"),
+        Section("threshold", "How the count depends on ε and k", lead=random_direction_note(material), figures=curves),
+        Section("table", "Every matrix", tables=(matrices_table(material),), block="filter"),
+    ]
+    return Page(
+        title=material.title,
+        kind=material.kind,
+        findings=findings(material),
+        warnings=warnings(material),
+        sections=[section for section in sections if _has_content(section)],
+        facts=_facts(material),
+        command=material.command,
+        extras={"matrices": packed(matrices.drop(columns=["trial", "seconds"])), "opened": opened},
+        context={
+            "measures": measures_of(matrices) if len(matrices) else {},
+            "names": list(matrices["name"]),
+            "roles": list(dict.fromkeys(matrices["role"])),
+        },
+    )
+
+
+def _within_size(material: Material, order: list[str]) -> tuple[Material, str]:
+    """Leave out curves of matrices with the fewest intruders where the page would grow too large, and say so."""
+    from dataclasses import replace
+
+    details = {}
+    left_out = 0
+    for name, most in (("similarity", MOST_SIMILARITY_ROWS), ("spectra", MOST_SPECTRUM_ROWS)):
+        if name in material.details:
+            details[name], missing = fitting(material.details[name], order, most)
+            left_out = max(left_out, missing)
+    said = (
+        f"To keep this page small, similarity maps or spectra of {left_out} matrices with the fewest intruders are "
+        "left out."
+        if left_out
+        else ""
+    )
+    return replace(material, details=details), said
+
+
+def _drawn(figures: Any) -> tuple[Figure, ...]:
+    """The figures for which there was data."""
+    return tuple(figure for figure in figures if figure is not None)
+
+
+def _has_content(section: Section) -> bool:
+    return bool(section.figures) or any(len(table.rows) and len(table.columns) > 1 for table in section.tables)
+
+
+def _facts(material: Material) -> Mapping[str, Mapping[str, str]]:
+    """Settings, versions and hardware as flat lists of text."""
+    made = {
+        "commit of spectra": material.commit or "unknown",
+        "this page was written by": f"spectra {provenance.versions()['spectra']}"
+        + (f", commit {provenance.commit()}" if provenance.commit() else ""),
+    }
+    hardware = dict(material.hardware)
+    if "memory_bytes" in hardware:
+        hardware["memory"] = numbers.data_size(float(hardware.pop("memory_bytes")))
+    facts = {
+        "Settings": _flat(material.settings),
+        "Versions": {**_flat(material.versions), **made},
+        "Hardware": _flat(hardware),
+    }
+    return {heading: entries for heading, entries in facts.items() if entries}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted names and text."""
+    if isinstance(value, Mapping):
+        found: dict[str, str] = {}
+        for key, inner in value.items():
+            found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    if isinstance(value, (list, tuple)) and any(isinstance(inner, Mapping) for inner in value):
+        return _flat({str(position): inner for position, inner in enumerate(value)}, prefix)
+    if isinstance(value, (list, tuple)):
+        return {prefix: ", ".join(str(inner) for inner in value)}
+    return {prefix: str(value)}

@@ -1,0 +1,251 @@
+"""Fabricated tables for the tests of the report: seeded, shaped like a real sweep, and of adjustable outcome."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
+from spectra.runs import Run
+
+ROLES = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+BLOCKS = ("attention", "attention", "attention", "attention", "mlp", "mlp")
+HOSTILE = "<script>alert('x')</script>\"'&amp; \N{PILE OF POO} \N{RIGHT-TO-LEFT OVERRIDE}שלום " + "very-long-" * 12
+K = 10
+EPSILON = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One configuration: what it is called, and how many intruders its trials get."""
+
+    label: str
+    method: str
+    rank: int | None
+    counts: tuple[int, ...]
+    forgetting: tuple[float, ...]
+    score: float
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+
+
+SWEEP = (
+    Recipe("full", "full", None, (0, 0, 1), (0.011, 0.024, 0.071), 0.837, (2e-5, 5e-5, 1e-4)),
+    Recipe("LoRA r=1 α=2", "lora", 1, (0, 3, 16), (0.004, 0.019, 0.098), 0.801),
+    Recipe("LoRA r=8 α=16", "lora", 8, (0, 31, 44), (0.012, 0.052, 0.127), 0.836),
+    Recipe("LoRA r=64 α=128", "lora", 64, (0, 6, 21), (0.008, 0.033, 0.169), 0.838),
+    Recipe("LoRA r=64 α=8", "lora", 64, (0, 12, 30), (0.006, 0.015, 0.061), 0.829),
+)
+
+
+def without_intruders(recipes: Sequence[Recipe] = SWEEP) -> list[Recipe]:
+    """The same sweep, with forgetting and not one intruder."""
+    return [Recipe(r.label, r.method, r.rank, (0, 0, 0), r.forgetting, r.score, r.learning_rates) for r in recipes]
+
+
+def scan_of(
+    seed: int,
+    *,
+    layers: int = 6,
+    roles: Sequence[str] = ROLES,
+    intruders: int = 7,
+    width: int = 384,
+    name: str = "checkpoint",
+    bounds: bool = False,
+    skipped: Sequence[Skipped] = (),
+) -> IntruderScan:
+    """A scan with `intruders` intruders spread over its matrices."""
+    draw = np.random.default_rng(seed)
+    matrices = []
+    slots = layers * len(roles) * K
+    intruding = set(draw.choice(slots, size=intruders, replace=False).tolist())
+    for layer in range(layers):
+        for position, role in enumerate(roles):
+            shape = {4: (4 * width, width), 5: (width, 4 * width)}.get(position, (width, width))
+            vectors = []
+            for index in range(K):
+                slot = (layer * len(roles) + position) * K + index
+                is_intruder = slot in intruding
+                cosine = float(draw.uniform(0.12, 0.48) if is_intruder else draw.beta(14, 1) * 0.45 + 0.54)
+                slack = float(draw.uniform(0, 0.02)) if bounds else 0.0
+                upper = min(cosine + slack, EPSILON - 1e-6) if is_intruder else min(1.0, cosine + slack)
+                vectors.append(
+                    VectorVerdict(
+                        index=index,
+                        singular_value=float(40 * (index + 1) ** -0.6 + draw.uniform(0, 0.2)),
+                        max_cosine=cosine,
+                        is_intruder=is_intruder,
+                        lower=cosine,
+                        upper=upper,
+                        decided_by="certificate" if bounds else "full factorisation",
+                        ill_conditioned=bool(draw.uniform() < 0.02),
+                    )
+                )
+            frobenius = float(draw.uniform(0.4, 1.2))
+            matrices.append(
+                MatrixSpectrum(
+                    name=f"encoder.layer.{layer}.{role}",
+                    layer=layer,
+                    role=role,
+                    block=BLOCKS[position % len(BLOCKS)],
+                    shape=shape,
+                    method="certified" if bounds else "exact",
+                    vectors=tuple(vectors),
+                    seconds=0.1,
+                    update=UpdateNorms(
+                        frobenius, frobenius / 3, frobenius / 30, float(draw.uniform(4, 7)), float(draw.uniform(1, 3))
+                    ),
+                )
+            )
+    return IntruderScan(
+        checkpoint=name,
+        base="base-model",
+        k=K,
+        epsilon=EPSILON,
+        side="left",
+        method="auto",
+        matrices=tuple(matrices),
+        skipped=tuple(skipped),
+        epsilons=(EPSILON,),
+        versions={"spectra": "0.1.0", "torch": "2.13.0"},
+    )
+
+
+def details_of(scan: IntruderScan, indices: int = 10, points: int = 30) -> dict[str, pd.DataFrame]:
+    """Similarity maps and spectra for every matrix of a scan."""
+    draw = np.random.default_rng(0)
+    similarity, spectra = [], []
+    for matrix in scan.matrices:
+        for i in range(indices):
+            for j in range(indices):
+                cosine = matrix.vectors[j].max_cosine if i == j else float(draw.uniform(0, 0.15))
+                similarity.append({"name": matrix.name, "i": i, "j": j, "cosine": cosine})
+        for kind, scale in (("W0", 40.0), ("W_tuned", 41.0), ("delta_W", 8.0)):
+            for index in range(points if kind != "delta_W" else 8):
+                value = scale * (index + 1) ** -0.6
+                spectra.append({"name": matrix.name, "kind": kind, "index": index, "value": value})
+    return {"similarity": pd.DataFrame(similarity), "spectra": pd.DataFrame(spectra)}
+
+
+def sweep_tables(
+    recipes: Sequence[Recipe] = SWEEP, *, seeds: Sequence[int] = (0,), layers: int = 6, examples: int = 2000
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of all tables of a sweep, as `Run.write_table` takes them."""
+    rows: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("trials", "forgetting", "matrices", "vectors", "similarity", "history")
+    }
+    for position, recipe in enumerate(recipes):
+        for rate, (learning_rate, count, forgotten) in enumerate(
+            zip(recipe.learning_rates, recipe.counts, recipe.forgetting, strict=True)
+        ):
+            for seed in seeds:
+                number = 100 * position + 10 * rate + seed
+                trial = f"trial-{number:03d}"
+                draw = np.random.default_rng(number)
+                scan = scan_of(number, layers=layers, intruders=count)
+                chosen = rate == 1
+                relative = 0.01 * (1 + position) * (1 + rate) + 0.001 * seed
+                rows["trials"].append(
+                    {
+                        "trial": trial,
+                        "label": recipe.label,
+                        "method": recipe.method,
+                        "rank": recipe.rank,
+                        "alpha": None if recipe.rank is None else 2.0 * recipe.rank,
+                        "scaling": None if recipe.rank is None else 2.0,
+                        "learning_rate": learning_rate,
+                        "seed": seed,
+                        "steps": 200,
+                        "chosen": chosen,
+                        "task": "movie-reviews",
+                        "task_metric": "accuracy",
+                        "validation_score": recipe.score - 0.02 * abs(rate - 1) + 0.001 * seed,
+                        "task_score": recipe.score + 0.001 * seed if chosen else None,
+                        "task_examples": examples if chosen else None,
+                        "base_task_score": None,
+                        "count": count,
+                        "matrices": len(scan.matrices),
+                        "k": K,
+                        "epsilon": EPSILON,
+                        "energy_share": float(np.mean([m.energy_share for m in scan.matrices])),
+                        "update_frobenius": 100 * relative,
+                        "update_relative": relative,
+                        "effective_rank": 90.0 if recipe.rank is None else 0.8 * recipe.rank,
+                        "trainable_parameters": 22_700_000 if recipe.rank is None else 150_000 * recipe.rank,
+                        "optimiser_bytes": 181_600_000 if recipe.rank is None else 1_200_000 * recipe.rank,
+                        "train_seconds": 88.0 + position,
+                        "tokens_per_second": 9000.0 + 100 * position,
+                        "peak_memory_bytes": 1_500_000_000,
+                        "status": "done",
+                        "error": "",
+                    }
+                )
+                for heldout, factor in (("BBC topics, probe", 1.0), ("BBC topics, nearest neighbour", 2.2)):
+                    amount = factor * forgotten + 0.001 * seed
+                    rows["forgetting"].append(
+                        {
+                            "trial": trial,
+                            "heldout": heldout,
+                            "metric": "error rate",
+                            "unit": "error rate",
+                            "n": examples,
+                            "base": 0.045,
+                            "tuned": 0.045 + amount,
+                            "forgetting": amount,
+                            "low": amount - 0.009,
+                            "high": amount + 0.009,
+                            "base_score": 0.955,
+                            "tuned_score": 0.955 - amount,
+                        }
+                    )
+                rows["matrices"] += [{"trial": trial, **row} for row in scan.matrix_rows()]
+                rows["vectors"] += [{"trial": trial, **row} for row in scan.vector_rows()]
+                rows["similarity"] += [
+                    {
+                        "trial": trial,
+                        "name": scan.matrices[0].name,
+                        "i": i,
+                        "j": j,
+                        "cosine": float(draw.uniform(0.8, 1) if i == j else draw.uniform(0, 0.15)),
+                    }
+                    for i in range(16)
+                    for j in range(16)
+                ]
+                rows["history"] += [
+                    {
+                        "trial": trial,
+                        "step": step,
+                        "loss": 0.7 * 0.99**step + 0.2 + 0.03 * draw.uniform() + 0.02 * position,
+                        "learning_rate": learning_rate,
+                    }
+                    for step in range(1, 201, 10)
+                ]
+    return rows
+
+
+def write_run(folder: Path, tables: dict[str, list[dict[str, Any]]], name: str = "fabricated") -> Path:
+    """A run folder with these tables."""
+    run = Run.create(
+        folder,
+        {
+            "specification": {"name": name, "task": "movie-reviews", "k": K, "methods": [{"rank": 8}, {"rank": 1}]},
+            "command": ["spectra", "sweep", "--out", "runs/demo"],
+            "versions": {"spectra": "0.1.0", "torch": "2.13.0"},
+            "hardware": {"system": "Linux x86_64", "cpus": 2, "memory_bytes": 24 * 2**30},
+            "commit": "0123456789ab",
+            "trials": [],
+        },
+        same=(),
+    )
+    for table, rows in tables.items():
+        run.write_table(table, rows)
+    return folder
