@@ -7,6 +7,8 @@ tables/           all trials together (see schema.py), each as .parquet and .csv
 report.html
 """
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -85,7 +87,7 @@ class Run:
         return dict(self.sweep["specification"])
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the lock of the whole folder: for sweep.json, base/ and tables/."""
+        """Hold the lock of the whole folder: for sweep.json and tables/."""
         return locked(self.path / "lock")
 
     def trial(self, trial_id: str) -> TrialFolder:
@@ -96,9 +98,28 @@ class Run:
         """The folders of all trials that have been described, in the order of their identity."""
         return [TrialFolder(path.parent) for path in sorted((self.path / "trials").glob("*/trial.json"))]
 
-    def base_file(self, name: str) -> Path:
-        """Path of a file that describes the untouched base model, such as the scores of one held-out task."""
-        return self.path / "base" / name
+    def base_lock(self) -> AbstractContextManager[None]:
+        """Hold the lock of base/, so that two processes do not measure the base model twice."""
+        return locked(self.path / "base" / "lock")
+
+    def base_result(self, name: str) -> dict[str, Any] | None:
+        """What was measured of the untouched base model under this name; None if it was not yet."""
+        path = self._base_path(name)
+        return atomic.read_json(path) if path.exists() else None
+
+    def write_base_result(self, name: str, result: Mapping[str, Any]) -> None:
+        """Write what was measured of the base model. Call it while holding the lock of base/."""
+        atomic.write_json(self._base_path(name), result)
+
+    def _base_path(self, name: str) -> Path:
+        """One file per name; names of held-out tasks may hold characters that file names may not."""
+        safe = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "task"
+        return self.path / "base" / f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
+
+    @property
+    def log(self) -> Path:
+        """Path of the log of what belongs to no single trial."""
+        return self.path / "log.txt"
 
     @property
     def report(self) -> Path:

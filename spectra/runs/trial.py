@@ -82,9 +82,9 @@ class TrialFolder:
             yield partial
         atomic.remove(self.training)
 
-    def drop_weights(self) -> None:
-        """Delete the trained weights. Call it only when every row that needs them is written."""
-        for folder in (self.adapter, self.checkpoint):
+    def drop_weights(self, *, adapters: bool) -> None:
+        """Delete a full checkpoint, and adapters if asked. Call it only when every row that needs them is written."""
+        for folder in (self.adapter, self.checkpoint) if adapters else (self.checkpoint,):
             atomic.remove(folder)
 
     # What was measured.
@@ -119,10 +119,18 @@ class TrialFolder:
         path = self._table_path(name)
         return pd.read_parquet(path) if path.exists() else None
 
-    @property
-    def scores(self) -> Path:
-        """Path of scores.parquet: per-example losses on the held-out tasks."""
-        return self.path / "scores.parquet"
+    def write_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write scores.parquet: the loss on every held-out example, so that later statistics can pair them."""
+        import pandas as pd
+
+        atomic.write_parquet(self.path / "scores.parquet", pd.DataFrame(list(rows)))
+
+    def scores(self) -> "pd.DataFrame | None":
+        """Per-example losses (heldout, example, loss, weight); None if they are not written yet."""
+        import pandas as pd
+
+        path = self.path / "scores.parquet"
+        return pd.read_parquet(path) if path.exists() else None
 
     @property
     def log(self) -> Path:

@@ -61,7 +61,9 @@ def test_saved_weights_replace_the_training_checkpoints(tmp_path: Path) -> None:
         (folder / "adapter_model.safetensors").write_bytes(b"x")
     assert trial.weights == trial.adapter
     assert not trial.training.exists()
-    trial.drop_weights()
+    trial.drop_weights(adapters=False)
+    assert trial.weights == trial.adapter
+    trial.drop_weights(adapters=True)
     assert trial.weights is None
 
 

@@ -1,0 +1,74 @@
+"""The held-out part of a sweep: the base's scores, measured once, and each tuned model's against them."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from spectra.forgetting import HeldOut, Scores, forgetting, measure, open_held_out, under_pretrained_head
+from spectra.models import LoadedModel, load_base
+from spectra.runs import Run
+from spectra.runs.schema import FORGETTING
+from spectra.sweep.specification import Specification
+
+BATCH_SIZE = 16
+
+
+@dataclass
+class HeldOutTasks:
+    """The held-out tasks of one sweep; their data and the base's scores are loaded once and kept."""
+
+    run: Run
+    specification: Specification
+    device: str
+
+    @cached_property
+    def tasks(self) -> tuple[HeldOut, ...]:
+        """The tasks, with their data."""
+        return tuple(
+            open_held_out(one) if isinstance(one, str) else open_held_out(one.task, **(one.model_extra or {}))
+            for one in self.specification.heldout
+        )
+
+    def measure_base(self, base: LoadedModel) -> None:
+        """Score the untouched base on every task that has no score yet. Call it while holding the lock of base/."""
+        for task in self.tasks:
+            if self.run.base_result(task.name) is None:
+                self.run.write_base_result(task.name, self._scores(base, task).to_dict())
+
+    @cached_property
+    def base_scores(self) -> dict[str, Scores]:
+        """The base's scores by name of the task."""
+        stored = {task.name: self.run.base_result(task.name) for task in self.tasks}
+        return {name: Scores.from_dict(result) for name, result in stored.items() if result is not None}
+
+    def measure_tuned(self, tuned: LoadedModel) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Forgetting of a tuned model.
+
+        Returns:
+            Rows of the forgetting table, and one row per example.
+        """
+        rows, examples = [], []
+        for task in self.tasks:
+            scores = self._scores(tuned, task)
+            rows.append(_row(task, self.base_scores[task.name], scores))
+            examples += list(_examples(scores))
+        return rows, examples
+
+    def _scores(self, loaded: LoadedModel, task: HeldOut) -> Scores:
+        if task.measure != "pseudo-loss" or loaded.kind == "masked-lm":
+            return measure(loaded.model, loaded.tokenizer, task, batch_size=BATCH_SIZE, device=self.device)
+        headed: Any = load_base(self.specification.base, "masked-lm", device=self.device).model
+        with under_pretrained_head(headed, loaded.model) as model:
+            return measure(model, loaded.tokenizer, task, batch_size=BATCH_SIZE, device=self.device)
+
+
+def _row(task: HeldOut, base: Scores, tuned: Scores) -> dict[str, Any]:
+    result = asdict(forgetting(base, tuned))
+    known = {column.name for column in FORGETTING}
+    return {"heldout": task.name, **{name: value for name, value in result.items() if name in known}}
+
+
+def _examples(scores: Scores) -> Iterator[dict[str, Any]]:
+    for position, (loss, weight) in enumerate(zip(scores.values, scores.weights, strict=True)):
+        yield {"heldout": scores.task, "example": position, "loss": float(loss), "weight": float(weight)}

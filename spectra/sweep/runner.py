@@ -1,0 +1,198 @@
+"""The jobs of a sweep, one at a time, in this process: measure the base, do a trial, test a chosen trial.
+
+Each job leaves whole files and does nothing twice: what is already written is taken as it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from spectra.data import TaskData, load_task
+from spectra.errors import RunError
+from spectra.models import LoadedModel, load_base, load_tuned, resolve_model
+from spectra.provenance import commit, hardware, versions
+from spectra.runs import Run, TrialFolder
+from spectra.sweep.held_out import HeldOutTasks
+from spectra.sweep.plan import PlannedTrial
+from spectra.sweep.specification import Specification
+from spectra.sweep.spectra_rows import scan_trial
+from spectra.training.adapt import scaling
+from spectra.training.driver import TrainingStopped, evaluate, train
+from spectra.training.families import FAMILIES, FamilyName, family_of
+from spectra.training.settings import TrainingSettings
+from spectra.training.store import save_trained, weights_kind
+
+Stage = Literal["training", "scanning", "measuring", "testing"]
+OnStage = Callable[[Stage, int, int], None]  # stage, steps done, steps in all (0 and 0 where there are none)
+Outcome = Literal["done", "busy", "stopped"]
+
+BASE_TASK = "task"  # name of the base's score on the task itself
+
+
+@dataclass
+class Runner:
+    """Does the jobs of one sweep; keeps data and base scores in memory between them.
+
+    Attributes:
+        run: The run folder.
+        specification: The sweep.
+        stop: Asked while training; True saves a checkpoint and ends the job with "stopped".
+        save_seconds: Time between training checkpoints.
+    """
+
+    run: Run
+    specification: Specification
+    stop: Callable[[], bool] = lambda: False
+    save_seconds: float = 120.0
+
+    @cached_property
+    def device(self) -> str:
+        """Where models are measured; the Trainer chooses the same."""
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @cached_property
+    def task(self) -> TaskData:
+        """The task that is trained on."""
+        return load_task(self.specification.task)
+
+    @cached_property
+    def family(self) -> FamilyName:
+        """The family that task and base model make."""
+        return family_of(self.task.kind, self.specification.base)
+
+    @cached_property
+    def held_out(self) -> HeldOutTasks:
+        """The held-out tasks."""
+        return HeldOutTasks(self.run, self.specification, self.device)
+
+    def measure_base(self, settings: TrainingSettings) -> None:
+        """Score the untouched base on the held-out tasks, and on the task itself unless its head would be new.
+
+        Args:
+            settings: Of any trial: they decide how a text is cut into tokens.
+        """
+        with self.run.base_lock():
+            names = [BASE_TASK, *(task.name for task in self.held_out.tasks)]
+            if all(self.run.base_result(name) is not None for name in names):
+                return
+            labels = len(self.task.label_names) or None
+            base = load_base(
+                self.specification.base, FAMILIES[self.family].model_kind, num_labels=labels, device=self.device
+            )
+            self.held_out.measure_base(base)
+            score: dict[str, Any] = {}
+            if self.family != "classification":
+                score = {"base_task_score": evaluate(base.model, base.tokenizer, self.task, "test", settings).score}
+            self.run.write_base_result(BASE_TASK, score)
+
+    def do_trial(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
+        """Train and measure one trial, or what is left of it.
+
+        Returns:
+            "busy" if another process works on it, "stopped" if `stop` said so.
+        """
+        folder = self.run.trial(trial.id)
+        with folder.claim() as mine:
+            if folder.is_finished:
+                return "done"
+            if not mine:
+                return "busy"
+            folder.clear_partials()
+            self._describe(trial, folder)
+            try:
+                weights = folder.weights or self._train(trial, folder, on_stage)
+            except TrainingStopped:
+                return "stopped"
+            on_stage("scanning", 0, 0)
+            summary = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
+            on_stage("measuring", 0, 0)
+            rows, examples = self.held_out.measure_tuned(self._load(weights))
+            folder.write_rows("forgetting", rows)
+            folder.write_scores(examples)
+            folder.write_metrics({**(folder.metrics or {}), **summary})
+            folder.finish()
+        return "done"
+
+    def do_test(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
+        """Score a chosen trial on the test split, once."""
+        folder = self.run.trial(trial.id)
+        with folder.claim() as mine:
+            if folder.test is not None:
+                return "done"
+            if not mine:
+                return "busy"
+            try:
+                # A trial that was not chosen when its weights were dropped may be chosen once the grid has grown.
+                weights = folder.weights or self._train(trial, folder, on_stage)
+            except TrainingStopped:
+                return "stopped"
+            on_stage("testing", 0, 0)
+            tuned = self._load(weights)
+            score = evaluate(tuned.model, tuned.tokenizer, self.task, "test", trial.settings)
+            folder.write_test({"task_score": score.score, "task_examples": score.examples})
+        return "done"
+
+    def _describe(self, trial: PlannedTrial, folder: TrialFolder) -> None:
+        """Write trial.json, or make sure that the data are still those it speaks of."""
+        fingerprints = {"task": self.task.fingerprint} | {
+            task.name: task.data.fingerprint for task in self.held_out.tasks if task.data
+        }
+        if (folder.path / "trial.json").exists():
+            there = folder.settings["fingerprints"]
+            if changed := [name for name, value in fingerprints.items() if there.get(name) != value]:
+                raise RunError(
+                    f"The data of {', '.join(changed)} have changed since trial {folder.id} began. "
+                    "Restore them, or choose another --out."
+                )
+            return
+        folder.write_settings(
+            {
+                "specification": trial.settings.to_dict(),
+                "label": trial.label,
+                "group": trial.group,
+                "fingerprints": fingerprints,
+                "versions": dict(versions()),
+                "hardware": dict(hardware()),
+                "commit": commit(),
+            }
+        )
+
+    def _train(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
+        """Train from the last checkpoint; the weights' folder appears after everything else is written."""
+        settings = trial.settings
+        on_stage("training", 0, settings.steps or 0)
+        trained = train(
+            settings,
+            self.task,
+            folder.training,
+            save_seconds=self.save_seconds,
+            on_step=lambda step, steps: on_stage("training", step, steps),
+            stop=self.stop,
+        )
+        folder.write_rows("history", trained.history)
+        folder.write_metrics(
+            {
+                **(folder.metrics or {}),
+                "steps": trained.steps,
+                "scaling": scaling(settings),
+                "task_metric": trained.validation.metric,
+                "validation_score": trained.validation.score,
+                "trainable_parameters": trained.trainable_parameters,
+                "optimiser_bytes": trained.optimiser_bytes,
+                "train_seconds": trained.seconds,
+                "tokens_per_second": trained.tokens / trained.seconds if trained.seconds else None,
+                "peak_memory_bytes": trained.peak_memory_bytes,
+            }
+        )
+        kind = weights_kind(settings)
+        with folder.saving_weights(kind) as weights:
+            save_trained(trained.model, trained.tokenizer, trained.initial, weights)
+        return folder.adapter if kind == "adapter" else folder.checkpoint
+
+    def _load(self, weights: Path) -> LoadedModel:
+        kind = FAMILIES[self.family].model_kind
+        return load_tuned(weights, base=self.specification.base, kind=kind, device=self.device)

@@ -1,0 +1,119 @@
+"""What a sweep is: one validated specification, the same from YAML and from Python."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+
+from spectra.sweep.values import Alpha, LearningRates, expand_integers, one_or_many
+from spectra.training.adapt import METHODS
+from spectra.training.settings import Precision, Schedule
+
+Keep = Literal["adapters", "all", "none"]
+Ranks = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(expand_integers), Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MethodSpecification(_Strict):
+    """One method with its ranks, alphas and its own grid of learning rates."""
+
+    method: str
+    rank: Ranks = []
+    alpha: Annotated[list[Alpha], BeforeValidator(one_or_many)] = []
+    learning_rate: LearningRates
+    target_modules: str | list[str] = "all-linear"
+    arguments: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fits_the_method(cls, values: Any) -> Any:
+        """Ranks, alphas and arguments stand where the method has them, and alpha is 2r unless said otherwise."""
+        if not isinstance(values, Mapping) or values.get("method") not in METHODS:
+            return values
+        method = METHODS[values["method"]]
+        optional = method.name == "peft"
+        if method.has_rank and not optional and not values.get("rank"):
+            raise ValueError(f"method '{method.name}' needs a rank; add, for example, rank: [1, 8, 64]")
+        for name, allowed in (("rank", method.has_rank), ("alpha", method.has_alpha)):
+            if values.get(name) and not allowed:
+                raise ValueError(f"method '{method.name}' has no {name}; remove it")
+        if values.get("arguments") and not method.has_arguments:
+            raise ValueError(f"method '{method.name}' takes no arguments; remove them")
+        if method.has_alpha and not optional and "alpha" not in values:
+            return {**values, "alpha": ["2r"]}
+        return values
+
+    @model_validator(mode="after")
+    def _is_known(self) -> "MethodSpecification":
+        if self.method not in METHODS:
+            raise ValueError(f"method '{self.method}' is unknown; choose one of {', '.join(METHODS)}")
+        if isinstance(self.learning_rate, dict):
+            missing = [rank for rank in self.rank if rank not in self.learning_rate]
+            if missing or not self.rank:
+                raise ValueError(f"learning_rate has no entry for rank {missing or 'none'}; add one per rank")
+        return self
+
+
+class HeldOutSpecification(BaseModel):
+    """A held-out task with settings of its own: any attribute of `spectra.forgetting.HeldOut` but the data."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    task: str | dict[str, Any]
+
+
+class Specification(_Strict):
+    """A sweep: one base, one task, any number of held-out tasks and of methods.
+
+    The training fields have the meaning of `TrainingSettings`; they are shared by all methods, so that methods differ
+    in what they train and in their learning rate alone.
+    """
+
+    title: str = ""
+    base: str
+    task: str | dict[str, Any]
+    heldout: list[str | HeldOutSpecification] = []
+    methods: Annotated[list[MethodSpecification], Field(min_length=1)]
+    seeds: Seeds = [0]
+
+    steps: PositiveInt | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    batch_size: PositiveInt = 16
+    gradient_accumulation: PositiveInt = 1
+    max_length: PositiveInt = 128
+    schedule: Schedule = "linear"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    precision: Precision = "float32"
+    gradient_checkpointing: bool = False
+    evaluate_every: PositiveInt | None = None
+    train_examples: PositiveInt | None = None
+    validation_examples: PositiveInt | None = None
+    test_examples: PositiveInt | None = None
+
+    k: PositiveInt = 10
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 0.5
+    keep: Keep = "adapters"
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> "Specification":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs, and not both")
+        return self
+
+
+# Fields of the specification that rows of one run folder must share to stand in one table.
+SHARED = ("base", "task", "heldout", "k", "epsilon", "test_examples", "validation_examples")
+
+# Fields that every trial takes over as they are.
+TRAINING = (
+    "base", "task", "steps", "epochs", "batch_size", "gradient_accumulation", "max_length", "schedule", "warmup",
+    "weight_decay", "max_grad_norm", "head_learning_rate", "precision", "gradient_checkpointing", "evaluate_every",
+    "train_examples", "validation_examples", "test_examples",
+)  # fmt: skip

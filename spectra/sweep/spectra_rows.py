@@ -1,0 +1,58 @@
+"""The spectral part of a sweep: a trial's checkpoint against the published W0, as rows of the tables."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spectra.analysis.scan import intruders
+from spectra.analysis.similarity import similarity
+from spectra.records import IntruderScan
+from spectra.runs import TrialFolder
+from spectra.sweep.specification import Specification
+from spectra.weights import MatrixPair, open_pair
+
+SHOWN_VECTORS = 32
+
+
+def scan_trial(folder: TrialFolder, weights: Path, base: str, specification: Specification) -> dict[str, Any]:
+    """Scan a trained checkpoint, write its rows, and sum them up.
+
+    Returns:
+        Columns of the trials table.
+    """
+    scan = intruders(weights, base, k=specification.k, epsilon=specification.epsilon, dense_norms=True)
+    folder.write_rows("matrices", scan.matrix_rows())
+    folder.write_rows("vectors", scan.vector_rows())
+    folder.write_rows("similarity", _similarity_rows(shown_matrix(open_pair(base, weights).matrices)))
+    return summary(scan)
+
+
+def summary(scan: IntruderScan) -> dict[str, Any]:
+    """One scan as columns of the trials table; means and sums are over matrices."""
+    matrices, updates = scan.matrices, [matrix.update for matrix in scan.matrices if matrix.update]
+    frobenius = math.sqrt(sum(update.frobenius**2 for update in updates))
+    base = math.sqrt(sum((update.frobenius / update.relative) ** 2 for update in updates if update.relative > 0))
+    return {
+        "count": scan.count,
+        "matrices": len(matrices),
+        "k": scan.k,
+        "epsilon": scan.epsilon,
+        "energy_share": sum(matrix.energy_share for matrix in matrices) / len(matrices),
+        "update_frobenius": frobenius,
+        "update_relative": frobenius / base if base > 0 else 0.0,
+        "effective_rank": sum(update.effective_rank for update in updates) / len(updates),
+    }
+
+
+def shown_matrix(matrices: tuple[MatrixPair, ...]) -> MatrixPair:
+    """The matrix of the similarity map: the first attention matrix of the middle layer, the same in all trials."""
+    layers = sorted({pair.name.layer for pair in matrices if pair.name.layer is not None})
+    middle = [pair for pair in matrices if layers and pair.name.layer == layers[len(layers) // 2]] or list(matrices)
+    return next((pair for pair in middle if pair.name.block == "attention"), middle[0])
+
+
+def _similarity_rows(pair: MatrixPair) -> Iterator[dict[str, Any]]:
+    for i, row in enumerate(similarity(pair, top=SHOWN_VECTORS)):
+        for j, cosine in enumerate(row):
+            yield {"name": str(pair.name), "i": i, "j": j, "cosine": float(cosine)}

@@ -1,0 +1,86 @@
+"""`run_sweep`: the whole job from a specification to the tables."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from spectra.errors import RunError
+from spectra.provenance import commit, hardware, versions
+from spectra.runs import Run
+from spectra.sweep.inline import run_inline
+from spectra.sweep.local import run_local
+from spectra.sweep.plan import PlannedTrial, plan, share
+from spectra.sweep.progress import OnEvent
+from spectra.sweep.read import read_specification
+from spectra.sweep.runner import Runner
+from spectra.sweep.schedule import Schedule
+from spectra.sweep.specification import SHARED, Specification
+from spectra.sweep.tables import write_tables
+
+Executor = Literal["local", "inline"]
+
+
+def run_sweep(
+    specification: Specification | Mapping[str, Any] | Path | str = "default",
+    out: Path | str = "runs/default",
+    *,
+    axes: Sequence[str] = (),
+    shard: tuple[int, int] = (1, 1),
+    executor: Executor = "local",
+    workers: int | None = None,
+    save_seconds: float = 120.0,
+    on_event: OnEvent = lambda event: None,
+    command: str = "",
+) -> Run:
+    """Train, scan and measure every trial of a sweep that is not finished yet, and write the tables.
+
+    A finished trial is never run again and an interrupted one goes on from its last checkpoint, so calling this again
+    with the same arguments finishes what is left. Several processes may work on one folder at the same time.
+
+    Args:
+        specification: What to do: a `Specification`, a mapping, the path of a YAML file or the name of a preset.
+        out: The run folder; made if absent.
+        axes: Axes that are put into the specification, such as "rank=1,8,64".
+        shard: (i, n): do the i-th of n shares of the trials; the shares together are the sweep.
+        executor: "local" isolates the work in processes; "inline" does it in this one.
+        workers: Worker processes; None starts one per GPU, or one.
+        save_seconds: Time between training checkpoints.
+        on_event: Called with every event, from another thread if the executor is "local".
+        command: The command line, for the record.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        SpecificationError: If the specification is not valid.
+        RunError: If `out` holds another sweep, or the base model cannot be measured.
+    """
+    specification = read_specification(specification, axes)
+    part, of = shard
+    if not 1 <= part <= of:
+        raise RunError(f"Shard {part}/{of} does not exist. Give i/n with i from 1 to n.")
+    everything = plan(specification)
+    run = Run.create(out, _record(specification, everything, command), same=SHARED)
+    trials = share(everything, part, of)
+    for trial in trials:
+        run.trial(trial.id).forget_failure()
+    if trials:
+        schedule = Schedule(run, trials, specification.keep)
+        if executor == "inline":
+            run_inline(schedule, Runner(run, specification, save_seconds=save_seconds), on_event)
+        else:
+            run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
+    write_tables(run)
+    return run
+
+
+def _record(specification: Specification, trials: Sequence[PlannedTrial], command: str) -> dict[str, Any]:
+    """The content of sweep.json."""
+    return {
+        "specification": specification.model_dump(mode="json"),
+        "trials": [{"id": trial.id, "label": trial.label, "group": trial.group} for trial in trials],
+        "command": command,
+        "versions": dict(versions()),
+        "hardware": dict(hardware()),
+        "commit": commit(),
+    }

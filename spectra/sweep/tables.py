@@ -1,0 +1,75 @@
+"""All trials of a run folder together, as the tables that reports read."""
+
+from typing import Any
+
+import pandas as pd
+
+from spectra.runs import SCHEMAS, Run, TrialFolder
+from spectra.sweep.choice import chosen, groups
+from spectra.sweep.plan import PlannedTrial, planned
+from spectra.sweep.runner import BASE_TASK
+from spectra.training.settings import TrainingSettings
+
+OF_THE_SETTINGS = ("method", "rank", "alpha", "learning_rate", "seed", "steps")
+
+
+def write_tables(run: Run) -> pd.DataFrame:
+    """Collect every finished or failed trial of the folder, from this sweep call and from earlier ones.
+
+    Returns:
+        The trials table.
+    """
+    with run.lock():
+        folders = {folder.id: folder for folder in run.trials()}
+        trials = [planned(TrainingSettings.from_dict(folder.specification)) for folder in folders.values()]
+        at_chosen_rate = {trial.id for group in groups(trials) for trial in chosen(run, group)}
+        ordered = sorted(trials, key=_order)
+        finished = [folders[trial.id] for trial in ordered if folders[trial.id].is_finished]
+        for name in SCHEMAS:
+            if name != "trials":
+                run.write_table(name, _together(name, finished))
+        base = run.base_result(BASE_TASK) or {}
+        rows = [
+            _row(trial, folders[trial.id], trial.id in at_chosen_rate, base)
+            for trial in ordered
+            if folders[trial.id].is_finished or folders[trial.id].failure
+        ]
+        return run.write_table("trials", rows)
+
+
+def _order(trial: PlannedTrial) -> tuple[Any, ...]:
+    """Full fine-tuning first, then by method, alpha rule, rank, learning rate and seed: the same on every machine."""
+    settings = trial.settings
+    return (
+        settings.method != "full",
+        settings.method,
+        settings.rank or 0,
+        settings.alpha or 0.0,
+        trial.label,
+        settings.learning_rate,
+        settings.seed,
+        trial.id,
+    )
+
+
+def _together(name: str, finished: list[TrialFolder]) -> pd.DataFrame:
+    tables = [table for folder in finished if (table := folder.rows(name)) is not None and len(table)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _row(trial: PlannedTrial, folder: TrialFolder, is_chosen: bool, base: dict[str, Any]) -> dict[str, Any]:
+    settings, failure = trial.settings, folder.failure
+    task = settings.task if isinstance(settings.task, str) else settings.task.get("name", "")
+    test = folder.test if is_chosen else None
+    return {
+        "trial": trial.id,
+        "label": trial.label,
+        **{name: getattr(settings, name) for name in OF_THE_SETTINGS},
+        "chosen": is_chosen,
+        "task": task,
+        **base,
+        **(folder.metrics or {}),
+        **(test or {}),
+        "status": "done" if folder.is_finished else "failed",
+        "error": "" if folder.is_finished or failure is None else failure["error"],
+    }

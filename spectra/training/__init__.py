@@ -1,0 +1,1 @@
+"""Training: the same path for full fine-tuning and every adapter method."""

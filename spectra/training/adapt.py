@@ -1,0 +1,226 @@
+"""Full fine-tuning and the adapters: this table is the only difference between the methods of a sweep."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from spectra.errors import SpecificationError
+from spectra.training.modules import head_modules, is_transposed, target_pattern
+from spectra.training.settings import TrainingSettings
+from spectra.weights.scaling import LoraSettings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+TaskType = Literal["SEQ_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM"]
+Arguments = Mapping[str, Any]
+
+# Learning rate of B over that of A: Hayou et al. 2024 (LoRA+), section 4, recommend about 16.
+LORA_PLUS_RATIO = 16.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of fine-tuning.
+
+    Attributes:
+        name: What a specification calls it.
+        summary: One line for people.
+        config: The peft configuration for these settings, given the arguments that all adapters share; None for
+            full fine-tuning.
+        has_rank: Whether a specification gives a rank.
+        has_alpha: Whether a specification gives an alpha.
+        has_arguments: Whether a specification may give further arguments.
+        prepare: Changes the wrapped model before training, such as freezing a factor.
+        rate_factor: Factor on the learning rate of a parameter, by its name.
+        changes_base: True where the adapter's initialisation takes a part out of W0, so that what is saved has to be
+            expressed against the published W0.
+    """
+
+    name: str
+    summary: str
+    config: Callable[[TrainingSettings, Arguments], "PeftConfig"] | None
+    has_rank: bool = True
+    has_alpha: bool = True
+    has_arguments: bool = True
+    prepare: Callable[[nn.Module], None] = lambda model: None
+    rate_factor: Callable[[str, TrainingSettings], float] = lambda name, settings: 1.0
+    changes_base: bool = False
+
+    def label(self, settings: TrainingSettings) -> str:
+        """What a person calls this configuration, seed and learning rate aside."""
+        title = str(settings.arguments.get("peft_type", self.name)) if self.name == "peft" else TITLES[self.name]
+        rank = f" r={settings.rank}" if settings.rank is not None else ""
+        alpha = f" α={settings.alpha:g}" if settings.alpha is not None else ""
+        where = settings.target_modules
+        modules = "" if where == "all-linear" or self.config is None else f" on {_joined(where)}"
+        return f"{title}{rank}{alpha}{modules}"
+
+
+def _joined(target_modules: str | tuple[str, ...]) -> str:
+    return target_modules if isinstance(target_modules, str) else ", ".join(target_modules)
+
+
+def _lora(**fixed: Any) -> Callable[[TrainingSettings, Arguments], "PeftConfig"]:
+    def config(settings: TrainingSettings, shared: Arguments) -> "PeftConfig":
+        from peft import LoraConfig
+
+        given = {key: value for key, value in settings.arguments.items() if key != "ratio"}
+        return LoraConfig(**{**shared, "r": settings.rank, "lora_alpha": settings.alpha, **fixed, **given})
+
+    return config
+
+
+def _adalora(settings: TrainingSettings, shared: Arguments) -> "PeftConfig":
+    """AdaLoRA: starts at 1.5 times the rank, prunes to it between a tenth and the last third of the steps."""
+    from peft import AdaLoraConfig
+
+    if settings.steps is None or settings.rank is None:
+        raise SpecificationError("Method adalora plans its pruning by the step. Give steps instead of epochs.")
+    given = {
+        "init_r": max(settings.rank + 1, round(1.5 * settings.rank)),
+        "tinit": settings.steps // 10,
+        "tfinal": settings.steps // 3,
+        "deltaT": max(1, settings.steps // 100),
+        **settings.arguments,
+    }
+    return AdaLoraConfig(
+        **{**shared, "target_r": settings.rank, "lora_alpha": settings.alpha, "total_step": settings.steps, **given}
+    )
+
+
+def _vera(settings: TrainingSettings, shared: Arguments) -> "PeftConfig":
+    from peft import VeraConfig
+
+    return VeraConfig(**{**shared, "r": settings.rank, "projection_prng_key": settings.seed, **settings.arguments})
+
+
+def _passed_through(settings: TrainingSettings, shared: Arguments) -> "PeftConfig":
+    """Any peft method: `peft_type` and its arguments as peft names them."""
+    from peft import get_peft_config
+
+    given = dict(settings.arguments)
+    if settings.rank is not None:
+        given.setdefault("r", settings.rank)
+    if settings.alpha is not None:
+        given.setdefault("lora_alpha" if given.get("peft_type") == "LORA" else "alpha", settings.alpha)
+    shared = {
+        key: value for key, value in shared.items() if key != "fan_in_fan_out" or given.get("peft_type") == "LORA"
+    }
+    try:
+        return get_peft_config({**shared, **given})
+    except (KeyError, TypeError, ValueError) as error:
+        raise SpecificationError(
+            f"peft refuses the arguments {dict(settings.arguments)} of method 'peft': {error}. "
+            "Give peft_type and the fields of its configuration."
+        ) from error
+
+
+def _freeze_a(model: nn.Module) -> None:
+    """Give A orthonormal rows (unit singular values) and freeze it, so that only B is trained."""
+    for name, parameter in model.named_parameters():
+        if ".lora_A." in name:
+            nn.init.orthogonal_(parameter)
+            parameter.requires_grad_(False)
+
+
+def _faster_b(name: str, settings: TrainingSettings) -> float:
+    return float(settings.arguments.get("ratio", LORA_PLUS_RATIO)) if ".lora_B." in name else 1.0
+
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method("full", "All weights are trained.", None, has_rank=False, has_alpha=False, has_arguments=False),
+        Method("lora", "delta_W = alpha/r B A (Hu et al. 2021).", _lora()),
+        Method("rslora", "delta_W = alpha/sqrt(r) B A (Kalajdzievski 2023).", _lora(use_rslora=True)),
+        Method("dora", "Magnitude and direction apart (Liu et al. 2024).", _lora(use_dora=True)),
+        Method(
+            "pissa",
+            "Starts from the leading singular vectors of W0 (Meng et al. 2024).",
+            _lora(init_lora_weights="pissa"),
+            changes_base=True,
+        ),
+        Method("lora+", "B learns faster than A (Hayou et al. 2024).", _lora(), rate_factor=_faster_b),
+        Method("frozen-a", "A has orthonormal rows and is frozen; B is trained.", _lora(), prepare=_freeze_a),
+        Method("adalora", "Ranks move to the matrices that use them (Zhang et al. 2023).", _adalora),
+        Method("vera", "Shared random factors, trained scales (Kopiczko et al. 2024).", _vera, has_alpha=False),
+        Method("peft", "Any peft method, with peft_type and its arguments passed through.", _passed_through),
+    )
+}
+
+TITLES = {
+    "full": "full",
+    "lora": "LoRA",
+    "rslora": "rsLoRA",
+    "dora": "DoRA",
+    "pissa": "PiSSA",
+    "lora+": "LoRA+",
+    "frozen-a": "frozen-A",
+    "adalora": "AdaLoRA",
+    "vera": "VeRA",
+}
+
+
+def attach(model: nn.Module, settings: TrainingSettings, task_type: TaskType) -> nn.Module:
+    """Make a freshly loaded base model trainable by the method of the settings.
+
+    Args:
+        model: The base model with its task head; adapters are put into it in place.
+        settings: Method, rank, alpha, target modules.
+        task_type: What peft calls the kind of model.
+
+    Returns:
+        The model to train; `requires_grad` tells what will be.
+    """
+    method = METHODS[settings.method]
+    if method.config is None:
+        return model.requires_grad_(True)
+    from peft import get_peft_model
+
+    shared: dict[str, Any] = {
+        "target_modules": target_pattern(model, settings.target_modules),
+        "modules_to_save": head_modules(model) or None,
+        "task_type": task_type,
+    }
+    if is_transposed(model):
+        shared["fan_in_fan_out"] = True
+    wrapped = get_peft_model(model, method.config(settings, shared))
+    method.prepare(wrapped)
+    return wrapped
+
+
+def scaling(settings: TrainingSettings) -> float | None:
+    """The factor on B @ A, where the method has a fixed one."""
+    if settings.rank is None or settings.alpha is None or settings.method == "peft":
+        return None
+    return LoraSettings(settings.rank, settings.alpha, rank_stabilised=settings.method == "rslora").scaling
+
+
+def parameter_groups(
+    model: nn.Module, settings: TrainingSettings, decayed: set[str], trained: set[str]
+) -> list[dict[str, Any]]:
+    """The optimiser's groups: one per learning rate and weight decay, the body's own rate first.
+
+    Args:
+        model: The model to train, wrapped or not.
+        settings: Learning rates and weight decay.
+        decayed: Names of the parameters that weight decay applies to.
+        trained: Names of the parameters to train.
+    """
+    method = METHODS[settings.method]
+    head = re.compile(rf"(?:^|\.)(?:{'|'.join(map(re.escape, head_modules(model))) or '(?!)'})\.")
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if name not in trained:
+            continue
+        if settings.head_learning_rate is not None and head.search(name):
+            rate = settings.head_learning_rate
+        else:
+            rate = settings.learning_rate * method.rate_factor(name, settings)
+        groups.setdefault((rate, settings.weight_decay if name in decayed else 0.0), []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda group: group[0][0] != settings.learning_rate)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in ordered]

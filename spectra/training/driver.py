@@ -1,0 +1,320 @@
+"""One training run, from settings to a trained model: the same path for every method.
+
+For a seed, all methods start from the same new head and see the same batches in the same order; they differ in
+what `adapt.attach` makes trainable and in `adapt.parameter_groups`, and in nothing else.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from spectra.data import TaskData
+from spectra.errors import RunError
+from spectra.models import load_base
+from spectra.training.adapt import attach, parameter_groups
+from spectra.training.cost import (
+    StepClock,
+    optimiser_bytes,
+    peak_memory_bytes,
+    start_peak_memory,
+    trainable_parameters,
+)
+from spectra.training.families import FAMILIES, FamilyName, collator, examples, family_of
+from spectra.training.settings import TrainingSettings
+from spectra.training.store import initial_factors
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+OnStep = Callable[[int, int], None]  # optimiser step, of how many
+
+
+class TrainingStopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Training was asked to stop; a checkpoint was written and the next run goes on from it."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A score on a split: higher is better."""
+
+    metric: str
+    score: float
+    examples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained model and what it took.
+
+    Attributes:
+        model: The model, adapters still attached.
+        tokenizer: Of the base model.
+        initial: Factors that the method took out of W0 before training (see `initial_factors`).
+        validation: The score at the end of training.
+        history: Rows of the history table, without the trial.
+        steps: Optimiser steps.
+        seconds: Time in optimiser steps, over all resumptions.
+        tokens: Tokens trained on, padding aside.
+        trainable_parameters: Numbers trained, a head included.
+        optimiser_bytes: Memory of the optimiser's state.
+        peak_memory_bytes: Of the GPU, or of the process.
+    """
+
+    model: Any
+    tokenizer: Any
+    initial: dict[str, Tensor]
+    validation: Evaluation
+    history: tuple[dict[str, Any], ...]
+    steps: int
+    seconds: float
+    tokens: int
+    trainable_parameters: int
+    optimiser_bytes: int
+    peak_memory_bytes: int
+
+
+def train(
+    settings: TrainingSettings,
+    task: TaskData,
+    folder: Path,
+    *,
+    save_seconds: float = 120.0,
+    on_step: OnStep | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train, or go on from the last whole checkpoint in `folder`.
+
+    Args:
+        settings: What to train and how.
+        task: Its training and validation splits are used; the test split is not touched.
+        folder: For the Trainer's checkpoints.
+        save_seconds: Time between checkpoints.
+        on_step: Called after every optimiser step.
+        stop: Asked after every optimiser step; True writes a checkpoint and ends with `TrainingStopped`.
+
+    Raises:
+        TrainingStopped: If `stop` said so.
+        RunError: If the loss is no longer finite.
+    """
+    start_peak_memory()
+    family = family_of(task.kind, settings.base)
+    set_seed(settings.seed)  # for the new head, which is therefore the same for all methods of a seed
+    loaded = load_base(settings.base, FAMILIES[family].model_kind, num_labels=len(task.label_names) or None)
+    set_seed(settings.seed)  # for the adapter
+    model = attach(loaded.model, settings, FAMILIES[family].task_type)
+    initial = initial_factors(model, settings)
+    clock = StepClock()
+    watch = _Watch(save_seconds, on_step, stop)
+    trainer = _trainer(
+        model,
+        loaded.tokenizer,
+        family,
+        settings,
+        folder,
+        train_dataset=examples(
+            first(task.train, settings.train_examples), family, loaded.tokenizer, settings.max_length
+        ),
+        eval_dataset=evaluation_examples(task, "validation", family, loaded.tokenizer, settings),
+        callbacks=[clock, watch],
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    if watch.stopped:
+        raise TrainingStopped
+    validation = _evaluation(trainer, family)
+    return Trained(
+        model=model,
+        tokenizer=loaded.tokenizer,
+        initial=initial,
+        validation=validation,
+        history=tuple(_history(trainer.state.log_history, trainer.state.global_step, validation)),
+        steps=trainer.state.global_step,
+        seconds=clock.seconds,
+        tokens=int(trainer.state.num_input_tokens_seen),
+        trainable_parameters=trainable_parameters(model),
+        optimiser_bytes=optimiser_bytes(trainer.create_optimizer()),
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+
+
+def evaluate(model: Any, tokenizer: Any, task: TaskData, split: str, settings: TrainingSettings) -> Evaluation:
+    """The score of a model on a split of its task, by the code that validates while training."""
+    family = family_of(task.kind, settings.base)
+    dataset = evaluation_examples(task, split, family, tokenizer, settings)
+    trainer = _trainer(model, tokenizer, family, settings, Path(), eval_dataset=dataset)
+    return _evaluation(trainer, family)
+
+
+def evaluation_examples(
+    task: TaskData, split: str, family: FamilyName, tokenizer: Any, settings: TrainingSettings
+) -> "Dataset":
+    """A validation or test split as tokens, by length, so that little of a batch is padding."""
+    limit = settings.validation_examples if split == "validation" else settings.test_examples
+    encoded = examples(first(getattr(task, split), limit), family, tokenizer, settings.max_length)
+    by_length = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
+    return encoded.select(by_length)
+
+
+def first(rows: "Dataset", limit: int | None) -> "Dataset":
+    """At most `limit` rows: the leading ones, for splits come in an order drawn by hash."""
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint of the Trainer, or None.
+
+    The Trainer writes trainer_state.json last, so a checkpoint without a readable one was cut off by a kill.
+    """
+    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return bool(json.loads((checkpoint / "trainer_state.json").read_text()))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+class _PairedTrainer(Trainer):
+    """The Trainer, with a learning rate per group of parameters."""
+
+    def __init__(self, model: nn.Module, settings: TrainingSettings, **kwargs: Any) -> None:
+        super().__init__(model, **kwargs)
+        self._settings = settings
+        self._trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's own optimiser on the method's groups."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            # Resuming reloads the adapter, which makes all of it trainable again, a frozen factor included.
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name in self._trained)
+            decayed = set(self.get_decay_parameter_names(model))
+            kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = kind(parameter_groups(model, self._settings, decayed, self._trained), **arguments)
+        return self.optimizer
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[None, Tensor, Tensor]:
+        """Logits without the model's own loss, which some methods (AdaLoRA) add a penalty to."""
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.pop("labels")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return None, model(**inputs).logits, labels
+
+
+class _Watch(TrainerCallback):
+    """Reports steps, asks for checkpoints by the clock, ends the training when asked to, stops at a lost loss."""
+
+    def __init__(self, save_seconds: float, on_step: OnStep | None, stop: Callable[[], bool]) -> None:
+        self.stopped = False
+        self._save_seconds = save_seconds
+        self._on_step = on_step
+        self._stop = stop
+        self._saved = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._on_step:
+            self._on_step(state.global_step, state.max_steps)
+        # At a logging step only, so that the mean losses of the history do not depend on when a run was resumed.
+        due = state.global_step % args.logging_steps == 0 and time.monotonic() - self._saved >= self._save_seconds
+        if self._stop() and state.global_step < state.max_steps:
+            self.stopped = control.should_training_stop = True
+        if due or self.stopped:
+            control.should_save = True
+            self._saved = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if loss != loss or abs(loss) == float("inf"):
+            raise RunError(
+                f"The training loss is {loss} at step {state.global_step}. Lower the learning rate of this method."
+            )
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        # AdaLoRA moves its ranks between the optimiser's step and the clearing of the gradients.
+        if hasattr(getattr(model, "base_model", None), "update_and_allocate"):
+            model.base_model.update_and_allocate(state.global_step + 1)
+
+
+def _trainer(
+    model: Any,
+    tokenizer: Any,
+    family: FamilyName,
+    settings: TrainingSettings,
+    folder: Path,
+    **kwargs: Any,
+) -> _PairedTrainer:
+    return _PairedTrainer(
+        model=model,
+        args=_arguments(settings, folder),
+        processing_class=tokenizer,
+        data_collator=collator(family, tokenizer, model),
+        preprocess_logits_for_metrics=FAMILIES[family].reduce,
+        compute_metrics=_score,
+        settings=settings,
+        **kwargs,
+    )
+
+
+def _arguments(settings: TrainingSettings, folder: Path) -> TrainingArguments:
+    length = {"max_steps": settings.steps} if settings.steps else {"num_train_epochs": settings.epochs}
+    return TrainingArguments(
+        output_dir=str(folder),
+        **length,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=2 * settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=round(settings.warmup * settings.steps) if settings.steps else settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bfloat16",
+        fp16=settings.precision == "float16",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        logging_steps=max(1, (settings.steps or 400) // 20),
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if settings.evaluate_every else "no",
+        eval_steps=settings.evaluate_every,
+        save_strategy="no",
+        save_total_limit=1,
+        include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def _score(prediction: Any) -> dict[str, float]:
+    total, weight = prediction.predictions.astype("float64").sum(axis=0)
+    return {"score": float(total / weight), "examples": len(prediction.predictions)}
+
+
+def _evaluation(trainer: _PairedTrainer, family: FamilyName) -> Evaluation:
+    measured = trainer.evaluate()
+    return Evaluation(FAMILIES[family].metric, measured["eval_score"], int(measured["eval_examples"]))
+
+
+def _history(log: list[dict[str, Any]], steps: int, validation: Evaluation) -> list[dict[str, Any]]:
+    """The Trainer's log as rows of the history table; the last row carries the final validation."""
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in log:
+        row = rows.setdefault(entry["step"], {"step": entry["step"]})
+        row |= {key: entry[key] for key in ("loss", "learning_rate") if key in entry}
+        if "eval_score" in entry:
+            row["validation_score"] = entry["eval_score"]
+    rows.setdefault(steps, {"step": steps})["validation_score"] = validation.score
+    return [rows[step] for step in sorted(rows)]

@@ -1,0 +1,90 @@
+"""Everything that decides the outcome of one training run: the identity of a trial, as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from spectra.errors import SpecificationError
+
+Schedule = Literal["linear", "cosine", "constant"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One training run, fully resolved: the same settings on the same machine give the same model.
+
+    Attributes:
+        base: The pre-trained model: hub id, folder or asset.
+        task: Name of the task, or the description of a local file.
+        method: Name in `METHODS`.
+        learning_rate: Peak learning rate of the body.
+        seed: Of the new head, the adapter and the data order.
+        rank: Rank of the update; None where the method has none.
+        alpha: LoRA's alpha; None where the method has none.
+        target_modules: "all-linear", "attention", "qv" or module names.
+        arguments: Further arguments of the method, passed through to peft.
+        head_learning_rate: Of a new task head; None means the body's.
+        steps: Optimiser steps; None when `epochs` is given.
+        epochs: Passes over the training split; None when `steps` is given.
+        batch_size: Examples per device and backward pass.
+        gradient_accumulation: Backward passes per optimiser step.
+        max_length: Tokens per example; longer ones are cut.
+        schedule: Shape of the learning rate after the warm-up.
+        warmup: Share of the steps in which the learning rate rises, in [0, 1).
+        weight_decay: AdamW's, not applied to biases and norms.
+        max_grad_norm: Gradients are clipped to this norm.
+        precision: Arithmetic of the forward and backward pass; weights and optimiser stay in float32.
+        gradient_checkpointing: Recompute activations in the backward pass to save memory.
+        evaluate_every: Optimiser steps between validations; None validates once, at the end.
+        train_examples: At most this many training examples; None takes all.
+        validation_examples: At most this many validation examples; None takes all.
+        test_examples: At most this many test examples; None takes all.
+    """
+
+    base: str
+    task: str | Mapping[str, Any]
+    method: str
+    learning_rate: float
+    seed: int
+    rank: int | None = None
+    alpha: float | None = None
+    target_modules: str | tuple[str, ...] = "all-linear"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    head_learning_rate: float | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int = 16
+    gradient_accumulation: int = 1
+    max_length: int = 128
+    schedule: Schedule = "linear"
+    warmup: float = 0.06
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    precision: Precision = "float32"
+    gradient_checkpointing: bool = False
+    evaluate_every: int | None = None
+    train_examples: int | None = None
+    validation_examples: int | None = None
+    test_examples: int | None = None
+
+    def __post_init__(self) -> None:
+        """Exactly one of steps and epochs decides the length of the training."""
+        if (self.steps is None) == (self.epochs is None):
+            raise SpecificationError(f"steps is {self.steps} and epochs is {self.epochs}. Give exactly one of the two.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        values = asdict(self)
+        if isinstance(self.target_modules, tuple):
+            values["target_modules"] = list(self.target_modules)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainingSettings":
+        """The settings that `to_dict` wrote; unknown keys are a programmer's slip."""
+        known = {one.name for one in fields(cls)}
+        if unknown := set(values) - known:
+            raise TypeError(f"Unknown settings: {sorted(unknown)}")
+        modules = values.get("target_modules", "all-linear")
+        return cls(**{**values, "target_modules": tuple(modules) if isinstance(modules, list) else modules})
