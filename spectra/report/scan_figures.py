@@ -7,7 +7,7 @@ import altair as alt
 
 from spectra.report.figure import COLOURS, FULL_COLOUR, Figure, constants, fields, listed, page_wide, rows
 from spectra.report.sources import Material
-from spectra.report.spectral_figures import LAYER_AXIS, place, random_cosines, random_rules, span
+from spectra.report.spectral_figures import layer_axis, place, random_cosines, random_rules, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def layer_map(material: Material, opened: str) -> Figure | None:
         .transform_calculate(shown=f"datum[{MEASURE}]")
         .mark_rect(cursor="pointer", stroke="currentColor")
         .encode(
-            x=alt.X("position:O", title="Layer", axis=LAYER_AXIS),
+            x=alt.X("position:O", title="Layer", axis=layer_axis(table)),
             y=alt.Y("part:N", title=None, sort=parts),
             color=alt.condition(
                 "datum.shown > 0",

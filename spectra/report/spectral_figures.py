@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OUTSIDE = -1
-LAYER_AXIS = alt.Axis(labelExpr="datum.value < 0 ? 'none' : datum.label", labelAngle=0, labelOverlap=True)
+MOST_TICKS = 11
 
 
 def place(matrices: "pd.DataFrame") -> "pd.DataFrame":
@@ -32,6 +32,14 @@ def place(matrices: "pd.DataFrame") -> "pd.DataFrame":
             for name, position in zip(placed["name"], placed["position"], strict=True)
         ]
     return placed
+
+
+def layer_axis(placed: "pd.DataFrame") -> alt.Axis:
+    """The axis of layers, with as many labels as fit a narrow map; what is outside the blocks stands at "none"."""
+    positions = sorted(int(position) for position in placed["position"].unique())
+    stride = -(-len(positions) // MOST_TICKS)
+    labels = f"datum.value < 0 ? 'none' : datum.value % {stride} ? '' : datum.value"
+    return alt.Axis(labelExpr=labels, labelAngle=0, labelOverlap=False)
 
 
 def labelled(table: "pd.DataFrame", trials: "pd.DataFrame") -> "pd.DataFrame":
@@ -68,7 +76,7 @@ def layer_maps(material: Material) -> Figure | None:
         alt.Chart(rows())
         .mark_rect(stroke="currentColor", strokeOpacity=0.18, strokeWidth=0.5)
         .encode(
-            x=alt.X("position:O", title="Layer", axis=LAYER_AXIS),
+            x=alt.X("position:O", title="Layer", axis=layer_axis(table)),
             y=alt.Y("part:N", title=None, sort=parts),
             color=alt.condition(
                 "datum.count > 0",
@@ -88,6 +96,10 @@ def layer_maps(material: Material) -> Figure | None:
         .facet(facet=alt.Facet("series:N", title=None, sort=series), columns=2, spacing=18)
         .resolve_axis(x="independent")
     )
+    # Checkpoints of different models share no rows: each panel then has its own.
+    same = len({tuple(dict.fromkeys(group["part"])) for _, group in table.groupby("series")}) == 1
+    if not same:
+        chart = chart.resolve_scale(x="independent", y="independent")
     totals = table.groupby("series", sort=False).agg(
         total=("count", "sum"), hit=("count", lambda c: int((c > 0).sum()))
     )
@@ -102,8 +114,8 @@ def layer_maps(material: Material) -> Figure | None:
         chart=chart,
         table=table[[*headings, "position", "part"]],
         headings=headings,
-        panel=width + 20,
-        beside=200,
+        panel=width + (20 if same else 210),
+        beside=200 if same else 20,
     )
 
 

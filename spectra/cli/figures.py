@@ -1,0 +1,22 @@
+"""`spectra figures`: draw the figures of a run for a paper."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example:  spectra figures runs/demo -o figures --format pdf")
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
+)
+@click.option(
+    "--format", "kind", type=click.Choice(["pdf", "svg", "png"]), default="pdf", show_default=True, help="File format."
+)
+@click.option("--force", is_flag=True, help="Replace figures that exist.")
+def command(run: Path, out: Path, kind: str, force: bool) -> None:
+    """Draw every figure that RUN has the data for, one file each, and print their paths."""
+    from spectra.figures import write_figures
+
+    for path in write_figures(run, out, kind=kind, force=force):
+        click.echo(path)
