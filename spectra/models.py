@@ -4,17 +4,14 @@ No repository's code is ever run and no pickle is ever opened: weights come from
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from filelock import FileLock
 from peft import PeftConfig, PeftModel
 from safetensors import safe_open
-from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -30,7 +27,10 @@ from transformers import (
 
 from spectra.assets import cache_folder, catalogue, fetch
 from spectra.errors import AdapterError, ModelError, first_five
+from spectra.runs.atomic import replacing
+from spectra.runs.lock import locked
 
+Model = PreTrainedModel | PeftModel
 ModelKind = Literal["encoder", "classification", "causal-lm", "masked-lm", "seq2seq"]
 
 CLASSES: dict[ModelKind, Any] = {
@@ -61,7 +61,7 @@ KIND_OF_ARCHITECTURE: dict[str, ModelKind] = {
 class LoadedModel:
     """A model, its tokenizer, and the reference it was loaded from."""
 
-    model: PreTrainedModel | PeftModel
+    model: Model
     tokenizer: PreTrainedTokenizerBase
     reference: str
     kind: ModelKind
@@ -211,10 +211,10 @@ def adapter_labels(folder: Path) -> int | None:
     return None
 
 
-def body_of(model: nn.Module) -> nn.Module:
+def body_of(model: Model) -> PreTrainedModel:
     """The model without its head, adapters included: what turns tokens into features."""
     unwrapped = model.get_base_model() if isinstance(model, PeftModel) else model
-    return unwrapped.base_model if isinstance(unwrapped, PreTrainedModel) else unwrapped
+    return cast(PreTrainedModel, unwrapped.base_model)
 
 
 def _require_safetensors(folder: Path) -> None:
@@ -277,15 +277,12 @@ def _converted(folder: Path, gguf: Path, progress: Callable[[str], None] | None)
     target = cache_folder() / "models" / f"{folder.name}-float32"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    with locked(target.with_name(f"{target.name}.lock")):
         if not target.is_dir():  # another process may have converted it while this one waited
             if progress:
                 progress(f"{folder.name}: dequantising {gguf.name} to float32")
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as temporary:
-                content = Path(temporary) / "content"
+            with replacing(target) as content:
                 _convert(folder, gguf, content)
-                content.rename(target)
     return target
 
 

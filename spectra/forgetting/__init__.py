@@ -1,0 +1,21 @@
+"""What a tuned model no longer does as well: held-out measures, and paired differences with their intervals."""
+
+from spectra.forgetting.held_out import HeldOut, open_held_out
+from spectra.forgetting.measure import measure, measure_all
+from spectra.forgetting.paired import Forgetting, forgetting
+from spectra.forgetting.pseudo_loss import under_pretrained_head
+from spectra.forgetting.run import ForgettingRun, measure_forgetting
+from spectra.forgetting.scores import Scores
+
+__all__ = [
+    "Forgetting",
+    "ForgettingRun",
+    "HeldOut",
+    "Scores",
+    "forgetting",
+    "measure",
+    "measure_all",
+    "measure_forgetting",
+    "open_held_out",
+    "under_pretrained_head",
+]

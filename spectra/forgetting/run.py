@@ -1,0 +1,195 @@
+"""Many checkpoints on many held-out tasks: the base is measured once, every checkpoint in the same code path."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel
+
+from spectra.errors import ModelError, first_five
+from spectra.forgetting.held_out import HeldOut
+from spectra.forgetting.measure import KINDS, measure_all
+from spectra.forgetting.one_base import OneBase
+from spectra.forgetting.paired import Forgetting, forgetting
+from spectra.forgetting.pseudo_loss import under_pretrained_head
+from spectra.forgetting.scores import Scores
+from spectra.forgetting.store import ScoreStore
+from spectra.models import LoadedModel, ModelKind, adapter_labels, base_of, is_adapter, load_tuned, tuned_kind
+from spectra.provenance import versions
+
+
+@dataclass(frozen=True)
+class ForgettingRun:
+    """Forgetting of every checkpoint on every held-out task.
+
+    Attributes:
+        base: The base as the user named it.
+        results: For each checkpoint, in the order given, one result per held-out task.
+        versions: Versions of the software that computed it.
+    """
+
+    base: str
+    results: Mapping[str, tuple[Forgetting, ...]]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `spectra forget`."""
+        return {
+            "base": self.base,
+            "checkpoints": [
+                {"checkpoint": checkpoint, "heldout": [result.to_dict() for result in results]}
+                for checkpoint, results in self.results.items()
+            ],
+            "versions": dict(self.versions),
+        }
+
+
+def measure_forgetting(
+    checkpoints: Sequence[str],
+    held_out: Sequence[HeldOut],
+    *,
+    base: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    batch_size: int = 16,
+    folder: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> ForgettingRun:
+    """Measure what each checkpoint forgot.
+
+    Adapters are put on one base in memory and taken off again; full checkpoints are loaded one after the other.
+
+    Args:
+        checkpoints: Adapter folders or full checkpoints, all tuned from one base.
+        held_out: Tasks and measures.
+        base: Asset name, folder or hub id; None takes the base that the adapters name.
+        dtype: Arithmetic of both base and tuned model.
+        device: Where to measure.
+        batch_size: Sequences per forward pass.
+        folder: Keeps finished scores here and takes them from here; None keeps nothing.
+        progress: Called with one line per measurement.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+        level: Of the intervals.
+
+    Raises:
+        ModelError: If the base is not stated, or a model lacks the head that a measure needs.
+        DataError: If a task does not fit its measure.
+    """
+    reference = base or _stated_base(checkpoints)
+    for checkpoint in checkpoints:
+        _require_heads(checkpoint, held_out)
+    bench = _Bench(
+        body=OneBase(reference, dtype=dtype, device=device),
+        head=OneBase(reference, dtype=dtype, device=device),
+        store=ScoreStore(folder, dtype=str(dtype), batch_size=batch_size),
+        held_out=held_out,
+        batch_size=batch_size,
+        say=progress or (lambda line: None),
+    )
+    results = {}
+    for checkpoint in checkpoints:
+        base_scores = bench.base_scores(Path(checkpoint))
+        tuned_scores = bench.tuned_scores(Path(checkpoint), reference)
+        results[checkpoint] = tuple(
+            forgetting(before, after, seed=seed, resamples=resamples, level=level)
+            for before, after in zip(base_scores, tuned_scores, strict=True)
+        )
+    return ForgettingRun(base=reference, results=results, versions=versions())
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """What the measurements of one run share.
+
+    `head` holds the base once more, as a masked-LM, when tuned bodies have to be put under its head.
+    """
+
+    body: OneBase
+    head: OneBase
+    store: ScoreStore
+    held_out: Sequence[HeldOut]
+    batch_size: int
+    say: Callable[[str], None]
+
+    def base_scores(self, checkpoint: Path) -> list[Scores]:
+        """Of the untouched base, in the architecture of a checkpoint."""
+        return self._scores(self.body.reference, checkpoint, nullcontext(None))
+
+    def tuned_scores(self, checkpoint: Path, base: str) -> list[Scores]:
+        """Of a checkpoint."""
+        return self._scores(str(checkpoint), checkpoint, self._tuned(checkpoint, base))
+
+    def _scores(
+        self, reference: str, checkpoint: Path, opened: AbstractContextManager[LoadedModel | None]
+    ) -> list[Scores]:
+        found = {task.name: self.store.find(reference, task) for task in self.held_out}
+        missing = [task for task in self.held_out if found[task.name] is None]
+        if missing:
+            kind, labels = _architecture(checkpoint)
+            with opened as tuned:
+                loaded = tuned or self.body.untouched(kind, labels)
+                fresh = self._fresh(loaded, reference, [task for task in missing if not _grafts(kind, task)])
+                if grafted := [task for task in missing if _grafts(kind, task)]:
+                    pretrained = cast(PreTrainedModel, self.head.untouched("masked-lm").model)
+                    with under_pretrained_head(pretrained, loaded.model) as whole:
+                        fresh |= self._fresh(replace(loaded, model=whole), reference, grafted)
+            found |= fresh
+        return [cast(Scores, found[task.name]) for task in self.held_out]
+
+    def _fresh(self, loaded: LoadedModel, reference: str, tasks: Sequence[HeldOut]) -> dict[str, Scores]:
+        if not tasks:
+            return {}
+        self.say(f"{reference}: measuring {', '.join(task.name for task in tasks)}")
+        scores = measure_all(loaded.model, loaded.tokenizer, tasks, batch_size=self.batch_size)
+        for task, measured in zip(tasks, scores, strict=True):
+            self.store.keep(reference, task, measured)
+        return {task.name: measured for task, measured in zip(tasks, scores, strict=True)}
+
+    @contextmanager
+    def _tuned(self, checkpoint: Path, base: str) -> Iterator[LoadedModel]:
+        kind, labels = _architecture(checkpoint)
+        if is_adapter(checkpoint):
+            untouched = self.body.untouched(kind, labels)
+            with self.body.wearing(checkpoint, kind, labels) as model:
+                yield replace(untouched, model=model)
+        else:
+            self.body.release()  # a full checkpoint takes the base's place in memory
+            yield load_tuned(checkpoint, base=base, dtype=self.body.dtype, device=self.body.device)
+
+
+def _architecture(checkpoint: Path) -> tuple[ModelKind, int | None]:
+    """Kind of a checkpoint's model, and the width of its adapter's classification head."""
+    return tuned_kind(checkpoint), adapter_labels(checkpoint) if is_adapter(checkpoint) else None
+
+
+def _grafts(kind: ModelKind, task: HeldOut) -> bool:
+    """Whether a tuned body has to be put under the base's masked-LM head for this task."""
+    return task.measure == "pseudo-loss" and kind in {"encoder", "classification"}
+
+
+def _stated_base(checkpoints: Sequence[str]) -> str:
+    """The one base that all adapters name."""
+    if full := [checkpoint for checkpoint in checkpoints if not is_adapter(Path(checkpoint))]:
+        raise ModelError(f"Full checkpoints do not name their base: {first_five(full)}. Give it with --base.")
+    bases = sorted({base_of(Path(checkpoint)) for checkpoint in checkpoints})
+    if len(bases) != 1:
+        raise ModelError(f"The adapters name {len(bases)} bases: {first_five(bases)}. Measure one base at a time.")
+    return bases[0]
+
+
+def _require_heads(checkpoint: str, held_out: Sequence[HeldOut]) -> None:
+    kind = tuned_kind(Path(checkpoint))
+    for task in held_out:
+        if kind not in KINDS[task.measure] and not _grafts(kind, task):
+            fitting = [name for name, kinds in KINDS.items() if kind in kinds]
+            raise ModelError(
+                f"'{checkpoint}' is a {kind} model, which '{task.measure}' of '{task.name}' cannot measure. "
+                f"Use one of {', '.join(fitting)}."
+            )
