@@ -22,8 +22,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 # Heavy or opinionated packages, and the rooms that may import them.
 GUARDED: dict[str, set[str]] = {
-    "transformers": {"models", "training", "forgetting"},
-    "peft": {"models", "training", "forgetting"},
+    "transformers": {"models", "training", "forgetting", "weights"},
+    "peft": {"models", "training", "forgetting", "weights"},
     "accelerate": {"training"},
     "datasets": {"data", "training", "forgetting"},
     "click": {"cli"},

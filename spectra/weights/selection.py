@@ -17,12 +17,14 @@ class Selection:
         exclude: Regular expression; canonical names that it matches somewhere are left out.
         roles: Roles to keep; "dense" also names "attention.output.dense".
         layers: Layers to keep.
+        split_fused: Whether fused matrices are taken apart first.
     """
 
     include: re.Pattern[str] | None = None
     exclude: re.Pattern[str] | None = None
     roles: frozenset[str] | None = None
     layers: frozenset[int] | None = None
+    split_fused: bool = False
 
     def reason_to_skip(self, name: MatrixName, *, has_blocks: bool) -> str | None:
         """Why a matrix is not compared, or None when it is.
@@ -48,7 +50,12 @@ class Selection:
 
 
 def selection(
-    include: str | None = None, exclude: str | None = None, roles: str | None = None, layers: str | None = None
+    include: str | None = None,
+    exclude: str | None = None,
+    roles: str | None = None,
+    layers: str | None = None,
+    *,
+    split_fused: bool = False,
 ) -> Selection:
     """Build a selection from what the user typed.
 
@@ -57,6 +64,7 @@ def selection(
         exclude: Regular expression on canonical names.
         roles: Comma-separated roles, such as "q_proj,v_proj".
         layers: Comma-separated layers and ranges, such as "0-11" or "0,3,8-11".
+        split_fused: Take fused matrices apart.
 
     Raises:
         CheckpointError: If a regular expression or a range is malformed.
@@ -66,6 +74,7 @@ def selection(
         _pattern("exclude", exclude),
         frozenset(role.strip() for role in roles.split(",") if role.strip()) if roles is not None else None,
         _layers(layers) if layers is not None else None,
+        split_fused,
     )
 
 

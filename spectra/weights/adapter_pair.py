@@ -1,0 +1,160 @@
+"""An adapter beside its base."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from spectra.errors import AdapterError
+from spectra.weights.adapter import CONFIG, Adapter, adapter_folder, open_adapter
+from spectra.weights.alignment import Alignment
+from spectra.weights.bases import wrong_base_warnings
+from spectra.weights.catalogue import Catalogue, catalogue
+from spectra.weights.changes import Change, DoraChange
+from spectra.weights.checkpoint import open_checkpoint
+from spectra.weights.hub import locate
+from spectra.weights.lora import is_plain, lora_matches, unknown_modules
+from spectra.weights.matching import Match, assemble
+from spectra.weights.mutated import OnMutatedBase, SubtractedAdapter, SubtractedInit, mutating_init
+from spectra.weights.others import peft_matches, saved_whole
+from spectra.weights.pair import CheckpointPair
+from spectra.weights.selection import Selection
+from spectra.weights.stored import StoredMatrix
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where an adapter's parts lie, beside the adapter itself.
+
+    Attributes:
+        base: The original base; None takes the one that the configuration names.
+        base_revision: Its revision on the hub.
+        tuned_base: The base as the adapter's initialisation left it.
+        initial_adapter: The adapter as it was saved before training.
+        allow_pickle: Whether .bin files may be opened.
+    """
+
+    base: str | Path | None = None
+    base_revision: str | None = None
+    tuned_base: str | Path | None = None
+    initial_adapter: str | Path | None = None
+    allow_pickle: bool = False
+
+    def catalogue(self, named: str | Path, revision: str | None = None) -> Catalogue:
+        """The matrices of a base."""
+        return catalogue(open_checkpoint(locate(named, revision, role="base"), allow_pickle=self.allow_pickle))
+
+
+def open_adapter_pair(adapter: Adapter, tuned: str, sources: Sources, chosen: Selection) -> CheckpointPair:
+    """Match an adapter with its base.
+
+    Raises:
+        AdapterError: If the adapter is incomplete, or does not fit the base.
+        CheckpointError: If the base cannot be read.
+    """
+    named = sources.base if sources.base is not None else adapter.base
+    if named is None:
+        raise AdapterError(
+            f"'{adapter.path / CONFIG}' does not name the base it was trained from. Name it with --base."
+        )
+    book = sources.catalogue(named, sources.base_revision or (adapter.revision if sources.base is None else None))
+    aligned = aligned_with(adapter, book)
+    warnings = [*book.checkpoint.warnings, *wrong_base_warnings(adapter, book, str(named))]
+    if is_plain(adapter):
+        matches, method, told = _lora(adapter, aligned, sources)
+        warnings += told
+    else:
+        matches, method = peft_matches(adapter, aligned), adapter.peft_type.lower()
+    whole, unmatched = saved_whole(adapter, book, aligned)
+    matrices, skipped = assemble(book, [*matches, *whole], chosen, untouched="not changed by this adapter")
+    return CheckpointPair(str(named), tuned, "adapter", method, matrices, (*skipped, *unmatched), tuple(warnings))
+
+
+def aligned_with(adapter: Adapter, book: Catalogue) -> Alignment:
+    """An alignment that knows the adapter's names.
+
+    transformers is asked for translations only when a module is unknown under every prefix, or peft is needed anyway.
+    """
+    aligned = Alignment(book.matrices)
+    if is_plain(adapter) and not unknown_modules(adapter, aligned):
+        return aligned
+    from spectra.weights.via_peft import memory_names
+
+    return Alignment(book.matrices, memory_names(book.checkpoint.config, list(book.matrices)))
+
+
+def _lora(adapter: Adapter, aligned: Alignment, sources: Sources) -> tuple[list[Match], str, list[str]]:
+    """Plain LoRA or DoRA, the base's mutation undone where the initialisation changed it."""
+    matches = lora_matches(adapter, aligned)
+    method = "dora" if adapter.config.get("use_dora") else "lora"
+    warnings = []
+    if adapter.config.get("alora_invocation_tokens"):
+        warnings.append("This is an activated LoRA: the update applies only after its invocation tokens.")
+    init = mutating_init(adapter.config)
+    if sources.tuned_base is not None:
+        mutated = Alignment(sources.catalogue(sources.tuned_base).matrices)
+        matches = [replace(match, change=OnMutatedBase(match.change, _same(mutated, match))) for match in matches]
+        told = f"W_tuned is '{sources.tuned_base}' plus the adapter; W0 is the original base."
+    elif sources.initial_adapter is not None:
+        initial = {match.module: match.change for match in lora_matches(_initial(adapter, sources), aligned)}
+        matches = [_subtracting(match, initial.get(match.module), adapter) for match in matches]
+        told = f"The update is the adapter minus its initial state '{sources.initial_adapter}'."
+    elif init is None:
+        return matches, method, warnings
+    else:
+        matches = [_recomputed(match, init, adapter) for match in matches]
+        told = (
+            f"Initialised with {init}, which took its first factors out of the base: they are recomputed from W0 and "
+            "subtracted, so W0 must be the original base."
+        )
+    return matches, f"{method} ({init})" if init else method, [*warnings, told]
+
+
+def _same(mutated: Alignment, match: Match) -> StoredMatrix:
+    found = mutated.matrix(match.module)
+    if found is None or found[1].shape != match.W0.shape:
+        raise AdapterError(
+            f"--tuned-base has no matrix '{match.module}' of shape {match.W0.shape}. Check --tuned-base."
+        )
+    return found[1]
+
+
+def _initial(adapter: Adapter, sources: Sources) -> Adapter:
+    path = locate(str(sources.initial_adapter), role="initial adapter")
+    folder = adapter_folder(path)
+    if folder is None:
+        raise AdapterError(f"'{path}' is no adapter folder. Give the adapter that was saved before training.")
+    return open_adapter(folder, allow_pickle=sources.allow_pickle, adapter_name=adapter.name)
+
+
+def _direction(match: Match, changed: Change) -> Match:
+    """The match with its low-rank part replaced, under DoRA's magnitudes if it has them."""
+    change = match.change
+    return replace(match, change=replace(change, inner=changed) if isinstance(change, DoraChange) else changed)
+
+
+def _low_rank_part(change: Change) -> Change:
+    return change.inner if isinstance(change, DoraChange) else change
+
+
+def _subtracting(match: Match, initial: Change | None, adapter: Adapter) -> Match:
+    if initial is None:
+        raise AdapterError(
+            f"--initial-adapter has no factors for '{match.module}', which '{adapter.file}' changes. "
+            "Give the adapter that was saved before training."
+        )
+    return _direction(match, SubtractedAdapter(_low_rank_part(match.change), _low_rank_part(initial)))
+
+
+def _recomputed(match: Match, init: str, adapter: Adapter) -> Match:
+    if init not in ("pissa", "olora"):
+        raise AdapterError(
+            f"'{adapter.path}' was initialised with '{init}', which changed the base in a way that W0 alone does not "
+            "determine. Give the changed base with --tuned-base"
+            + (
+                ", or convert the adapter to plain LoRA."
+                if init == "loftq"
+                else " or the initial adapter with --initial-adapter."
+            )
+        )
+    transposed = match.W0.blocks[0].transposed
+    inner = _low_rank_part(match.change)
+    return _direction(match, SubtractedInit(inner, "pissa" if init == "pissa" else "olora", transposed))
