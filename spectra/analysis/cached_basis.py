@@ -13,7 +13,6 @@ from spectra.analysis.tuned import Tuned
 from spectra.linalg.basis import in_base_basis
 from spectra.linalg.svd import SVD
 from spectra.linalg.triplets import LeadingVectors, leading_vectors
-from spectra.metrics.intruders import max_cosines
 
 
 def cached_basis(
@@ -25,30 +24,31 @@ def cached_basis(
     dense W_tuned takes a few passes over itself. The cosines to all u_i are then coordinates or one product.
     A tuned matrix whose leading vectors do not settle, or whose error bound straddles an epsilon, is factorised.
     """
-    svd = base.full()
+    full = base.full()
     results = []
     for each in tuned:
-        vectors, cosines = _leading_cosines(base, svd, each, k)
-        error = vectors.sin_angles.to(cosines)
-        straddles = ((cosines[:, None] - epsilons.to(cosines)[None, :]).abs() <= error[:, None]).any(dim=1)
-        if not vectors.converged or bool((straddles | vectors.ill_conditioned).any()):
+        vectors, cosines = _leading_cosines(base, full, each, k)
+        bounds = exact_bounds(full.S, cosines, vectors.S, vectors.ill_conditioned, epsilons, "cached-basis")
+        doubtful = ((bounds.lower[:, None] - epsilons[None, :]).abs() <= vectors.sin_angles[:, None]).any(dim=1)
+        if not vectors.converged or bool((doubtful | vectors.ill_conditioned).any()):
             results += exact(base, [each], k, epsilons)
         else:
-            results.append(exact_bounds(vectors.S, cosines, vectors.ill_conditioned, "cached-basis"))
+            results.append(bounds)
     return results
 
 
-def _leading_cosines(base: BaseFactors, svd: SVD, tuned: Tuned, k: int) -> tuple[LeadingVectors, Tensor]:
-    n = svd.S.shape[0]
+def _leading_cosines(base: BaseFactors, full: SVD, tuned: Tuned, k: int) -> tuple[LeadingVectors, Tensor]:
+    """Leading vectors of one tuned matrix and their cosines to all base vectors."""
+    n = full.S.shape[0]
     if tuned.update is not None:
-        diagonal, update = in_base_basis(svd, tuned.update)
-        warm = torch.eye(n, k + 2, dtype=svd.S.dtype, device=svd.S.device)
+        diagonal, update = in_base_basis(full, tuned.update)
+        warm = torch.eye(n, k + 2, dtype=full.S.dtype, device=full.S.device)
         [vectors] = leading_vectors(diagonal, [update], k, warm=_padded(warm, min(diagonal.shape)))
-        return vectors, vectors.U[:n].abs().max(dim=0).values
-    left = base.W0.shape[0] <= base.W0.shape[1]
-    warm = svd.U[:, : k + 2] if left else svd.Vh[: k + 2].mH
+        return vectors, vectors.U[:n]
+    wide = base.W0.shape[0] <= base.W0.shape[1]
+    warm = full.U[:, : k + 2] if wide else full.Vh[: k + 2].mH
     [vectors] = leading_vectors(tuned.operator(base.W0), [None], k, warm=warm)
-    return vectors, max_cosines(svd.U, vectors.U)
+    return vectors, full.U.mH @ vectors.U
 
 
 def _padded(warm: Tensor, rows: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from spectra.analysis.bounds import CERTIFICATE, FACTORISED, LEADING, CosineBounds
+from spectra.analysis.bounds import CERTIFICATE, FACTORISED, LEADING, CosineBounds, exact_bounds
 from spectra.analysis.exact import exact
 from spectra.analysis.factors import BaseFactors, LeadingFactors
 from spectra.analysis.tuned import Tuned
@@ -23,7 +23,6 @@ from spectra.linalg.certificate import spectral_brackets
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.triplets import LeadingVectors, angle_bounds, leading_vectors
-from spectra.metrics.intruders import max_cosines
 
 # Steps after which the brackets are looked at; the last one is the limit.
 CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
@@ -213,10 +212,12 @@ def _result(
     open_columns = brackets.is_open(epsilons)
     if bool(open_columns.any()):
         index = open_columns.nonzero().flatten()
-        cosines = max_cosines(base.full().U, vectors.U).double().clamp(max=1.0)
-        exactly = Brackets(cosines, cosines, torch.zeros_like(cosines)).widened(error)
+        full = base.full()
+        S, ill = vectors.S, vectors.ill_conditioned
+        judged = exact_bounds(full.S, full.U.mH @ vectors.U, S, ill, epsilons, "certified")
+        exactly = Brackets(judged.lower, judged.upper, torch.zeros_like(judged.upper)).widened(error)
         brackets = brackets.replaced(index, exactly.select(index))
-        if bool(brackets.is_open(epsilons).any()):
+        if bool((brackets.is_open(epsilons) | (open_columns & judged.ill_conditioned)).any()):
             return exact(base, [tuned], k, epsilons)[0]
         decided = [FACTORISED if is_open else how for is_open, how in zip(open_columns.tolist(), decided, strict=True)]
     return CosineBounds(vectors.S, brackets.lower, brackets.upper, vectors.ill_conditioned, tuple(decided), "certified")

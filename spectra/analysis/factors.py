@@ -1,7 +1,7 @@
 """What is known of one base matrix: its operator, and the factors of W0 that earlier scans have paid for."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -29,6 +29,7 @@ class LeadingFactors:
     floor: float
 
 
+@runtime_checkable
 class FactorStore(Protocol):
     """Where factors are kept between scans; see `analysis.cache`."""
 

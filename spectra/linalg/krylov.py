@@ -113,7 +113,7 @@ class BlockLanczos:
 
 
 def _orthonormalise(
-    block: Float[Tensor, "d block"], against: Sequence[Float[Tensor, "d l"]], floor: float | None = None
+    block: Float[Tensor, "d block"], against: Sequence[Float[Tensor, "d _"]], floor: float | None = None
 ) -> tuple[Float[Tensor, "d kept"], Float[Tensor, "kept block"]]:
     """Q, R with  block - projections = Q R,  Q orthonormal and orthogonal to `against`, vanishing directions dropped.
 
@@ -121,13 +121,14 @@ def _orthonormalise(
     norm falls below rounding of `floor` carries no direction of its own and would only add noise.
     """
     scale = floor if floor is not None else float(torch.linalg.matrix_norm(block))
-    tiny = 8 * torch.finfo(block.dtype).eps * scale
+    tiny = 32 * torch.finfo(block.dtype).eps * scale
+    room = block.shape[0] - sum(basis.shape[1] for basis in against)
     for _ in range(2):
         for basis in against:
             block = block - basis @ (basis.mH @ block)
     Q, R = torch.linalg.qr(block)
     U, S, Vh = torch.linalg.svd(R.double())
-    kept = int((tiny < S).sum())
+    kept = min(int((tiny < S).sum()), room)
     if kept < S.shape[0]:
         Q, R = Q @ U[:, :kept].to(Q.dtype), (S[:kept, None] * Vh[:kept]).to(R.dtype)
     for basis in against:  # the QR amplifies what little is left along `against` when columns are small
@@ -141,8 +142,8 @@ def _orthonormalise(
 def gram_together(
     W0: LinearOperator,
     updates: Sequence[LowRankUpdate | None],
-    blocks: Sequence[Float[Tensor, "d block"]],
-) -> list[Float[Tensor, "d block"]]:
+    blocks: Sequence[Float[Tensor, "d _"]],
+) -> list[Float[Tensor, "d _"]]:
     """H_i @ X_i for several matrices W_i = W0 + update_i with one pass each way over W0.
 
     H_i is W_i W_i^H when d_out <= d_in and W_i^H W_i otherwise: the smaller of the two.

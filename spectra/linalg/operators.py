@@ -6,13 +6,14 @@ methods that need the whole matrix. An update is never added into a copy of W0 u
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class LinearOperator(Protocol):
     """A real d_out x d_in matrix known by its products."""
 

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from spectra.linalg.operators import Dense
+from spectra.linalg.triplets import clustered, leading_vectors
+from tests.planted import SPECTRA, base_matrix, random_update
+
+SHAPES = ((160, 160), (320, 160), (160, 320))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", SPECTRA)
+@pytest.mark.parametrize("size", [0.05, 4.0, 60.0])
+def test_leading_vectors_are_within_their_angle_bound_of_the_true_ones(
+    shape: tuple[int, int], kind: str, size: float
+) -> None:
+    W, _ = base_matrix(*shape, kind, seed=7)
+    update = random_update(*shape, 4, size, seed=8)
+    [found] = leading_vectors(Dense(W), [update], 8)
+    U, S, _ = torch.linalg.svd((W + update.dense()).double(), full_matrices=False)
+    assert torch.allclose(found.S.double(), S[:8], rtol=1e-4)
+    if not found.converged:
+        return
+    cosines = (U[:, :8] * found.U.double()).sum(dim=0).abs().clamp(max=1.0)
+    sines = (1 - cosines**2).sqrt()
+    # 2e-3: the float32 rounding of the columns and of the reference's own input.
+    assert bool((sines <= found.sin_angles + 2e-3)[~found.ill_conditioned].all())
+
+
+def test_most_matrices_converge() -> None:
+    converged = [
+        leading_vectors(Dense(base_matrix(*shape, kind, 1)[0]), [random_update(*shape, 4, 5.0, 2)], 8)[0].converged
+        for shape in SHAPES
+        for kind in ("head and bulk", "power law", "flat")
+    ]
+    assert all(converged)
+
+
+def test_a_warm_start_needs_fewer_passes() -> None:
+    W, base = base_matrix(400, 400, "head and bulk", seed=3)
+    update = random_update(400, 400, 4, 20.0, seed=4)
+    [cold] = leading_vectors(Dense(W), [update], 10)
+    [warm] = leading_vectors(Dense(W), [update], 10, warm=base.U[:, :16].float())
+    assert warm.converged
+    assert warm.passes < cold.passes
+
+
+def test_equal_singular_values_are_flagged() -> None:
+    S = torch.tensor([5.0, 4.0, 4.0, 3.0, 2.0])
+    assert clustered(S, 4, torch.float32).tolist() == [False, True, True, False]
