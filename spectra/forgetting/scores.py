@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -65,7 +65,7 @@ class Scores:
         return {**asdict(self), "values": self.values.tolist(), "weights": self.weights.tolist()}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Scores":
         """The inverse of `to_dict`."""
         arrays = {name: np.array(stored[name], dtype=np.float64) for name in ("values", "weights")}
         tuples = {name: tuple(stored[name]) for name in ("adapters", "warnings")}

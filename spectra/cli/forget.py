@@ -1,0 +1,60 @@
+"""`spectra forget`: what tuned checkpoints no longer do as well as their base."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from spectra.forgetting import ForgettingRun
+
+
+@click.command(epilog="Example:  spectra forget path/to/adapter --heldout bbc-news --heldout brown:lm-loss --limit 100")
+@click.argument(
+    "checkpoints", nargs=-1, required=True, metavar="CKPT...", type=click.Path(exists=True, file_okay=False)
+)
+@click.option("--heldout", required=True, multiple=True, metavar="TASK[:MEASURE]", help="Held-out task; repeatable.")
+@click.option("--base", help="Base model: asset, folder or hub id.  [default: the one that the adapters name]")
+@click.option("--limit", type=click.IntRange(min=1), help="Test examples per task.  [default: all]")
+@click.option("--max-length", type=click.IntRange(min=2), default=256, show_default=True, help="Tokens per text.")
+@click.option("--instruction", help="Text between an input and the answer, for generative models.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="Where to measure, such as cuda.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Keep scores here and resume.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(checkpoints: tuple[str, ...], as_json: bool, out: Path | None, **settings: Any) -> None:
+    """Measure forgetting: the loss of each CKPT minus the base's, paired per example, with a bootstrap interval.
+
+    CKPT is a peft adapter folder or a full checkpoint folder. TASK is an asset task, a file (.csv, .jsonl, .parquet,
+    .txt) or lm-eval:NAME; MEASURE is linear-probe, nearest-neighbour, lm-loss, bits-per-byte, pseudo-loss,
+    label-likelihood or rouge-l.
+    """
+    result = _measured(checkpoints, out, **settings)
+    if out is not None:
+        (out / "forgetting.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+        return
+    for checkpoint, forgotten in result.results.items():
+        click.echo(f"{checkpoint} against {result.base}")
+        for one in forgotten:
+            click.echo("\n".join(f"  {sentence}" for sentence in (one.verdict, *one.warnings)))
+
+
+def _measured(checkpoints: tuple[str, ...], out: Path | None, **settings: Any) -> "ForgettingRun":
+    import torch
+
+    from spectra.forgetting import measure_forgetting, open_held_out
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    shared = {name: settings.pop(name) for name in ("limit", "max_length")}
+    if instruction := settings.pop("instruction"):
+        shared["instruction"] = instruction
+    tasks = [open_held_out(spec, progress=say, **shared) for spec in settings.pop("heldout")]
+    dtype = getattr(torch, settings.pop("dtype"))
+    return measure_forgetting(checkpoints, tasks, dtype=dtype, folder=out, progress=say, **settings)
