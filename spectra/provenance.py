@@ -2,7 +2,9 @@
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -62,3 +64,9 @@ def hardware() -> Mapping[str, str | int]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory_bytes"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return facts
+
+
+def command_line() -> str:
+    """The command that this process was started with, as one would type it again."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["python", "-m", "spectra", *sys.argv[1:]] if name == "__main__.py" else [name, *sys.argv[1:]])

@@ -1,11 +1,12 @@
 """`spectra.intruders`: the scan of one checkpoint, or of many that share a base."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spectra.analysis.cache import FactorCache
+from spectra.analysis.journal import Journal
 from spectra.analysis.matrix import scan_matrix
 from spectra.analysis.settings import ScanSettings
 from spectra.provenance import versions
@@ -87,32 +88,49 @@ def scan_pairs(
         One scan per pair, in order.
     """
     partial = PartialScan(pairs, settings, cache)
-    for _ in partial.run(progress):
-        pass
+    partial.run(progress)
     return partial.scans()
 
 
 @dataclass(eq=False)
 class PartialScan:
-    """A scan that can be looked at before it is done: after Ctrl-C, `scans()` holds what was finished."""
+    """A scan that can be looked at before it is done: after Ctrl-C, `scans()` holds what was finished.
+
+    Attributes:
+        pairs: The checkpoints.
+        settings: The question.
+        cache: Where factors of W0 are kept between scans.
+        journal: Where finished matrices are kept until the scan is complete; None keeps nothing.
+        found: What is finished, by (pair, matrix).
+    """
 
     pairs: Sequence[CheckpointPair]
     settings: ScanSettings
     cache: FactorCache | None = None
+    journal: Journal | None = None
     found: dict[tuple[int, int], MatrixSpectrum] = field(default_factory=dict, init=False)
 
-    def run(self, progress: Progress | None = None) -> Iterator[str]:
-        """Scan one base matrix at a time, yielding its name."""
-        groups = _by_base_matrix(self.pairs)
+    def run(self, progress: Progress | None = None) -> None:
+        """Scan what is not in the journal, one base matrix at a time."""
+        if self.journal is not None:
+            self.found.update(self.journal.read())
         total = sum(len(pair.matrices) for pair in self.pairs)
-        for places in groups:
-            matrices = [self.pairs[i].matrices[j] for i, j in places]
-            for place, spectrum in zip(places, scan_matrix(matrices, self.settings, self.cache), strict=True):
-                self.found[place] = spectrum
-            name = str(matrices[0].name)
+        for places in _by_base_matrix(self.pairs):
+            missing = [place for place in places if place not in self.found]
+            matrices = [self.pairs[i].matrices[j] for i, j in missing]
+            if matrices:
+                self._take(missing, scan_matrix(matrices, self.settings, self.cache))
             if progress is not None:
-                progress(len(self.found), total, name)
-            yield name
+                i, j = places[0]
+                progress(len(self.found), total, str(self.pairs[i].matrices[j].name))
+        if self.journal is not None:
+            self.journal.close()
+
+    def _take(self, places: Sequence[tuple[int, int]], spectra: Sequence[MatrixSpectrum]) -> None:
+        for place, spectrum in zip(places, spectra, strict=True):
+            self.found[place] = spectrum
+            if self.journal is not None:
+                self.journal.add(place, spectrum)
 
     def scans(self) -> list[IntruderScan]:
         """One scan per pair with the matrices that are done, in checkpoint order."""

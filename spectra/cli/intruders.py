@@ -1,0 +1,168 @@
+"""`spectra intruders`: count the intruder dimensions of checkpoints."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spectra.cli.intruders_output import print_scan
+from spectra.cli.options import checkpoint_options, selection_options, stacked
+from spectra.cli.progress import parts_progress
+from spectra.cli.quantities import MemorySize, Numbers
+
+if TYPE_CHECKING:
+    from spectra.analysis.scan import PartialScan
+    from spectra.records import IntruderScan
+
+# Options that are fields of `analysis.settings.ScanSettings`; what is left over are keywords of `open_pair`.
+QUESTION = ("k", "epsilon", "epsilons", "side", "method", "dtype", "device")
+
+definition_options = stacked(
+    click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
+    click.option(
+        "--epsilon",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=0.5,
+        show_default=True,
+        help="Cosine below which a vector counts.",
+    ),
+    click.option("--epsilons", type=Numbers(), default=(), help="Further thresholds to decide, such as 0.1,0.3,0.7."),
+    click.option(
+        "--side",
+        type=click.Choice(["left", "right", "both"]),
+        default="left",
+        show_default=True,
+        help="Which singular vectors; the paper takes the left ones.",
+    ),
+)
+
+engine_options = stacked(
+    click.option(
+        "--method",
+        type=click.Choice(["auto", "certified", "exact", "cached-basis"]),
+        default="auto",
+        show_default=True,
+        help="How verdicts are reached; all give the same ones.",
+    ),
+    click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
+    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda or mps."),
+    click.option("--memory", type=MemorySize(), help="Budget of the scan, such as 4GiB; larger matrices are streamed."),
+    click.option("--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE for the next scan."),
+)
+
+output_options = stacked(
+    click.option("--json", "as_json", is_flag=True, help="One JSON object (an array of them for several CKPT)."),
+    click.option("--csv", "as_csv", is_flag=True, help="One CSV row per vector."),
+    click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML report here."),
+    click.option("--force", is_flag=True, help="Overwrite the file of --html."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+)
+
+
+@click.command(epilog="Example:  spectra intruders my-adapter --base roberta-base --html report.html")
+@click.argument("checkpoints", metavar="CKPT...", nargs=-1, required=True)
+@checkpoint_options
+@definition_options
+@selection_options
+@engine_options
+@output_options
+def command(
+    checkpoints: tuple[str, ...],
+    base: str | None,
+    memory: int | None,
+    cache: bool,
+    as_json: bool,
+    as_csv: bool,
+    html: Path | None,
+    force: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Count the intruder dimensions of fine-tuned checkpoints.
+
+    CKPT is a peft adapter folder or a full checkpoint (folder, file or hub id). An intruder dimension is one of the
+    k leading singular vectors of the tuned matrix whose largest |cos| to any singular vector of the pre-trained
+    matrix is below epsilon (Shuttleworth et al., arXiv:2410.21228). Several checkpoints of one base share the work.
+    """
+    require_free(html, force=force)
+    question = {name: options.pop(name) for name in QUESTION}
+    partial = prepared(checkpoints, base, {**question, "memory_bytes": memory}, options, cache=cache)
+    interrupted = run(partial, quiet=quiet)
+    scans = partial.scans()
+    emit(scans, as_json=as_json, as_csv=as_csv)
+    if html is not None:
+        write_html(partial, scans, html)
+    if interrupted:
+        sys.exit(130)
+
+
+def require_free(path: Path | None, *, force: bool) -> None:
+    """Nothing is overwritten without --force, and that is said before the work begins."""
+    if path is not None and path.exists() and not force:
+        raise click.ClickException(f"'{path}' exists. Add --force to overwrite it, or choose another name.")
+
+
+def prepared(
+    checkpoints: tuple[str, ...],
+    base: str | None,
+    question: dict[str, Any],
+    opening: dict[str, Any],
+    *,
+    cache: bool,
+) -> "PartialScan":
+    """Open every checkpoint beside its base and lay out the scan."""
+    from spectra.analysis.cache import FactorCache
+    from spectra.analysis.journal import Journal
+    from spectra.analysis.scan import PartialScan
+    from spectra.analysis.settings import ScanSettings
+    from spectra.weights import open_pair
+
+    settings = ScanSettings(**question)
+    pairs = [open_pair(base, checkpoint, **opening) for checkpoint in checkpoints]
+    return PartialScan(pairs, settings, FactorCache() if cache else None, Journal(pairs, settings) if cache else None)
+
+
+def run(partial: "PartialScan", *, quiet: bool) -> bool:
+    """Scan with progress. True when Ctrl-C ended it: what is done stays usable, and a rerun continues."""
+    try:
+        with parts_progress("scanning", quiet=quiet) as progress:
+            partial.run(progress)
+    except KeyboardInterrupt:
+        again = " Run the same command to continue." if partial.journal is not None else ""
+        click.echo(f"Interrupted after {len(partial.found)} matrices.{again}", err=True)
+        return True
+    return False
+
+
+def emit(scans: list["IntruderScan"], *, as_json: bool, as_csv: bool) -> None:
+    """Data to stdout: a table, JSON or CSV; warnings to stderr."""
+    for scan in scans:
+        for warning in scan.warnings:
+            click.echo(f"Warning: {warning}", err=True)
+    if as_json:
+        objects = [scan.to_dict() for scan in scans]
+        click.echo(json.dumps(objects[0] if len(objects) == 1 else objects, indent=2, ensure_ascii=False))
+    elif as_csv:
+        import pandas as pd
+
+        tables = [scan.to_dataframe("vectors").assign(checkpoint=scan.checkpoint) for scan in scans]
+        click.echo(pd.concat(tables).to_csv(index=False), nl=False)
+    else:
+        for scan in scans:
+            print_scan(scan)
+
+
+def write_html(partial: "PartialScan", scans: list["IntruderScan"], path: Path) -> None:
+    """The report of one scan; several checkpoints are compared with `spectra report A.json B.json`."""
+    from spectra.analysis.details import matrix_details
+    from spectra.provenance import command_line
+    from spectra.report import write_scan_report
+
+    if len(scans) != 1:
+        raise click.ClickException(
+            "--html reports one checkpoint. Scan them one by one, or compare their --json files."
+        )
+    details = matrix_details(partial.pairs[0].matrices, partial.settings)
+    click.echo(f"Report: {write_scan_report(scans[0], path, details=details, command=command_line())}", err=True)

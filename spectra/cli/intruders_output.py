@@ -1,0 +1,72 @@
+"""How a scan reads on a terminal: at most 80 columns, what matters first."""
+
+import shutil
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from spectra.records import IntruderScan, MatrixSpectrum
+
+SHOWN = 20
+WIDTH = 80
+
+
+def print_scan(scan: "IntruderScan") -> None:
+    """The matrices that hold intruders, most first, and the total in words."""
+    from rich.console import Console
+    from rich.table import Table
+
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    console = Console(width=width, highlight=False)
+    console.print(f"[bold]{_plain(scan.checkpoint)}[/bold] against {_plain(scan.base)}")
+    holding = sorted((m for m in scan.matrices if m.count), key=lambda m: (-m.count, -m.energy_share))
+    if holding:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("matrix", overflow="fold", ratio=1)
+        for heading in ("shape", "count", "energy", "min |cos|"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for matrix in holding[:SHOWN]:
+            table.add_row(*_cells(matrix))
+        console.print(table)
+        if len(holding) > SHOWN:
+            console.print(f"... and {len(holding) - SHOWN} more matrices with intruders (--csv lists all)")
+    click.echo(sentence(scan))
+
+
+def sentence(scan: "IntruderScan") -> str:
+    """The finding in one sentence, with the line that chance would give."""
+    from spectra.metrics.intruders import expected_random_cosine
+
+    slots = sum(len(m.side_vectors(m.primary_side)) for m in scan.matrices)
+    holding = sum(m.count > 0 for m in scan.matrices)
+    noun = "intruder dimension" if scan.count == 1 else "intruder dimensions"
+    text = (
+        f"{scan.count} {noun} among {slots} leading vectors of {len(scan.matrices)} matrices"
+        f" ({holding} of them hold any; k = {scan.k}, epsilon = {scan.epsilon:g}, {scan.side})."
+    )
+    if scan.matrices:
+        smallest = min(scan.matrices, key=lambda m: m.shape[0])
+        chance = expected_random_cosine(smallest.shape[0])
+        text += f" A random direction shows max|cos| {chance:.2f} or less."
+    if scan.skipped:
+        text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
+    return text
+
+
+def _cells(matrix: "MatrixSpectrum") -> tuple[str, ...]:
+    vectors = matrix.side_vectors(matrix.primary_side)
+    return (
+        _plain(matrix.name),
+        f"{matrix.shape[0]}x{matrix.shape[1]}",
+        str(matrix.count),
+        f"{100 * matrix.energy_share:.1f} %",
+        f"{min(vector.max_cosine for vector in vectors):.2f}",
+    )
+
+
+def _plain(text: str) -> str:
+    """A name from outside, shown as text and not as markup."""
+    from rich.markup import escape
+
+    return escape(text)

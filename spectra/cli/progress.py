@@ -1,0 +1,56 @@
+"""Progress of work made of equal parts, on stderr: a bar on a terminal, a line now and then in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+LINE_SECONDS = 10.0
+
+
+@contextmanager
+def parts_progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield a callback (done, all, name of the part just done) that shows progress with the time left."""
+    if quiet:
+        yield lambda done, total, name: None
+    elif sys.stderr.isatty():
+        with _bar(label) as show:
+            yield show
+    else:
+        yield _lines(label)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[name]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None, name="")
+        yield lambda done, total, name: bar.update(task, completed=done, total=total, name=name)
+
+
+def _lines(label: str) -> Callable[[int, int, str], None]:
+    began = last = time.monotonic()
+
+    def show(done: int, total: int, name: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < LINE_SECONDS and done < total:
+            return
+        if done == total and now - began < LINE_SECONDS:
+            return
+        last = now
+        left = (now - began) / max(done, 1) * (total - done)
+        click.echo(f"{label}: {done} of {total}, about {left:.0f} s left ({name})", err=True)
+
+    return show
