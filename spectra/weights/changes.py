@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from spectra.weights.stored import StoredMatrix
 Device = torch.device | str
 
 
+@runtime_checkable
 class Change(Protocol):
     """How W_tuned follows from W0."""
 

@@ -1,10 +1,11 @@
 """LoRA and DoRA, natively: the factors of an adapter matched with the base's matrices."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spectra.errors import AdapterError, CheckpointError
-from spectra.weights.adapter import Adapter, Factors, lora_factors
+from spectra.errors import AdapterError, CheckpointError, first_five
+from spectra.weights.adapter import CONFIG, Adapter, Factors, lora_factors
 from spectra.weights.alignment import Alignment
 from spectra.weights.changes import Change, DoraChange, LoraChange
 from spectra.weights.matching import Match
@@ -52,19 +53,33 @@ def lora_patterns(adapter: Adapter) -> LoraPatterns:
         AdapterError: If it lacks them, or they are no positive numbers.
     """
     config = adapter.config
-    for key, kinds in (("r", int), ("lora_alpha", (int, float))):
-        value = config.get(key)
-        if not isinstance(value, kinds) or isinstance(value, bool) or (key == "r" and value < 1):
-            raise AdapterError(
-                f"'{adapter.path / 'adapter_config.json'}' has {key} = {value!r}. Restore the adapter's configuration."
-            )
-    for key in ("rank_pattern", "alpha_pattern"):
-        if not isinstance(config.get(key) or {}, Mapping):
-            raise AdapterError(
-                f"'{adapter.path / 'adapter_config.json'}' has a {key} that is no object. "
-                "Restore the adapter's configuration."
-            )
+    path = adapter.path / CONFIG
+    ranks = {"r": config.get("r"), **_pattern(adapter, "rank_pattern")}
+    alphas = {"lora_alpha": config.get("lora_alpha"), **_pattern(adapter, "alpha_pattern")}
+    wrong = [f"{key} = {rank!r}" for key, rank in ranks.items() if type(rank) is not int or rank < 1]
+    wrong += [f"{key} = {alpha!r}" for key, alpha in alphas.items() if type(alpha) not in (int, float)]
+    if wrong:
+        raise AdapterError(f"'{path}' has {first_five(wrong)}. Restore the configuration saved with the adapter.")
     return LoraPatterns.of(config)
+
+
+def _pattern(adapter: Adapter, key: str) -> Mapping[str, Any]:
+    pattern = adapter.config.get(key) or {}
+    broken = [regex for regex in pattern if not _is_regex(regex)] if isinstance(pattern, dict) else [str(pattern)]
+    if broken:
+        raise AdapterError(
+            f"'{adapter.path / CONFIG}' has a {key} that cannot be read ({broken[0]!r}). "
+            "Restore the configuration saved with the adapter."
+        )
+    return pattern
+
+
+def _is_regex(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _refuse_replication(adapter: Adapter) -> None:

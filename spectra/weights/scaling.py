@@ -45,10 +45,10 @@ class LoraPatterns:
         """Read the fields of an adapter_config.json."""
         return cls(
             config["r"],
-            config["lora_alpha"],
+            float(config["lora_alpha"]),
             bool(config.get("use_rslora")),
-            config.get("rank_pattern") or {},
-            config.get("alpha_pattern") or {},
+            dict(config.get("rank_pattern") or {}),
+            {pattern: float(alpha) for pattern, alpha in (config.get("alpha_pattern") or {}).items()},
         )
 
     def settings(self, module: str) -> LoraSettings:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from spectra.errors import CheckpointError
 DIGEST_BYTES = 1 << 24
 
 
+@runtime_checkable
 class StoredTensor(Protocol):
     """A tensor of a file, whatever the file's format."""
 
