@@ -25,7 +25,7 @@ AXES = {
     "effective_rank": "Effective rank of ΔW (mean over matrices)",
 }
 # Colour, shape and line pattern share it, so that Vega-Lite draws them as one legend.
-LEGEND = alt.Legend(orient="bottom", columns=2, labelLimit=260, symbolLimit=40, symbolOpacity=1, title=None)
+LEGEND = alt.Legend(orient="bottom", symbolLimit=40, symbolOpacity=1, title=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +79,16 @@ def constants(**columns: Sequence[Any]) -> alt.InlineData:
 def colour_of_label(trials: "pd.DataFrame", **options: Any) -> alt.Color:
     """Colour by configuration, the same in every figure of a page."""
     labels, colours = _by_label(trials)
-    return alt.Color("label:N", scale=alt.Scale(domain=labels, range=colours), **{"legend": LEGEND, **options})
+    return alt.Color(
+        "label:N", scale=alt.Scale(domain=labels, range=colours), **{"legend": legend_of(labels), **options}
+    )
 
 
 def shape_of_label(trials: "pd.DataFrame") -> alt.Shape:
     """Shape by configuration, so that nothing is told by colour alone."""
     labels, _ = _by_label(trials)
     shapes = [SHAPES[position % len(SHAPES)] for position in range(len(labels))]
-    return alt.Shape("label:N", scale=alt.Scale(domain=labels, range=shapes), legend=LEGEND)
+    return alt.Shape("label:N", scale=alt.Scale(domain=labels, range=shapes), legend=legend_of(labels))
 
 
 def dash_of_label(trials: "pd.DataFrame") -> alt.StrokeDash:
@@ -94,7 +96,12 @@ def dash_of_label(trials: "pd.DataFrame") -> alt.StrokeDash:
     labels, _ = _by_label(trials)
     patterns = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 4], [1, 3])
     dashes = [patterns[position % len(patterns)] for position in range(len(labels))]
-    return alt.StrokeDash("label:N", scale=alt.Scale(domain=labels, range=dashes), legend=LEGEND)
+    return alt.StrokeDash("label:N", scale=alt.Scale(domain=labels, range=dashes), legend=legend_of(labels))
+
+
+def legend_of(labels: Sequence[str]) -> alt.Legend | None:
+    """The legend of a page's configurations; one alone needs none."""
+    return LEGEND if len(labels) > 1 else None
 
 
 def _by_label(trials: "pd.DataFrame") -> tuple[list[str], list[str]]:
@@ -114,8 +121,8 @@ def fields(headings: Mapping[str, str], table: "pd.DataFrame") -> list[alt.Toolt
     return tips
 
 
-def page_wide(chart: Any, height: float | dict[str, float]) -> Any:
-    """Let a chart take the width of the page; `height` is that of its plot, legends come on top."""
+def page_wide(chart: Any, height: int) -> Any:
+    """Let a chart take the width of the page; `height` is that of its plot in pixels, legends come on top."""
     return chart.properties(
         width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
     )

@@ -4,7 +4,7 @@ A sentence states the figure, what it is a figure of, and an interval where ther
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 from spectra.counts import primary_side, random_direction_cosine
 from spectra.report import numbers
@@ -104,9 +104,9 @@ def _update_findings(material: Material) -> list[str]:
     ]
 
 
-def _intruders(count: float) -> str:
+def _intruders(count: SupportsFloat) -> str:
     """A count with its noun."""
-    return f"{numbers.count(count)} intruder dimension{'' if count == 1 else 's'}"
+    return f"{numbers.count(count)} intruder dimension{'' if float(count) == 1 else 's'}"
 
 
 def _groups(trials: "pd.DataFrame") -> "list[tuple[str, pd.DataFrame]]":

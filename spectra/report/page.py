@@ -23,6 +23,9 @@ from spectra.report.findings import Topic
 from spectra.report.html_tables import HtmlTable
 from spectra.report.packed import packed, script_json
 
+# Marks that turn the direction of all text after them: in a name they could make a sentence read backwards.
+DIRECTION_CONTROLS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+
 
 @dataclass(frozen=True)
 class Section:
@@ -88,7 +91,7 @@ def render(page: Page) -> str:
         },
         **page.extras,
     }
-    return environment.get_template("page.html").render(
+    html = environment.get_template("page.html").render(
         page=page,
         policy=policy(scripts=(bundle, script), styles=(style,)),
         style=Markup(style),
@@ -98,6 +101,7 @@ def render(page: Page) -> str:
         definitions=DEFINITIONS,
         **page.context,
     )
+    return html.translate(dict.fromkeys(DIRECTION_CONTROLS, "\N{REPLACEMENT CHARACTER}"))
 
 
 def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ from spectra.report.warnings import warnings
 
 # What the curves behind the cells may weigh: the page of 224 matrices stays below 1.5 MB.
 MOST_SIMILARITY_ROWS = 24_000
-MOST_SPECTRUM_ROWS = 16_000
+MOST_SPECTRUM_ROWS = 12_000
 
 Drawer = Callable[[Material], Figure | None]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
-from spectra.report.figure import COLOURS, FULL_COLOUR, Figure, constants, fields, listed, page_wide, rows
+from spectra.report.figure import COLOURS, FULL_COLOUR, LEGEND, Figure, constants, fields, listed, page_wide, rows
 from spectra.report.sources import Material
 from spectra.report.spectral_figures import layer_axis, place, random_cosines, random_rules, span
 
@@ -111,7 +111,7 @@ def vector_bounds(material: Material, opened: str) -> Figure | None:
     colour = alt.Color(
         "verdict:N",
         scale=alt.Scale(domain=["intruder", "not an intruder"], range=[FULL_COLOUR, COLOURS[0]]),
-        legend=alt.Legend(orient="bottom", title=None),
+        legend=LEGEND,
     )
     shape = alt.Shape(
         "verdict:N", scale=alt.Scale(domain=["intruder", "not an intruder"], range=["triangle-up", "circle"])
@@ -200,7 +200,7 @@ def spectrum(material: Material, opened: str) -> Figure | None:
             color=alt.Color(
                 "part:N",
                 scale=alt.Scale(domain=parts, range=[COLOURS[6], COLOURS[0], FULL_COLOUR][: len(parts)]),
-                legend=alt.Legend(orient="bottom", title=None),
+                legend=LEGEND,
             ),
             strokeDash=alt.StrokeDash("part:N", legend=None),
             tooltip=fields(headings, table),

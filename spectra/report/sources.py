@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from spectra.errors import RunError
 from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
@@ -13,6 +13,7 @@ from spectra.runs import SCHEMAS, Run, tidy
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T", VectorVerdict, UpdateNorms)
 Kind = Literal["sweep", "scan", "comparison"]
 
 
@@ -207,10 +208,15 @@ def _matrix(entry: Mapping[str, Any]) -> MatrixSpectrum:
         block=entry["block"],
         shape=(entry["shape"][0], entry["shape"][1]),
         method=entry["method"],
-        vectors=tuple(VectorVerdict(**vector) for vector in entry["vectors"]),
+        vectors=tuple(_record(VectorVerdict, vector) for vector in entry["vectors"]),
         seconds=entry["seconds"],
-        update=UpdateNorms(**entry["update"]) if entry["update"] else None,
+        update=_record(UpdateNorms, entry["update"]) if entry["update"] else None,
     )
+
+
+def _record(kind: type[T], entry: Mapping[str, Any]) -> T:
+    """A record from JSON; keys that a later version added are left out."""
+    return kind(**{field.name: entry[field.name] for field in fields(kind) if field.name in entry})
 
 
 def _command_text(command: object) -> str:

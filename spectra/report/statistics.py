@@ -92,7 +92,9 @@ def spearman(first: "np.ndarray", second: "np.ndarray") -> float:
     """Pearson's correlation of the ranks; ties share their mean rank."""
     from scipy.stats import rankdata
 
-    return float(np.clip(np.corrcoef(rankdata(first), rankdata(second))[0, 1], -1.0, 1.0))
+    rho = float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+    # Rounding may leave a perfect ranking a hair off one.
+    return float(np.sign(rho)) if abs(rho) > 1 - 1e-12 else rho
 
 
 def partial_correlation(xy: float, xz: float, yz: float) -> float | None:
@@ -105,7 +107,7 @@ def rho_interval(rho: float, n: int) -> tuple[float | None, float | None, str]:
     """The 95 % interval of a rank correlation over n independent pairs, and why there is none."""
     if n < FEWEST:
         return None, None, f"no interval below {FEWEST} trials"
-    if abs(rho) > 1 - 1e-12:
+    if abs(rho) == 1:
         return None, None, "no interval for a perfect ranking"
     half = 1.959964 * math.sqrt((1 + rho**2 / 2) / (n - 3))
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), ""

@@ -108,4 +108,4 @@ def distinct_names(sources: Sequence[Path | str]) -> list[str]:
         names = ["/".join(one[-length:]) for one in parts]
         if len(set(names)) == len(names):
             return names
-    return [f"{name} ({number})" for number, name in enumerate(names, start=1)]
+    return [f"{'/'.join(one[-2:])} ({number})" for number, one in enumerate(parts, start=1)]

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
-from spectra.runs import Run
+from spectra.report.sources import Material
+from spectra.runs import Run, tidy
 
 ROLES = (
     "attention.self.query",
@@ -21,6 +22,8 @@ ROLES = (
 )
 BLOCKS = ("attention", "attention", "attention", "attention", "mlp", "mlp")
 HOSTILE = "<script>alert('x')</script>\"'&amp; \N{PILE OF POO} \N{RIGHT-TO-LEFT OVERRIDE}שלום " + "very-long-" * 12
+# What a reader is shown of it: the mark that would turn the text around is replaced.
+SHOWN = HOSTILE.replace("\N{RIGHT-TO-LEFT OVERRIDE}", "\N{REPLACEMENT CHARACTER}")
 K = 10
 EPSILON = 0.5
 
@@ -230,6 +233,11 @@ def sweep_tables(
                     for step in range(1, 201, 10)
                 ]
     return rows
+
+
+def sweep_material(tables: dict[str, list[dict[str, Any]]]) -> Material:
+    """What a report is made of, without a run folder in between."""
+    return Material(kind="sweep", title="fabricated", tables={name: tidy(name, rows) for name, rows in tables.items()})
 
 
 def write_run(folder: Path, tables: dict[str, list[dict[str, Any]]], name: str = "fabricated") -> Path:

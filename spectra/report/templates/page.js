@@ -168,6 +168,10 @@
       spec.columns = columnsFor(place);
       place.dataset.columns = spec.columns;
     }
+    // Legends take the columns that fit; a label longer than the figure is cut and stands whole in the data table.
+    const columns = Math.max(1, Math.min(4, Math.floor(place.clientWidth / 240)));
+    const legend = { ...spec.config.legend, columns, labelLimit: Math.min(300, place.clientWidth - 90) };
+    spec.config = { ...spec.config, legend };
     const options = { renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip: showTip };
     const { view } = await vegaEmbed(place, spec, options);
     views[id] = view;

@@ -1,0 +1,261 @@
+"""The page in a real browser: drawn, quiet, clickable, legible in every scheme and width, and printable."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fabricated import SHOWN, scan_of, sweep_tables, write_run
+from test_report_page import hostile_scan_report
+
+from spectra.report import write_comparison, write_report, write_scan_report
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(chromium: Any) -> Iterator[Open]:
+    """Open a page and wait until it is drawn; afterwards, fail if it said or asked for anything."""
+    contexts, complaints = [], []
+
+    def open_page(path: Path, *, width: int = 1200, **options: Any) -> Any:
+        context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on(
+            "request", lambda request: request.url == path.as_uri() or complaints.append(f"asked for {request.url}")
+        )
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn=true]", timeout=60_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def charts(page: Any) -> int:
+    """Figures that hold a drawing of some size with at least one mark."""
+    script = """() => [...document.querySelectorAll('[data-figure]')].filter((place) => {
+        const svg = place.querySelector('svg');
+        return svg && svg.getBoundingClientRect().width > 100 && svg.querySelector('.mark-group path');
+    }).length"""
+    return int(page.evaluate(script))
+
+
+def test_every_figure_of_a_sweep_is_drawn(sweep_report: Path, opened: Open) -> None:
+    page = opened(sweep_report)
+    assert charts(page) == page.locator("[data-figure]").count() == 14
+
+
+def test_every_figure_of_a_scan_is_drawn(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report)
+    assert charts(page) == page.locator("[data-figure]").count() == 6
+
+
+def test_a_comparison_of_runs_and_scans_is_drawn(tmp_path: Path, run_folder: Path, opened: Open) -> None:
+    scan = tmp_path / "scan.json"
+    scan.write_text(json.dumps(scan_of(5, intruders=2).to_dict()))
+    page = opened(write_comparison([run_folder, scan], tmp_path / "comparison.html"))
+    assert charts(page) == page.locator("[data-figure]").count()
+    assert "fabricated: LoRA r=8 α=16 has 31 intruder dimensions" in page.inner_text("#findings")
+
+
+def test_a_sweep_with_hundreds_of_log_entries_and_two_seeds_is_drawn(tmp_path: Path, opened: Open) -> None:
+    page = opened(write_report(write_run(tmp_path / "run", sweep_tables(seeds=(0, 1)))))
+    assert charts(page) == page.locator("[data-figure]").count()
+
+
+def test_a_click_on_the_map_opens_the_matrix(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report)
+    before = page.input_value("#opened")
+    cells = page.locator("#layer-map svg .mark-rect.role-mark path")
+    assert cells.count() == 36
+    cells.nth(7).click()
+    after = page.input_value("#opened")
+    assert after != before
+    assert page.locator("#matrices tr.opened").inner_text().startswith(after)
+    facts = page.inner_text("#matrix-facts")
+    matrix = next(matrix for matrix in scan_of(3, intruders=9, bounds=True).matrices if matrix.name == after)
+    assert f"Layer\n{matrix.layer}" in facts
+    assert f"Intruder dimensions\n{matrix.count}" in facts
+    # Ten vectors, one mark each, all of this matrix.
+    assert page.locator("#vector-bounds svg .mark-symbol.role-mark path").count() == 10
+
+
+def test_the_keyboard_opens_a_matrix_from_the_table(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report)
+    page.locator("#matrices tbody th button").nth(20).focus()
+    page.keyboard.press("Enter")
+    assert page.input_value("#opened") == page.locator("#matrices tbody th").nth(20).inner_text()
+
+
+def test_the_map_can_be_coloured_by_another_measure(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report)
+    colours = (
+        "() => [...document.querySelectorAll('#layer-map .mark-rect.role-mark path')].map(p => p.getAttribute('fill'))"
+    )
+    by_count = page.evaluate(colours)
+    page.get_by_label("Relative norm").check()
+    by_norm = page.evaluate(colours)
+    assert len(set(by_norm)) > len(set(by_count))
+    assert "transparent" in by_count
+    assert "transparent" not in by_norm
+
+
+def test_hovering_shows_the_values(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report)
+    assert page.locator("#tip").is_hidden()
+    page.locator("#layer-map svg .mark-rect.role-mark path").nth(3).hover()
+    tip = page.locator("#tip").inner_text()
+    assert "encoder.layer." in tip
+    assert "Energy share" in tip
+
+
+def test_the_table_filters(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report)
+    visible = page.locator("#matrices tbody tr:visible")
+    assert visible.count() == 36
+    page.get_by_label("Name contains").fill("layer.2.")
+    assert visible.count() == 6
+    page.get_by_label("Name contains").fill("")
+    page.get_by_label("with intruders only").check()
+    with_intruders = sum(matrix.count > 0 for matrix in scan_of(3, intruders=9, bounds=True).matrices)
+    assert visible.count() == with_intruders
+    page.locator("#filter").get_by_label("Role").select_option("output.dense")
+    assert visible.count() < with_intruders
+    assert page.locator("#filter output").inner_text() == f"{visible.count()} of 36 shown"
+
+
+def test_the_table_sorts_by_value_and_says_so(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report)
+    header = page.locator("#matrices thead th", has_text="Effective rank")
+    values = """() => { const at = [...document.querySelectorAll('#matrices thead th')]
+        .findIndex((th) => th.textContent === 'Effective rank');
+        return [...document.querySelectorAll('#matrices tbody tr')].map((tr) => +tr.cells[at].dataset.value); }"""
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    assert page.evaluate(values) == sorted(page.evaluate(values), reverse=True)
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert page.evaluate(values) == sorted(page.evaluate(values))
+
+
+def download(page: Any, button: Any) -> str:
+    with page.expect_download() as waiting:
+        button.click()
+    return Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+def test_tables_and_figures_can_be_downloaded(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report, accept_downloads=True)
+    matrices = scan_of(3, intruders=9, bounds=True).to_dataframe()
+    rows = list(csv.DictReader(io.StringIO(download(page, page.locator("[data-csv=matrices]")))))
+    assert [row["Matrix"] for row in rows] == list(matrices["name"])
+    assert [float(row["‖ΔW‖"]) for row in rows] == list(matrices["update_frobenius"])
+    whole = json.loads(download(page, page.locator("#download-json")))
+    assert [matrix["count"] for matrix in whole] == list(matrices["count"])
+    assert [len(matrix["vectors"]) for matrix in whole] == [10] * 36
+    page.locator("#layer-map summary").click()
+    figure = list(csv.DictReader(io.StringIO(download(page, page.locator("[data-csv-figure=layer-map]")))))
+    assert [int(row["count"]) for row in figure] == list(matrices["count"])
+    assert download(page, page.locator("[data-svg=layer-map]")).startswith("<svg")
+
+
+def test_the_data_behind_a_figure_is_shown_as_a_table(sweep_report: Path, run_folder: Path, opened: Open) -> None:
+    page = opened(sweep_report)
+    page.locator("#count-per-trial summary").click()
+    table = page.locator("#count-per-trial details table")
+    assert table.locator("thead th").all_inner_texts()[:2] == ["Configuration", "Learning rate"]
+    assert [row.split("\t")[3] for row in table.locator("tbody tr").all_inner_texts()] == ["0", "3", "31", "6", "12"]
+
+
+@pytest.mark.parametrize(("scheme", "switched"), [("light", "dark"), ("dark", "light")])
+def test_both_colour_schemes_work_and_can_be_switched(
+    scan_report: Path, opened: Open, scheme: str, switched: str
+) -> None:
+    page = opened(scan_report, color_scheme=scheme)
+    ground = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 29)"}
+    colour = "() => getComputedStyle(document.body).backgroundColor"
+    label = "() => getComputedStyle(document.querySelector('#layer-map svg .role-axis-label text')).fill"
+    assert page.evaluate(colour) == ground[scheme]
+    ink = page.evaluate(label)
+    page.locator("#theme").click()
+    assert page.evaluate(colour) == ground[switched]
+    # The charts are drawn in the page's own ink.
+    assert page.evaluate(label) != ink
+
+
+@pytest.mark.parametrize("name", ["sweep_report", "scan_report"])
+def test_a_narrow_screen_needs_no_sideways_scrolling(name: str, request: pytest.FixtureRequest, opened: Open) -> None:
+    page = opened(request.getfixturevalue(name), width=400)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    wide = """() => [...document.querySelectorAll('main svg, figure, fieldset, dl, p')]
+        .filter((element) => element.getBoundingClientRect().right > 400).map((element) => element.outerHTML)"""
+    assert page.evaluate(wide) == []
+    assert charts(page) == page.locator("[data-figure]").count()
+
+
+def test_hostile_names_are_shown_as_text(tmp_path: Path, opened: Open) -> None:
+    page = opened(hostile_scan_report(tmp_path / "hostile.html"), width=400)
+    assert SHOWN in page.inner_text("h1")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.locator("#layer-map svg .mark-rect.role-mark path").first.hover()
+    assert "<script>" in page.locator("#tip").inner_text()
+    page.locator("#matrices tbody th button").first.click()
+    assert page.locator("main script").count() == 0
+
+
+def test_the_report_prints_in_black_on_white(scan_report: Path, opened: Open) -> None:
+    page = opened(scan_report, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("nav").is_hidden()
+    paper = page.pdf(format="A4")
+    assert paper.startswith(b"%PDF")
+    assert len(paper) > 20_000
+
+
+def test_a_reader_can_reach_everything_by_landmarks_and_the_skip_link(sweep_report: Path, opened: Open) -> None:
+    page = opened(sweep_report)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the findings"
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#findings"
+    assert page.get_by_role("main").count() == page.get_by_role("banner").count() == 1
+    targets = page.locator("nav a").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
+    assert all(page.locator(target).count() == 1 for target in targets)
+    levels = page.locator("h1, h2, h3").evaluate_all("all => all.map((heading) => Number(heading.tagName[1]))")
+    assert levels[0] == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+
+
+def test_without_scripts_the_findings_and_tables_remain(scan_report: Path, chromium: Any) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(scan_report.as_uri())
+    assert "9 intruder dimensions in 36 matrices" in page.inner_text("#findings")
+    assert page.locator("#matrices tbody tr").count() == 36
+    assert "need JavaScript" in page.inner_text("main")
+    context.close()
+
+
+def test_both_sides_stand_side_by_side(tmp_path: Path, opened: Open) -> None:
+    from dataclasses import replace
+
+    scan = scan_of(3, layers=2, intruders=3)
+    both = tuple(
+        replace(matrix, vectors=(*matrix.vectors, *(replace(vector, side="right") for vector in matrix.vectors)))
+        for matrix in scan.matrices
+    )
+    page = opened(write_scan_report(replace(scan, matrices=both, side="both"), tmp_path / "both.html"))
+    assert page.locator("#vector-bounds svg .mark-symbol.role-mark path").count() == 20
+    assert "3 intruder dimensions in 12 matrices" in page.inner_text("#findings")

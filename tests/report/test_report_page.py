@@ -1,0 +1,297 @@
+"""The page as text: nothing from outside, nothing unescaped, every number the table's, and no larger than promised."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from fabricated import HOSTILE, SHOWN, Recipe, details_of, scan_of, sweep_tables, write_run
+from test_report_packed import unpacked
+
+from spectra.records import Skipped
+from spectra.report import write_report, write_scan_report
+from spectra.report.figure import COLOURS, FULL_COLOUR
+from spectra.report.page import chart_bundle, policy
+from spectra.report.sources import run_material
+from spectra.report.statistics import correlations
+
+SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Document(HTMLParser):
+    """Everything that a test asks about a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.raw: list[tuple[str, dict[str, str], str]] = []
+        self.tables: dict[str, list[list[tuple[str, str | None]]]] = {}
+        self._open: str | None = None
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, attributes))
+        if tag in ("script", "style"):
+            self.raw.append((tag, attributes, ""))
+        if tag == "table":
+            self._open = attributes["id"]
+            self.tables[self._open] = []
+        elif self._open and tag == "tr":
+            self.tables[self._open].append([])
+        elif self._open and tag in ("td", "th"):
+            self.tables[self._open][-1].append(("", attributes.get("data-value")))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self._open = None
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem:
+            tag, attributes, text = self.raw[-1]
+            self.raw[-1] = (tag, attributes, text + data)
+            return
+        self.text += data
+        if self._open and self.tables[self._open] and self.tables[self._open][-1]:
+            text, value = self.tables[self._open][-1][-1]
+            self.tables[self._open][-1][-1] = (text + data.strip("\n"), value)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        (text,) = (text for _, attributes, text in self.raw if attributes.get("type") == "application/json")
+        return json.loads(text)  # type: ignore[no-any-return]
+
+    def column(self, table: str, heading: str) -> list[tuple[str, str | None]]:
+        at = [text for text, _ in self.tables[table][0]].index(heading)
+        return [row[at] for row in self.tables[table][1:]]
+
+
+@pytest.fixture(scope="module")
+def sweep(sweep_report: Path) -> Document:
+    return Document(sweep_report)
+
+
+@pytest.fixture(scope="module")
+def scan(scan_report: Path) -> Document:
+    return Document(scan_report)
+
+
+@pytest.mark.parametrize("name", ["sweep_report", "scan_report"])
+def test_the_page_asks_for_nothing_from_outside(name: str, request: pytest.FixtureRequest) -> None:
+    document = Document(request.getfixturevalue(name))
+    for tag, attributes in document.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "img"), tag
+        assert not {"src", "srcset", "action", "formaction", "data", "poster", "style"} & set(attributes), (
+            tag,
+            attributes,
+        )
+        assert attributes.get("href", "#").startswith("#"), attributes
+        assert not any(attribute.startswith("on") for attribute in attributes), (tag, attributes)
+    for tag, attributes, text in document.raw:
+        if tag == "style":
+            assert not re.search(r"url\(|@import", text)
+        elif attributes.get("type") != "application/json" and text != chart_bundle():
+            assert not re.search(r"https?:|\bimport\b|fetch\(|XMLHttpRequest|innerHTML|eval\(", text)
+
+
+@pytest.mark.parametrize("name", ["sweep_report", "scan_report"])
+def test_the_policy_allows_exactly_the_pages_own_scripts_and_styles(name: str, request: pytest.FixtureRequest) -> None:
+    document = Document(request.getfixturevalue(name))
+    (written,) = (a["content"] for t, a in document.tags if a.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.split(" ", 1) for rule in written.split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    assert "unsafe" not in written
+
+    def digest(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    scripts = [text for tag, a, text in document.raw if tag == "script" and "type" not in a]
+    styles = [text for tag, _, text in document.raw if tag == "style"]
+    assert rules["script-src"].split() == [digest(text) for text in scripts]
+    assert rules["style-src"].split() == [digest(text) for text in styles]
+
+
+def test_a_changed_script_changes_the_policy() -> None:
+    assert policy(["a"], ["b"]) != policy(["c"], ["b"])
+
+
+def test_every_number_of_the_trials_table_is_the_runs(sweep: Document, run_folder: Path) -> None:
+    trials = run_material(run_folder).tables["trials"]
+    for heading, column in {
+        "Learning rate": "learning_rate",
+        "Validation score": "validation_score",
+        "Test score": "task_score",
+        "Intruder dimensions": "count",
+        "Energy share": "energy_share",
+        "‖ΔW‖ / ‖W0‖": "update_relative",
+        "Effective rank": "effective_rank",
+    }.items():
+        expected = [None if pd.isna(value) else float(value) for value in trials[column]]
+        shown = [None if value is None else float(value) for _, value in sweep.column("trials", heading)]
+        assert shown == expected, heading
+
+
+def test_every_number_of_the_forgetting_table_is_the_runs(sweep: Document, run_folder: Path) -> None:
+    forgetting = run_material(run_folder).tables["forgetting"]
+    for heading, column in {
+        "Forgetting": "forgetting",
+        "95 % low": "low",
+        "95 % high": "high",
+        "Base": "base",
+        "Tuned score": "tuned_score",
+        "Examples": "n",
+    }.items():
+        cells = sweep.column("forgetting", heading)
+        assert [float(value or "nan") for _, value in cells] == [float(value) for value in forgetting[column]], heading
+
+
+def test_the_text_of_a_number_is_its_value_rounded(sweep: Document) -> None:
+    for heading in ("Forgetting", "95 % low", "95 % high", "Base", "Tuned"):
+        for text, value in sweep.column("forgetting", heading):
+            # Three decimals are shown, so half a thousandth is the most that rounding moves.
+            assert abs(float(text.replace("−", "-")) - float(value or "nan")) <= 0.0005 + 1e-12
+
+
+def test_every_coefficient_of_the_statistics_table_is_computed_from_the_runs(sweep: Document, run_folder: Path) -> None:
+    material = run_material(run_folder)
+    expected = [row.rho for row in correlations(material.done, material.tables["forgetting"])]
+    assert [float(value or "nan") for _, value in sweep.column("statistics", "Spearman's ρ")] == expected
+
+
+def test_every_number_of_the_matrices_table_is_the_scans(scan: Document) -> None:
+    matrices = scan_of(3, intruders=9, bounds=True).to_dataframe()
+    assert [text for text, _ in scan.column("matrices", "Matrix")] == list(matrices["name"])
+    for heading, column in {
+        "Intruder dimensions": "count",
+        "Energy share": "energy_share",
+        "‖ΔW‖": "update_frobenius",
+        "Effective rank": "update_effective_rank",
+    }.items():
+        assert [float(value or "nan") for _, value in scan.column("matrices", heading)] == list(matrices[column]), (
+            heading
+        )
+
+
+def test_the_data_of_every_figure_is_the_tables(scan: Document, sweep: Document, run_folder: Path) -> None:
+    vectors = scan_of(3, intruders=9, bounds=True).to_dataframe("vectors")
+    packed = scan.data["figures"]["vector-bounds"]["table"]
+    for column in ("max_cosine", "lower", "upper", "singular_value"):
+        # Six significant digits are kept.
+        assert unpacked(packed["columns"][column], packed["rows"]) == pytest.approx(list(vectors[column]), rel=1e-5)
+    trials = run_material(run_folder).tables["trials"]
+    chosen = trials[trials["chosen"]]
+    packed = sweep.data["figures"]["count-per-trial"]["table"]
+    assert unpacked(packed["columns"]["count"], packed["rows"]) == list(chosen["count"])
+    assert unpacked(packed["columns"]["label"], packed["rows"]) == list(chosen["label"])
+
+
+def test_a_checkpoint_of_224_matrices_stays_below_the_promised_size(tmp_path: Path) -> None:
+    scan = scan_of(1, layers=32, roles=SEVEN, intruders=300, bounds=True)
+    assert len(scan.matrices) == 224
+    path = write_scan_report(scan, tmp_path / "scan.html", details=details_of(scan))
+    assert path.stat().st_size <= 1_500_000
+
+
+def test_curves_that_would_not_fit_are_left_out_and_counted(tmp_path: Path) -> None:
+    scan = scan_of(1, layers=32, roles=SEVEN, intruders=300, bounds=True)
+    path = write_scan_report(scan, tmp_path / "scan.html", details=details_of(scan, indices=10, points=200))
+    assert path.stat().st_size <= 1_500_000
+    kept = Document(path).data["figures"]["spectrum"]["table"]["columns"]["name"]["runs"][::2]
+    assert f"spectra of {224 - len(kept)} matrices with the fewest intruders are left out" in Document(path).text
+    # The matrices with the most intruders keep theirs.
+    counts = {matrix.name: matrix.count for matrix in scan.matrices}
+    assert min(counts[name] for name in kept) >= max(count for name, count in counts.items() if name not in kept)
+
+
+def test_a_sweep_of_12_trials_stays_below_the_promised_size(tmp_path: Path) -> None:
+    recipes = [Recipe(f"LoRA r={2**i}", "lora", 2**i, (i, 9, 30), (0.01, 0.02, 0.03), 0.8) for i in range(4)]
+    folder = write_run(tmp_path / "run", sweep_tables(recipes, layers=38))
+    material = run_material(folder)
+    assert len(material.tables["trials"]) == 12
+    assert len(material.tables["matrices"]) == 12 * 228
+    assert write_report(folder).stat().st_size <= 3_000_000
+
+
+def hostile_scan_report(path: Path) -> Path:
+    scan = scan_of(3, roles=(f"{HOSTILE} query", "b'\"", "<b>c</b>"), name=HOSTILE, skipped=[Skipped(HOSTILE, HOSTILE)])
+    return write_scan_report(scan, path, details=details_of(scan), command=HOSTILE)
+
+
+def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
+    recipes = [
+        Recipe(HOSTILE, "lora", 8, (0, 3, 5), (0.01, 0.02, 0.03), 0.8),
+        Recipe("full", "full", None, (0, 0, 0), (0.0, 0.01, 0.02), 0.8),
+    ]
+    rows = sweep_tables(recipes)
+    for table in ("forgetting", "trials"):
+        for row in rows[table]:
+            for key in ("heldout", "metric", "unit", "task", "task_metric"):
+                if key in row:
+                    row[key] = HOSTILE
+    sweep = write_report(write_run(tmp_path / "run", rows, name=HOSTILE))
+    for path in (sweep, hostile_scan_report(tmp_path / "scan.html")):
+        document = Document(path)
+        assert len([tag for tag, _ in document.tags if tag == "script"]) == 3
+        assert "b" not in {tag for tag, _ in document.tags}
+        assert SHOWN in document.text
+        assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in path.read_text(encoding="utf-8")
+        assert "<script>alert" not in path.read_text(encoding="utf-8")
+
+
+def test_every_figure_has_words_a_caption_and_its_data(sweep: Document, scan: Document) -> None:
+    for document in (sweep, scan):
+        charts = [attributes for _, attributes in document.tags if "data-figure" in attributes]
+        assert charts
+        identities = {attributes.get("id") for _, attributes in document.tags}
+        for attributes in charts:
+            assert attributes["role"] == "img"
+            assert attributes["aria-label"]
+            assert attributes["aria-describedby"] in identities
+        assert len([tag for tag, _ in document.tags if tag == "figcaption"]) == len(charts)
+        assert document.text.count("Not shown:") == len(charts)
+        assert len([1 for tag, a in document.tags if tag == "details"]) == len(charts)
+
+
+def test_identities_are_unique(sweep: Document, scan: Document) -> None:
+    for document in (sweep, scan):
+        identities = [attributes["id"] for _, attributes in document.tags if "id" in attributes]
+        assert len(identities) == len(set(identities))
+
+
+def test_the_page_says_how_it_was_made(sweep: Document) -> None:
+    for text in (
+        "spectra sweep --out runs/demo",
+        "0123456789ab",
+        "Linux x86_64",
+        "24.0 GiB",
+        "2.13.0",
+        "methods.0.rank",
+    ):
+        assert text in sweep.text
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("colour", [FULL_COLOUR, *COLOURS])
+@pytest.mark.parametrize("ground", ["#f5f7f9", "#1c2229"])
+def test_marks_stand_out_from_both_grounds(colour: str, ground: str) -> None:
+    light, dark = sorted((luminance(colour), luminance(ground)), reverse=True)
+    # WCAG 2.2, success criterion 1.4.11: 3 to 1 for graphics.
+    assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_a_scan_of_next_to_nothing_still_makes_a_page(tmp_path: Path, layers: int) -> None:
+    path = write_scan_report(scan_of(1, layers=layers, intruders=0), tmp_path / "scan.html")
+    assert "intruder dimension" in Document(path).text
