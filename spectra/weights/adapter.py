@@ -1,5 +1,6 @@
 """A peft adapter folder: its configuration and its tensors, grouped by the module they change."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ LORA_KEY = re.compile(
     r"^(?P<module>.+?)\.(?P<kind>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
     r"(\.(?P<adapter>(?!weight$|bias$)[^.]+))?(\.(?P<part>weight|bias))?$"
 )
+
+
+# Frozen random matrices, saved so that they need not be drawn again: "base_model.vera_A".
+PROJECTION = re.compile(r"^base_model\.\w+_[AB]$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,15 @@ class Adapter:
         """The base it was trained from, as its configuration names it."""
         name = self.config.get("base_model_name_or_path")
         return name if isinstance(name, str) and name else None
+
+    @property
+    def trained_parameters(self) -> int:
+        """Numbers that were trained: all but indices and the random projections that VeRA and its kin save."""
+        return sum(
+            math.prod(tensor.shape)
+            for name, tensor in self.tensors.items()
+            if tensor.dtype.is_floating_point and not PROJECTION.search(name)
+        )
 
     @property
     def revision(self) -> str | None:

@@ -65,7 +65,17 @@ def open_adapter_pair(adapter: Adapter, tuned: str, sources: Sources, chosen: Se
         matches, method = peft_matches(adapter, aligned), adapter.peft_type.lower()
     whole, unmatched = saved_whole(adapter, book, aligned)
     matrices, skipped = assemble(book, [*matches, *whole], chosen, untouched="not changed by this adapter")
-    return CheckpointPair(str(named), tuned, "adapter", method, matrices, (*skipped, *unmatched), tuple(warnings))
+    return CheckpointPair(
+        str(named),
+        tuned,
+        "adapter",
+        method,
+        matrices,
+        (*skipped, *unmatched),
+        tuple(warnings),
+        trained_parameters=adapter.trained_parameters,
+        nbytes=sum(tensor.nbytes for tensor in adapter.tensors.values()),
+    )
 
 
 def aligned_with(adapter: Adapter, book: Catalogue) -> Alignment:
@@ -76,9 +86,13 @@ def aligned_with(adapter: Adapter, book: Catalogue) -> Alignment:
     aligned = Alignment(book.matrices)
     if is_plain(adapter) and not unknown_modules(adapter, aligned):
         return aligned
-    from spectra.weights.via_peft import memory_names
+    from spectra.weights.via_peft import memory_names, skeleton
 
-    return Alignment(book.matrices, memory_names(book.checkpoint.config, list(book.matrices)))
+    model = skeleton(book.checkpoint.config)
+    if model is None:
+        return aligned
+    names = list(book.matrices)
+    return Alignment(book.matrices, memory_names(model, names), order=[name for name, _ in model.named_modules()])
 
 
 def _lora(adapter: Adapter, aligned: Alignment, sources: Sources) -> tuple[list[Match], str, list[str]]:

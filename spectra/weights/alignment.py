@@ -31,13 +31,20 @@ def endings(module: str) -> Sequence[str]:
 class Alignment:
     """Looks up modules of another checkpoint among those of the base."""
 
-    def __init__(self, matrices: Mapping[str, StoredMatrix], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        matrices: Mapping[str, StoredMatrix],
+        aliases: Mapping[str, str] | None = None,
+        order: Sequence[str] = (),
+    ) -> None:
         """Index the base's modules.
 
         Args:
             matrices: The base's matrices by module.
             aliases: Further names of base modules: from the name a model uses in memory to the one in its files.
+            order: All modules of the model under their names in memory, as the model registers them.
         """
+        self.order = tuple(order)
         self._matrices = matrices
         self._known: dict[str, set[str]] = {}
         for name, module in [*((module, module) for module in matrices), *(aliases or {}).items()]:

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-from spectra.weights.catalogue import Catalogue
+from spectra.weights.catalogue import Catalogue, catalogue
+from spectra.weights.checkpoint import open_checkpoint
+from spectra.weights.hub import locate
 from spectra.weights.names import canonical_names
 from spectra.weights.stored import StoredMatrix
 
@@ -43,3 +46,12 @@ def resemblance(one: Sequence[float], other: Sequence[float]) -> float:
     """Cosine of two fingerprints: near 1 for a base and what was tuned from it, near 0 for strangers."""
     norms = math.hypot(*one) * math.hypot(*other)
     return sum(a * b for a, b in zip(one, other, strict=True)) / norms if norms > 0 else 1.0
+
+
+def base_fingerprint(base: str | Path, revision: str | None = None) -> tuple[float, ...]:
+    """The fingerprint of a checkpoint on disk or in the hub's cache.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    return fingerprint(catalogue(open_checkpoint(locate(base, revision, role="base"))))

@@ -1,5 +1,6 @@
 """A fully fine-tuned checkpoint beside its base."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -64,7 +65,18 @@ def open_full_pair(base: str, tuned: str, book: Catalogue, other: Catalogue, cho
         *_dtype_warnings(matches.values()),
         *unrelated_warnings(matches.values(), base, tuned),
     )
-    return CheckpointPair(base, tuned, "full", "full", matrices, (*skipped, *added), warnings)
+    tensors = other.checkpoint.tensors.values()
+    return CheckpointPair(
+        base,
+        tuned,
+        "full",
+        "full",
+        matrices,
+        (*skipped, *added),
+        warnings,
+        trained_parameters=sum(math.prod(tensor.shape) for tensor in tensors if tensor.dtype.is_floating_point),
+        nbytes=sum(tensor.nbytes for tensor in tensors),
+    )
 
 
 def coarser_dtype(one: torch.dtype, other: torch.dtype) -> torch.dtype:

@@ -1,6 +1,8 @@
 """Open a tuned checkpoint beside its base: the one entrance of this room."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from spectra.errors import CheckpointError
 from spectra.weights.adapter import adapter_folder, open_adapter
@@ -65,3 +67,21 @@ def open_pair(
     book = catalogue(open_checkpoint(locate(base, base_revision, role="base"), allow_pickle=allow_pickle))
     other = catalogue(open_checkpoint(path, allow_pickle=allow_pickle))
     return open_full_pair(str(base), str(tuned), book, other, chosen)
+
+
+def open_to_inspect(checkpoint: str | Path, base: str | Path | None = None, **options: Any) -> CheckpointPair:
+    """Open a checkpoint to see what is in it: like `open_pair`, but a full checkpoint needs no base.
+
+    Args:
+        checkpoint: A peft adapter or a full checkpoint.
+        base: The pre-trained checkpoint, if it is known.
+        options: As for `open_pair`.
+
+    Raises:
+        CheckpointError: If a file is missing or broken.
+        AdapterError: If the adapter is incomplete or of an unknown kind.
+    """
+    path = locate(checkpoint, options.get("revision"))
+    if base is not None or adapter_folder(path, options.get("adapter_name")) is not None:
+        return open_pair(base, checkpoint, **options)
+    return replace(open_pair(path, checkpoint, **options), base=None)

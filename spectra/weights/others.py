@@ -14,7 +14,7 @@ from spectra.weights.changes import MergedByPeft, Replaced
 from spectra.weights.lora import base_matrix
 from spectra.weights.matching import Match
 from spectra.weights.stored import StoredMatrix, StoredTensor
-from spectra.weights.via_peft import PeftMerger, has_target_modules
+from spectra.weights.via_peft import PeftMerger, has_target_modules, targeted_modules
 
 # Tails that are the module's own parameters, saved whole.
 WHOLE = {"weight", "bias"}
@@ -55,11 +55,19 @@ def peft_matches(adapter: Adapter, aligned: Alignment) -> list[Match]:
         )
     owned = owners(adapter, aligned)
     if not owned:
+        # Everything that was trained is shared; only the configuration says between which modules.
+        owned = {module: [] for module in targeted_modules(adapter, aligned.order) if aligned.find(module)}
+    if not owned:
         raise AdapterError(
             f"No tensor of '{adapter.file}' belongs to a matrix of the base. "
             "Check that --base is the model it was trained from."
         )
-    located = {module: base_matrix(adapter, module, aligned) for module in owned}
+    # Methods that deal out shared state go by the order in which the model registers its modules.
+    place = {module: index for index, module in enumerate(aligned.order)}
+    located = {
+        module: base_matrix(adapter, module, aligned)
+        for module in sorted(owned, key=lambda module: place.get(module, len(place)))
+    }
     merger = PeftMerger(adapter, {module: matrix for module, (_, matrix) in located.items()})
     return [
         Match(name, W0, MergedByPeft(_merge(merger, module), sum(math.prod(t.shape) for t in owned[module])))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spectra.linalg.operators import LowRankUpdate
 from spectra.records import Skipped
-from spectra.weights.changes import Change
+from spectra.weights.changes import Change, Replaced
 from spectra.weights.names import MatrixName
 from spectra.weights.scaling import LoraSettings
 from spectra.weights.stored import StoredMatrix
@@ -35,6 +35,11 @@ class MatrixPair:
     def shape(self) -> tuple[int, int]:
         """(d_out, d_in)."""
         return self.W0.shape
+
+    @property
+    def home(self) -> StoredMatrix:
+        """Where the tuned matrix is stored, if it was saved whole; else W0, which the change tunes."""
+        return self.change.W_tuned if isinstance(self.change, Replaced) else self.W0
 
     @property
     def lora(self) -> LoraSettings | None:
@@ -85,12 +90,16 @@ class CheckpointPair:
         matrices: The matched matrices, in checkpoint order.
         skipped: What is not compared, and why.
         warnings: Sentences that a reader of any result has to know.
+        trained_parameters: Numbers that were trained, inside and outside the compared matrices.
+        nbytes: Bytes of the checkpoint's tensors.
     """
 
-    base: str
+    base: str | None
     checkpoint: str
     kind: Kind
     method: str
     matrices: tuple[MatrixPair, ...]
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    trained_parameters: int = 0
+    nbytes: int = 0

@@ -8,7 +8,7 @@ carries the names of the real model, so that no model is loaded and memory stays
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,19 +76,20 @@ class PeftMerger:
 
     def _layer(self, module: str, W0: Tensor) -> Any:
         """peft's layer of one module, holding W0 and the adapter's tensors."""
+        path = f"base_model.model.{module}"
         if self.adapter.peft_type in JOINT:
             weights = {name: matrix.load(torch.float32, W0.device) for name, matrix in self.matrices.items()}
-            model = self._model({**weights, module: W0})
-        elif not self._has_shared_state():
-            model = self._model({module: W0})
-        else:
-            if self._shared is None:
-                zeros = {name: _unallocated(matrix.shape, W0.device) for name, matrix in self.matrices.items()}
-                self._shared = self._model(zeros)
-            model = self._shared
-        layer: Any = model.get_submodule(f"base_model.model.{module}")
+            return self._model({**weights, module: W0}).get_submodule(path)
+        if not self._has_shared_state():
+            # Built around W0 itself, because some methods change the base when they are initialised.
+            return self._model({module: W0}).get_submodule(path)
+        if self._shared is None:
+            self._shared = self._model(
+                {name: _unallocated(matrix.shape, W0.device) for name, matrix in self.matrices.items()}
+            )
+        layer: Any = self._shared.get_submodule(path)
         # Merging happens in place: the tree gets a fresh weight each time and forgets that it merged before.
-        layer.get_base_layer().weight = nn.Parameter(self._as_stored(module, W0).clone(), requires_grad=False)
+        layer.get_base_layer().weight = nn.Parameter(self._as_stored(module, W0), requires_grad=False)
         layer.merged_adapters = []
         return layer
 
@@ -188,40 +189,56 @@ def has_target_modules(adapter: Adapter) -> bool:
     return hasattr(peft_config(adapter), "target_modules")
 
 
-def memory_names(config: Mapping[str, Any], names: list[str]) -> Mapping[str, str]:
-    """Under which names the installed transformers holds tensors that files call otherwise.
+def targeted_modules(adapter: Adapter, modules: Sequence[str]) -> list[str]:
+    """The modules that a configuration targets, by peft's own matching."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    config = peft_config(adapter)
+    return [module for module in modules if check_target_module_exists(config, module)]
+
+
+def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
+    """The model of a config.json without any weights, or None when the installed transformers cannot build it."""
+    import transformers
+
+    architectures = config.get("architectures") or []
+    model_class = getattr(transformers, str(architectures[0]), None) if architectures else None
+    if model_class is None:
+        return None
+    try:
+        with quietly(), torch.device("meta"):
+            return model_class(model_class.config_class.from_dict(dict(config)))
+    except PEFT_ERRORS:
+        return None
+
+
+def memory_names(model: nn.Module, names: Sequence[str]) -> Mapping[str, str]:
+    """Under which names transformers holds tensors in memory that files call otherwise.
 
     transformers 5 renames while it loads (ViT's `attention.attention.query` becomes `attention.q_proj`), and adapters
     are saved under the names in memory.
 
     Args:
-        config: The model's config.json.
-        names: Names of tensors in the file.
+        model: The model, weights or not.
+        names: Names of modules in the file.
 
     Returns:
-        From the name in memory to the name in the file, where they differ; empty when transformers does not say.
+        From the name in memory to the name in the file, where they differ one to one.
     """
-    import transformers
-
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
     except ImportError:  # transformers 4 renames nothing
         return {}
-    architectures = config.get("architectures") or []
-    model_class = getattr(transformers, str(architectures[0]), None) if architectures else None
-    if model_class is None:
-        return {}
-    try:
-        with quietly(), torch.device("meta"):
-            model = model_class(model_class.config_class.from_dict(dict(config)))
-    except PEFT_ERRORS:  # a configuration that this transformers cannot build: no translation to offer
-        return {}
-    conversions = get_model_conversion_mapping(model)
+    conversions: list[Any] = get_model_conversion_mapping(model)  # type: ignore[arg-type]
     renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
     converters = [entry for entry in conversions if isinstance(entry, WeightConverter)]
-    renamed = {rename_source_key(name, renamings, converters)[0]: name for name in names}
-    return {new: old for new, old in renamed.items() if new != old}
+    renamed: dict[str, list[str]] = {}
+    for name in names:
+        # The patterns speak of tensors, and some of them end in a dot.
+        new = rename_source_key(f"{name}.weight", renamings, converters)[0].removesuffix(".weight")
+        renamed.setdefault(new, []).append(name)
+    return {new: old[0] for new, old in renamed.items() if len(old) == 1 and new != old[0]}
 
 
 def _owner(name: str, matrices: Mapping[str, StoredMatrix]) -> str | None:

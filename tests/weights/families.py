@@ -31,20 +31,14 @@ def _model(model: str, config: str, **settings: object) -> Callable[[], PreTrain
     return build
 
 
-LLAMA = dict(
-    hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-    vocab_size=32, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-)  # fmt: skip
-BERT = dict(
-    hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, vocab_size=32,
-    max_position_embeddings=20, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-)  # fmt: skip
+TOKENS = {"vocab_size": 32, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = {**SIZES, **TOKENS, "num_key_value_heads": 2}
+BERT = {**SIZES, **TOKENS, "max_position_embeddings": 20}
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 BERT_MODULES = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 FUSED = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
-FALCON = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, vocab_size=32, bos_token_id=1, eos_token_id=2)
-
 FAMILIES = {
     "bert": Family(_model("BertForSequenceClassification", "BertConfig", **BERT), BERT_MODULES),
     "roberta": Family(_model("RobertaForSequenceClassification", "RobertaConfig", **BERT), BERT_MODULES),
@@ -58,16 +52,19 @@ FAMILIES = {
     ),
     "llama": Family(_model("LlamaForCausalLM", "LlamaConfig", **LLAMA), (*ATTENTION, *MLP)),
     "bloom": Family(
-        _model("BloomForCausalLM", "BloomConfig", hidden_size=16, n_layer=2, n_head=4, vocab_size=32, bos_token_id=1, eos_token_id=2),
+        _model("BloomForCausalLM", "BloomConfig", hidden_size=16, n_layer=2, n_head=4, **TOKENS),
         FUSED,
     ),
-    "falcon": Family(_model("FalconForCausalLM", "FalconConfig", **FALCON), FUSED),
-    "gpt_neox": Family(_model("GPTNeoXForCausalLM", "GPTNeoXConfig", **{**BERT, "max_position_embeddings": 20}), FUSED),
+    "falcon": Family(_model("FalconForCausalLM", "FalconConfig", **SIZES, **TOKENS), FUSED),
+    "gpt_neox": Family(_model("GPTNeoXForCausalLM", "GPTNeoXConfig", **BERT), FUSED),
     "phi3": Family(
         _model("Phi3ForCausalLM", "Phi3Config", **LLAMA), ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
     ),
     "t5": Family(
-        _model("T5ForConditionalGeneration", "T5Config", d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4, vocab_size=32),
+        _model(
+            "T5ForConditionalGeneration", "T5Config", d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4,
+            vocab_size=32,
+        ),
         ("q", "k", "v", "o", "wi", "wo"),
     ),
     "vit": Family(
