@@ -62,5 +62,5 @@ def layer_map(
         stride = -(-len(layers) // 16) if layers else 1
         axes.set_xticks(range(0, len(layers), stride), [str(layer) for layer in layers[::stride]])
         axes.set_yticks(range(len(roles)), roles)
-        axes.set(xlabel="Layer", title=title)
+        axes.set(xlabel="Layer", ylabel="Role", title=title)
         return figure

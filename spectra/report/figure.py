@@ -24,6 +24,34 @@ AXES = {
     "update_relative": "‖ΔW‖ / ‖W0‖ (Frobenius norms)",
     "effective_rank": "Effective rank of ΔW (mean over matrices)",
 }
+# Text and lines are drawn in `currentColor`, so light, dark and print follow the page without a redraw. The element
+# that holds the chart carries the text alternative, hence no labels on single marks (`aria`).
+INK = {"labelColor": "currentColor", "titleColor": "currentColor"}
+TEXT = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+THEME: Mapping[str, Any] = {
+    "background": "transparent",
+    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif",
+    "aria": False,
+    "padding": 4,
+    "view": {"stroke": None},
+    "axis": {
+        **INK,
+        **TEXT,
+        "domainColor": "currentColor",
+        "tickColor": "currentColor",
+        "gridColor": "currentColor",
+        "gridOpacity": 0.13,
+        "domainOpacity": 0.5,
+        "tickOpacity": 0.5,
+        "titlePadding": 8,
+        "labelLimit": 190,
+    },
+    "axisX": {"tickCount": 8},
+    "legend": {**INK, **TEXT, "titleLimit": 320},
+    "header": {**INK, "labelFontSize": 12, "labelLimit": 250, "labelFontWeight": 600},
+    "text": {"color": "currentColor"},
+    "rule": {"color": "currentColor"},
+}
 # Colour, shape and line pattern share it, so that Vega-Lite draws them as one legend.
 LEGEND = alt.Legend(orient="bottom", symbolLimit=40, symbolOpacity=1, title=None)
 
@@ -62,7 +90,7 @@ class Figure:
 
     def specification(self) -> dict[str, Any]:
         """The Vega-Lite specification, without data."""
-        return themed(self.chart).to_dict()
+        return {**self.chart.to_dict(), "config": THEME}
 
 
 def rows() -> alt.NamedData:
@@ -125,43 +153,6 @@ def page_wide(chart: Any, height: int) -> Any:
     """Let a chart take the width of the page; `height` is that of its plot in pixels, legends come on top."""
     return chart.properties(
         width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
-    )
-
-
-def themed(chart: Any) -> Any:
-    """Give a chart the page's type and colours.
-
-    Text and lines are drawn in `currentColor`, so light, dark and print follow the page without a redraw. The
-    element that holds the chart carries the text alternative, hence no labels on single marks.
-    """
-    ink = "currentColor"
-    font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
-    return (
-        chart.configure(background="transparent", font=font, aria=False, padding=4)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=ink,
-            titleColor=ink,
-            domainColor=ink,
-            tickColor=ink,
-            gridColor=ink,
-            gridOpacity=0.13,
-            domainOpacity=0.5,
-            tickOpacity=0.5,
-            labelFontSize=12,
-            titleFontSize=12,
-            titleFontWeight="normal",
-            titlePadding=8,
-            labelLimit=190,
-        )
-        .configure_legend(
-            labelColor=ink, titleColor=ink, labelFontSize=12, titleFontSize=12, titleFontWeight="normal", titleLimit=320
-        )
-        .configure_axisX(tickCount=8)
-        .configure_header(labelColor=ink, titleColor=ink, labelFontSize=12, labelLimit=250, labelFontWeight=600)
-        .configure_title(color=ink)
-        .configure_text(color=ink)
-        .configure_rule(color=ink)
     )
 
 

@@ -53,17 +53,17 @@ def scan_findings(material: Material) -> list[str]:
     if total == 0:
         closest = _lowest(vectors, "upper")
         return [
-            f"No intruder dimension: each of the {numbers.count(len(vectors))} leading vectors in {len(matrices)} "
-            f"matrices resembles some pre-trained vector ({frame}).",
+            f"No intruder dimension: each of the {numbers.count(len(vectors))} leading vectors in "
+            f"{_matrices(len(matrices))} resembles some pre-trained vector ({frame}).",
             f"The least similar is vector {int(closest['index'])} of {closest['name']}, whose largest |cosine| is "
             f"{_bracket(closest)}.",
             *_update_findings(material),
         ]
     affected = matrices[matrices["count"] > 0]
     sentences = [
-        f"{_intruders(total)} in {len(matrices)} matrices: {numbers.count(total)} of "
+        f"{_intruders(total)} in {_matrices(len(matrices))}: {numbers.count(total)} of "
         f"{numbers.count(len(vectors))} leading vectors ({numbers.percent(total / len(vectors))}; {frame}).",
-        f"They sit in {len(affected)} of {len(matrices)} matrices and hold {numbers.percent(trial['energy_share'])} "
+        f"They sit in {len(affected)} of {_matrices(len(matrices))} and hold {numbers.percent(trial['energy_share'])} "
         "of the leading vectors' energy, averaged over all matrices.",
     ]
     if total > 1:
@@ -107,6 +107,11 @@ def _update_findings(material: Material) -> list[str]:
 def _intruders(count: SupportsFloat) -> str:
     """A count with its noun."""
     return f"{numbers.count(count)} intruder dimension{'' if float(count) == 1 else 's'}"
+
+
+def _matrices(count: SupportsFloat) -> str:
+    """A number of matrices with its noun."""
+    return f"{numbers.count(count)} matri{'x' if float(count) == 1 else 'ces'}"
 
 
 def _groups(trials: "pd.DataFrame") -> "list[tuple[str, pd.DataFrame]]":
@@ -162,7 +167,7 @@ def _leading(chosen: "pd.DataFrame") -> str:
 
 def _in_matrices(group: "pd.DataFrame") -> str:
     """In how many matrices a configuration was looked at."""
-    return f" in {numbers.count(group['matrices'].iloc[0])} matrices"
+    return f" in {_matrices(group['matrices'].iloc[0])}"
 
 
 def _everybody(chosen: "pd.DataFrame", slots: str, frame: str) -> str:
@@ -216,7 +221,7 @@ def _frame(trials: "pd.DataFrame") -> str:
     k, matrices, epsilon = (trials[name].dropna().unique() for name in ("k", "matrices", "epsilon"))
     if len(k) != 1 or len(matrices) != 1 or len(epsilon) != 1:
         return ""
-    return f" (k = {int(k[0])} in each of {int(matrices[0])} matrices, ε = {numbers.exact(epsilon[0])})"
+    return f" (k = {int(k[0])} in each of {_matrices(matrices[0])}, ε = {numbers.exact(epsilon[0])})"
 
 
 def forgetting_findings(material: Material, rows: "pd.DataFrame") -> list[str]:
