@@ -30,8 +30,9 @@ CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
 RELATIVE_FLOOR = 64 * torch.finfo(torch.float32).eps
 # Leading factors are kept while their residual stays below this fraction of the largest eigenvalue ...
 KEPT_RESIDUAL = 2e-5
-# ... and their angle below this bound.
+# ... their angle below this bound, and their number below this and a quarter of the space.
 KEPT_ANGLE = 1e-3
+KEPT_COUNT = 96
 # Random columns beside the y_j: they reveal equal singular values that the y_j alone would see as one.
 RANDOM_COLUMNS = 4
 
@@ -165,8 +166,9 @@ def _learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs) -> None:
     earlier = known.residual if known is not None else 0.0
     total = (residual**2 + earlier**2).sqrt()
     settled = (angles <= KEPT_ANGLE) & (total <= KEPT_RESIDUAL * largest_eigenvalue(known, pairs))
-    count = int(torch.cumprod(settled.int(), dim=0).sum())
-    if not count:
+    room = min(KEPT_COUNT, run.basis.shape[0] // 4) - (known.values.shape[0] if known is not None else 0)
+    count = min(int(torch.cumprod(settled.int(), dim=0).sum()), room)
+    if count <= 0:
         return
     vectors, values, sines = run.ritz_vectors(pairs, count), pairs.values[:count], angles[:count]
     if known is not None:

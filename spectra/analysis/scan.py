@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from spectra.analysis.cache import FactorCache
 from spectra.analysis.journal import Journal
 from spectra.analysis.matrix import scan_matrix
 from spectra.analysis.settings import ScanSettings
 from spectra.provenance import versions
-from spectra.records import IntruderScan, MatrixSpectrum
+from spectra.records import IntruderScan, MatrixSpectrum, Side
 from spectra.weights import CheckpointPair, MatrixPair, open_pair
 
 Progress = Callable[[int, int, str], None]
@@ -64,7 +64,7 @@ def intruders(
         k=k,
         epsilon=epsilon,
         epsilons=tuple(epsilons),
-        side=side,  # type: ignore[arg-type]  # checked by ScanSettings
+        side=side,
         method=method,
         dtype=dtype,
         device=device,
@@ -148,10 +148,10 @@ class PartialScan:
             )
         return IntruderScan(
             checkpoint=pair.checkpoint,
-            base=pair.base,
+            base=pair.base or "",  # None only when opened to be inspected
             k=self.settings.k,
             epsilon=self.settings.epsilon,
-            side=self.settings.side,
+            side=cast(Side, self.settings.side),  # checked by ScanSettings
             method=self.settings.method,
             matrices=tuple(done),
             skipped=pair.skipped,

@@ -8,7 +8,6 @@ import torch
 from spectra.analysis.methods import NAMES
 from spectra.errors import SpectrumError, first_five
 from spectra.metrics.intruders import require_epsilon
-from spectra.records import Side
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -32,7 +31,7 @@ class ScanSettings:
     k: int = 10
     epsilon: float = 0.5
     epsilons: tuple[float, ...] = ()
-    side: Side = "left"
+    side: str = "left"
     method: str = "auto"
     dtype: str = "float32"
     device: str = "cpu"

@@ -36,7 +36,7 @@ def print_scan(scan: "IntruderScan") -> None:
 
 def sentence(scan: "IntruderScan") -> str:
     """The finding in one sentence, with the line that chance would give."""
-    from spectra.metrics.intruders import expected_random_cosine
+    from spectra.counts import random_direction_cosine
 
     slots = sum(len(m.side_vectors(m.primary_side)) for m in scan.matrices)
     holding = sum(m.count > 0 for m in scan.matrices)
@@ -46,9 +46,8 @@ def sentence(scan: "IntruderScan") -> str:
         f" ({holding} of them hold any; k = {scan.k}, epsilon = {scan.epsilon:g}, {scan.side})."
     )
     if scan.matrices:
-        smallest = min(scan.matrices, key=lambda m: m.shape[0])
-        chance = expected_random_cosine(smallest.shape[0])
-        text += f" A random direction shows max|cos| {chance:.2f} or less."
+        chance = max(random_direction_cosine(m.shape[0], min(m.shape)) for m in scan.matrices)
+        text += f" A random direction would show max|cos| of about {chance:.2f} or less."
     if scan.skipped:
         text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
     return text

@@ -1,8 +1,5 @@
 """Intruder dimensions: tuned singular vectors that resemble no pre-trained one."""
 
-import math
-
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -48,32 +45,6 @@ def intruder_mask(
     """
     require_epsilon(epsilon)
     return max_cosines(U0, U_tuned) < epsilon
-
-
-def expected_random_cosine(n: int) -> float:
-    """Expected max_i |<u_i, y>| of a random unit vector y in R^n with any orthonormal basis u_1..u_n.
-
-    E[max |y_i|] = Gamma(n/2) / Gamma((n+1)/2) / sqrt(2) * E[max |g_i|],  g standard normal, because the direction
-    g/||g|| is independent of ||g||, and  E[max |g_i|] = integral_0^inf (1 - erf(x/sqrt 2)^n) dx.  This is the line to
-    show beside every count: at epsilon = 0.5 every random direction is an intruder.
-
-    Args:
-        n: Dimension of the space, at least 1.
-
-    Returns:
-        A cosine in (0, 1]; about 0.33 at n = 64, 0.12 at 768, 0.06 at 4096.
-
-    Source: extreme values of a uniform direction; derived here, checked by simulation in the tests.
-        Difference: none.
-    """
-    if n < 1:
-        raise SpectrumError(f"A random direction needs a dimension of at least 1, not {n}. Give the matrix's d_out.")
-    x = torch.linspace(0, 12, 24_001, dtype=torch.float64)
-    tail = 1 - torch.erf(x / math.sqrt(2)) ** n
-    largest = float(torch.trapezoid(tail, x))
-    inverse_norm = math.exp(math.lgamma(n / 2) - math.lgamma((n + 1) / 2)) * math.sqrt(0.5)
-    # E[max|y_i|] E[||g||] = E[max|g_i|]  and  E[||g||] = sqrt 2 Gamma((n+1)/2) / Gamma(n/2).
-    return largest * inverse_norm
 
 
 def require_epsilon(epsilon: float) -> None:
