@@ -24,6 +24,9 @@ from spectra.runs.trial import TrialFolder
 if TYPE_CHECKING:
     import pandas as pd
 
+# Name among the results of the base model of its score on the task that is trained on; the others are held-out tasks.
+BASE_TASK = "task"
+
 
 @dataclass(frozen=True)
 class Run:

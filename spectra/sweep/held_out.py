@@ -1,11 +1,11 @@
 """The held-out part of a sweep: the base's scores, measured once, and each tuned model's against them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from spectra.forgetting import HeldOut, Scores, forgetting, measure, open_held_out, under_pretrained_head
+from spectra.forgetting import HeldOut, Scores, forgetting, measure, measure_all, open_held_out, under_pretrained_head
 from spectra.models import LoadedModel, load_base
 from spectra.runs import Run
 from spectra.runs.schema import FORGETTING
@@ -32,9 +32,9 @@ class HeldOutTasks:
 
     def measure_base(self, base: LoadedModel) -> None:
         """Score the untouched base on every task that has no score yet. Call it while holding the lock of base/."""
-        for task in self.tasks:
-            if self.run.base_result(task.name) is None:
-                self.run.write_base_result(task.name, self._scores(base, task).to_dict())
+        missing = [task for task in self.tasks if self.run.base_result(task.name) is None]
+        for task, scores in zip(missing, self._scores(base, missing), strict=True):
+            self.run.write_base_result(task.name, scores.to_dict())
 
     @cached_property
     def base_scores(self) -> dict[str, Scores]:
@@ -49,18 +49,26 @@ class HeldOutTasks:
             Rows of the forgetting table, and one row per example.
         """
         rows, examples = [], []
-        for task in self.tasks:
-            scores = self._scores(tuned, task)
+        for task, scores in zip(self.tasks, self._scores(tuned, self.tasks), strict=True):
             rows.append(_row(task, self.base_scores[task.name], scores))
             examples += list(_examples(scores))
         return rows, examples
 
-    def _scores(self, loaded: LoadedModel, task: HeldOut) -> Scores:
-        if task.measure != "pseudo-loss" or loaded.kind == "masked-lm":
-            return measure(loaded.model, loaded.tokenizer, task, batch_size=BATCH_SIZE, device=self.device)
-        headed: Any = load_base(self.specification.base, "masked-lm", device=self.device).model
-        with under_pretrained_head(headed, loaded.model) as model:
-            return measure(model, loaded.tokenizer, task, batch_size=BATCH_SIZE, device=self.device)
+    def _scores(self, loaded: LoadedModel, tasks: Sequence[HeldOut]) -> list[Scores]:
+        """Scores in the order of the tasks; a pseudo-loss is taken under the base's masked-LM head."""
+        plain = [task for task in tasks if not self._needs_head(loaded, task)]
+        scores = measure_all(loaded.model, loaded.tokenizer, plain, batch_size=BATCH_SIZE, device=self.device)
+        by_name = {one.task: one for one in scores}
+        headed: Any = None
+        for task in tasks:
+            if task.name not in by_name:
+                headed = headed or load_base(self.specification.base, "masked-lm", device=self.device).model
+                with under_pretrained_head(headed, loaded.model) as model:
+                    by_name[task.name] = measure(model, loaded.tokenizer, task, batch_size=BATCH_SIZE)
+        return [by_name[task.name] for task in tasks]
+
+    def _needs_head(self, loaded: LoadedModel, task: HeldOut) -> bool:
+        return task.measure == "pseudo-loss" and loaded.kind != "masked-lm"
 
 
 def _row(task: HeldOut, base: Scores, tuned: Scores) -> dict[str, Any]:

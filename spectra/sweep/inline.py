@@ -1,9 +1,9 @@
 """The executor without processes: jobs one after another in the caller's own. For notebooks and debuggers."""
 
 from spectra.errors import SpectraError
-from spectra.sweep.progress import Event, OnEvent
-from spectra.sweep.runner import Outcome, Runner, Stage
-from spectra.sweep.schedule import Job, Schedule
+from spectra.sweep.progress import Event, OnEvent, settle
+from spectra.sweep.runner import Runner, Stage
+from spectra.sweep.schedule import Job, Outcome, Schedule
 
 
 def do(runner: Runner, job: Job, on_event: OnEvent) -> Outcome:
@@ -39,15 +39,3 @@ def run_inline(schedule: Schedule, runner: Runner, on_event: OnEvent) -> None:
             on_event(Event("failed", job, message=str(error)))
             continue
         settle(schedule, job, outcome, on_event)
-
-
-def settle(schedule: Schedule, job: Job, outcome: Outcome, on_event: OnEvent) -> None:
-    """Tell the schedule and the onlooker how a job ended."""
-    if outcome == "done":
-        on_event(Event("done", job))
-        schedule.done(job)
-    elif outcome == "busy":
-        on_event(Event("elsewhere", job))
-        schedule.busy(job)
-    else:
-        schedule.put_back(job)

@@ -10,14 +10,15 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spectra.errors import RunError
 from spectra.runs import Run
-from spectra.sweep.inline import settle
-from spectra.sweep.progress import Event, OnEvent
+from spectra.sweep.progress import Event, OnEvent, settle
 from spectra.sweep.schedule import Job, Schedule
 from spectra.sweep.specification import Specification
 
@@ -55,22 +56,36 @@ def run_local(
     }
     foremen = [_Foreman(schedule, run, on_event, first, environment) for environment in devices]
     threads = [threading.Thread(target=foreman.work, daemon=True) for foreman in foremen]
-    for thread in threads:
-        thread.start()
-    interrupted = False
-    while any(thread.is_alive() for thread in threads):
-        try:
+    with _interrupts() as interrupts:
+        for thread in threads:
+            thread.start()
+        answered = 0
+        while any(thread.is_alive() for thread in threads):
             for thread in threads:
                 thread.join(timeout=0.2)
-        except KeyboardInterrupt:
-            schedule.stop()
-            for foreman in foremen:
-                foreman.kill() if interrupted else foreman.stop()
-            interrupted = True
-    if interrupted:
+            if len(interrupts) > answered:
+                schedule.stop()
+                for foreman in foremen:
+                    foreman.kill() if answered else foreman.stop()
+                answered = len(interrupts)
+    if interrupts:
         raise KeyboardInterrupt
     if fatal := next((foreman.fatal for foreman in foremen if foreman.fatal), None):
         raise RunError(fatal)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Yield a list that grows with every Ctrl-C, in place of the exception that could strike anywhere."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _devices(workers: int | None) -> list[dict[str, str]]:

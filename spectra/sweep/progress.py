@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from spectra.sweep.schedule import Job
+from spectra.sweep.schedule import Job, Outcome, Schedule
 
 Happening = Literal["started", "step", "done", "elsewhere", "retried", "failed"]
 
@@ -32,3 +32,15 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
+
+
+def settle(schedule: Schedule, job: Job, outcome: Outcome, on_event: OnEvent) -> None:
+    """Tell the schedule and the onlooker how a job ended."""
+    if outcome == "done":
+        on_event(Event("done", job))
+        schedule.done(job)
+    elif outcome == "busy":
+        on_event(Event("elsewhere", job))
+        schedule.busy(job)
+    else:
+        schedule.put_back(job)

@@ -100,14 +100,15 @@ def _sentence(detail: ErrorDetails, name: str, lines: Mapping[Place, int]) -> st
     place = tuple(part for part in detail["loc"] if not _is_tag(part))
     known = next((place[:length] for length in range(len(place), 0, -1) if place[:length] in lines), None)
     where = f"{name}, line {lines[known]}" if known else name
-    field = ".".join(str(part) for part in place) or "specification"
+    field = ".".join(str(part) for part in place)
     if detail["type"] == "extra_forbidden":
         return f"{where}: '{field}' is no field. {_nearest(place)}"
     if detail["type"] == "missing":
         return f"{where}: '{field}' is missing. Add it."
     message = detail["msg"].removeprefix("Value error, ")
     given = "" if detail["type"] == "value_error" else f", not {detail['input']!r}"
-    return f"{where}: {field}: {message[:1].lower()}{message[1:]}{given}. Correct it."
+    what = f"{field}: " if field else ""
+    return f"{where}: {what}{message[:1].lower()}{message[1:]}{given}. Correct it."
 
 
 def _is_tag(part: str | int) -> bool:

@@ -15,9 +15,10 @@ from spectra.data import TaskData, load_task
 from spectra.errors import RunError
 from spectra.models import LoadedModel, load_base, load_tuned, resolve_model
 from spectra.provenance import commit, hardware, versions
-from spectra.runs import Run, TrialFolder
+from spectra.runs import BASE_TASK, Run, TrialFolder
 from spectra.sweep.held_out import HeldOutTasks
 from spectra.sweep.plan import PlannedTrial
+from spectra.sweep.schedule import Outcome
 from spectra.sweep.specification import Specification
 from spectra.sweep.spectra_rows import scan_trial
 from spectra.training.adapt import scaling
@@ -28,9 +29,6 @@ from spectra.training.store import save_trained, weights_kind
 
 Stage = Literal["training", "scanning", "measuring", "testing"]
 OnStage = Callable[[Stage, int, int], None]  # stage, steps done, steps in all (0 and 0 where there are none)
-Outcome = Literal["done", "busy", "stopped"]
-
-BASE_TASK = "task"  # name of the base's score on the task itself
 
 
 @dataclass

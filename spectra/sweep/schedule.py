@@ -11,6 +11,7 @@ from spectra.sweep.plan import PlannedTrial
 from spectra.sweep.specification import Keep
 
 JobKind = Literal["base", "trial", "test"]
+Outcome = Literal["done", "busy", "stopped"]
 RETRIES = 2
 
 

@@ -7,12 +7,10 @@ from typing import Any, Literal
 from spectra.errors import RunError
 from spectra.provenance import commit, hardware, versions
 from spectra.runs import Run
-from spectra.sweep.inline import run_inline
 from spectra.sweep.local import run_local
 from spectra.sweep.plan import PlannedTrial, plan, share
 from spectra.sweep.progress import OnEvent
 from spectra.sweep.read import read_specification
-from spectra.sweep.runner import Runner
 from spectra.sweep.schedule import Schedule
 from spectra.sweep.specification import SHARED, Specification
 from spectra.sweep.tables import write_tables
@@ -67,6 +65,10 @@ def run_sweep(
     if trials:
         schedule = Schedule(run, trials, specification.keep)
         if executor == "inline":
+            # Imported only here: with workers, this process needs neither transformers nor peft.
+            from spectra.sweep.inline import run_inline
+            from spectra.sweep.runner import Runner
+
             run_inline(schedule, Runner(run, specification, save_seconds=save_seconds), on_event)
         else:
             run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
@@ -78,7 +80,16 @@ def _record(specification: Specification, trials: Sequence[PlannedTrial], comman
     """The content of sweep.json."""
     return {
         "specification": specification.model_dump(mode="json"),
-        "trials": [{"id": trial.id, "label": trial.label, "group": trial.group} for trial in trials],
+        "trials": [
+            {
+                "id": trial.id,
+                "label": trial.label,
+                "group": trial.group,
+                "learning_rate": trial.settings.learning_rate,
+                "seed": trial.settings.seed,
+            }
+            for trial in trials
+        ],
         "command": command,
         "versions": dict(versions()),
         "hardware": dict(hardware()),

@@ -4,10 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from spectra.runs import SCHEMAS, Run, TrialFolder
+from spectra.runs import BASE_TASK, SCHEMAS, Run, TrialFolder
 from spectra.sweep.choice import chosen, groups
 from spectra.sweep.plan import PlannedTrial, planned
-from spectra.sweep.runner import BASE_TASK
 from spectra.training.settings import TrainingSettings
 
 OF_THE_SETTINGS = ("method", "rank", "alpha", "learning_rate", "seed", "steps")

@@ -36,6 +36,7 @@ class Method:
         has_arguments: Whether a specification may give further arguments.
         prepare: Changes the wrapped model before training, such as freezing a factor.
         rate_factor: Factor on the learning rate of a parameter, by its name.
+        fixed_scaling: Whether B @ A carries one factor throughout, decided by rank and alpha.
         changes_base: True where the adapter's initialisation takes a part out of W0, so that what is saved has to be
             expressed against the published W0.
     """
@@ -48,6 +49,7 @@ class Method:
     has_arguments: bool = True
     prepare: Callable[[nn.Module], None] = lambda model: None
     rate_factor: Callable[[str, TrainingSettings], float] = lambda name, settings: 1.0
+    fixed_scaling: bool = True
     changes_base: bool = False
 
     def label(self, settings: TrainingSettings) -> str:
@@ -146,9 +148,9 @@ METHODS: Mapping[str, Method] = {
         ),
         Method("lora+", "B learns faster than A (Hayou et al. 2024).", _lora(), rate_factor=_faster_b),
         Method("frozen-a", "A has orthonormal rows and is frozen; B is trained.", _lora(), prepare=_freeze_a),
-        Method("adalora", "Ranks move to the matrices that use them (Zhang et al. 2023).", _adalora),
+        Method("adalora", "Ranks move to the matrices that use them (Zhang et al. 2023).", _adalora, fixed_scaling=False),
         Method("vera", "Shared random factors, trained scales (Kopiczko et al. 2024).", _vera, has_alpha=False),
-        Method("peft", "Any peft method, with peft_type and its arguments passed through.", _passed_through),
+        Method("peft", "Any peft method, with peft_type and its arguments passed through.", _passed_through, fixed_scaling=False),
     )
 }
 
@@ -195,7 +197,7 @@ def attach(model: nn.Module, settings: TrainingSettings, task_type: TaskType) ->
 
 def scaling(settings: TrainingSettings) -> float | None:
     """The factor on B @ A, where the method has a fixed one."""
-    if settings.rank is None or settings.alpha is None or settings.method == "peft":
+    if settings.rank is None or settings.alpha is None or not METHODS[settings.method].fixed_scaling:
         return None
     return LoraSettings(settings.rank, settings.alpha, rank_stabilised=settings.method == "rslora").scaling
 

@@ -5,20 +5,17 @@ what `adapt.attach` makes trainable and in `adapt.parameter_groups`, and in noth
 """
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from torch import Tensor
+from transformers import PrinterCallback, set_seed
 
 from spectra.data import TaskData
-from spectra.errors import RunError
 from spectra.models import load_base
-from spectra.training.adapt import attach, parameter_groups
+from spectra.training.adapt import attach
 from spectra.training.cost import (
     StepClock,
     optimiser_bytes,
@@ -29,11 +26,10 @@ from spectra.training.cost import (
 from spectra.training.families import FAMILIES, FamilyName, collator, examples, family_of
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import initial_factors
+from spectra.training.trainer import OnStep, PairedTrainer, Watch, training_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-OnStep = Callable[[int, int], None]  # optimiser step, of how many
 
 
 class TrainingStopped(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -111,7 +107,7 @@ def train(
     model = attach(loaded.model, settings, FAMILIES[family].task_type)
     initial = initial_factors(model, settings)
     clock = StepClock()
-    watch = _Watch(save_seconds, on_step, stop)
+    watch = Watch(save_seconds, on_step, stop)
     trainer = _trainer(
         model,
         loaded.tokenizer,
@@ -182,70 +178,6 @@ def _is_whole(checkpoint: Path) -> bool:
         return False
 
 
-class _PairedTrainer(Trainer):
-    """The Trainer, with a learning rate per group of parameters."""
-
-    def __init__(self, model: nn.Module, settings: TrainingSettings, **kwargs: Any) -> None:
-        super().__init__(model, **kwargs)
-        self._settings = settings
-        self._trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The Trainer's own optimiser on the method's groups."""
-        if self.optimizer is None:
-            model = self.model if model is None else model
-            # Resuming reloads the adapter, which makes all of it trainable again, a frozen factor included.
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(name in self._trained)
-            decayed = set(self.get_decay_parameter_names(model))
-            kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = kind(parameter_groups(model, self._settings, decayed, self._trained), **arguments)
-        return self.optimizer
-
-    def prediction_step(
-        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[None, Tensor, Tensor]:
-        """Logits without the model's own loss, which some methods (AdaLoRA) add a penalty to."""
-        inputs = self._prepare_inputs(inputs)
-        labels = inputs.pop("labels")
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return None, model(**inputs).logits, labels
-
-
-class _Watch(TrainerCallback):
-    """Reports steps, asks for checkpoints by the clock, ends the training when asked to, stops at a lost loss."""
-
-    def __init__(self, save_seconds: float, on_step: OnStep | None, stop: Callable[[], bool]) -> None:
-        self.stopped = False
-        self._save_seconds = save_seconds
-        self._on_step = on_step
-        self._stop = stop
-        self._saved = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._on_step:
-            self._on_step(state.global_step, state.max_steps)
-        # At a logging step only, so that the mean losses of the history do not depend on when a run was resumed.
-        due = state.global_step % args.logging_steps == 0 and time.monotonic() - self._saved >= self._save_seconds
-        if self._stop() and state.global_step < state.max_steps:
-            self.stopped = control.should_training_stop = True
-        if due or self.stopped:
-            control.should_save = True
-            self._saved = time.monotonic()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        loss = (logs or {}).get("loss", 0.0)
-        if loss != loss or abs(loss) == float("inf"):
-            raise RunError(
-                f"The training loss is {loss} at step {state.global_step}. Lower the learning rate of this method."
-            )
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        # AdaLoRA moves its ranks between the optimiser's step and the clearing of the gradients.
-        if hasattr(getattr(model, "base_model", None), "update_and_allocate"):
-            model.base_model.update_and_allocate(state.global_step + 1)
-
-
 def _trainer(
     model: Any,
     tokenizer: Any,
@@ -253,10 +185,10 @@ def _trainer(
     settings: TrainingSettings,
     folder: Path,
     **kwargs: Any,
-) -> _PairedTrainer:
-    return _PairedTrainer(
+) -> PairedTrainer:
+    trainer = PairedTrainer(
         model=model,
-        args=_arguments(settings, folder),
+        args=training_arguments(settings, folder),
         processing_class=tokenizer,
         data_collator=collator(family, tokenizer, model),
         preprocess_logits_for_metrics=FAMILIES[family].reduce,
@@ -264,38 +196,8 @@ def _trainer(
         settings=settings,
         **kwargs,
     )
-
-
-def _arguments(settings: TrainingSettings, folder: Path) -> TrainingArguments:
-    length = {"max_steps": settings.steps} if settings.steps else {"num_train_epochs": settings.epochs}
-    return TrainingArguments(
-        output_dir=str(folder),
-        **length,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=2 * settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=round(settings.warmup * settings.steps) if settings.steps else settings.warmup,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bfloat16",
-        fp16=settings.precision == "float16",
-        seed=settings.seed,
-        data_seed=settings.seed,
-        logging_steps=max(1, (settings.steps or 400) // 20),
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if settings.evaluate_every else "no",
-        eval_steps=settings.evaluate_every,
-        save_strategy="no",
-        save_total_limit=1,
-        include_num_input_tokens_seen="non_padding",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        disable_tqdm=True,
-        report_to="none",
-    )
+    trainer.remove_callback(PrinterCallback)  # the history is kept; nothing needs to be printed
+    return trainer
 
 
 def _score(prediction: Any) -> dict[str, float]:
@@ -303,7 +205,7 @@ def _score(prediction: Any) -> dict[str, float]:
     return {"score": float(total / weight), "examples": len(prediction.predictions)}
 
 
-def _evaluation(trainer: _PairedTrainer, family: FamilyName) -> Evaluation:
+def _evaluation(trainer: PairedTrainer, family: FamilyName) -> Evaluation:
     measured = trainer.evaluate()
     return Evaluation(FAMILIES[family].metric, measured["eval_score"], int(measured["eval_examples"]))
 

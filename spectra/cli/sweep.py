@@ -1,0 +1,69 @@
+"""`spectra sweep`: train, scan and measure every trial of a specification, then write tables and report."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+
+class Shard(click.ParamType):
+    """i/n, such as 2/8."""
+
+    name = "i/n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Two numbers with 1 <= i <= n."""
+        part, slash, of = str(value).partition("/")
+        if not (slash and part.isdecimal() and of.isdecimal() and 1 <= int(part) <= int(of)):
+            self.fail(f"'{value}' is no share. Write i/n with i from 1 to n, such as 2/8.", param, ctx)
+        return int(part), int(of)
+
+
+@click.command(
+    epilog="Example:  spectra sweep rank=1,8,64 alpha=2r,8 seed=0..2 --out runs/ranks",
+)
+@click.argument("spec_and_axes", nargs=-1, metavar="[SPEC] [AXIS=VALUES...]")
+@click.option("--preset", default="default", show_default=True, help="Specification to use when no SPEC is given.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME]")
+@click.option("--plan", "plan_only", is_flag=True, help="Print the trials and what they cost; run nothing.")
+@click.option("--shard", type=Shard(), help="Do the i-th of n shares of the trials, for job arrays.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per GPU, or one]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def command(
+    spec_and_axes: tuple[str, ...],
+    preset: str,
+    out: Path | None,
+    plan_only: bool,
+    shard: tuple[int, int] | None,
+    workers: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fine-tune paired models, count their intruder dimensions, measure what they forgot.
+
+    SPEC is a YAML file; without one a preset is used. Axes replace its values: rank=1,8,64 seed=0..2 steps=100.
+    Finished trials are never run again: the same command goes on where it was stopped.
+    """
+    from spectra.cli import sweep_output
+    from spectra.cli.sweep_progress import shown_progress
+    from spectra.report import write_report
+    from spectra.sweep import read_specification, run_sweep
+
+    source = next((word for word in spec_and_axes[:1] if "=" not in word), preset)
+    specification = read_specification(source, [word for word in spec_and_axes if word != source])
+    if plan_only:
+        sweep_output.print_plan(specification, as_json=as_json)
+        return
+    folder = out or Path("runs") / Path(source).stem
+    with shown_progress(specification, folder, shard, quiet=quiet) as on_event:
+        run = run_sweep(
+            specification,
+            folder,
+            shard=shard or (1, 1),
+            workers=workers,
+            on_event=on_event,
+            command=shlex.join(["spectra", *sys.argv[1:]]),
+        )
+    sweep_output.print_results(run, write_report(run.path), as_json=as_json)

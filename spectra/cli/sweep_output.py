@@ -1,0 +1,156 @@
+"""What `spectra sweep` and `spectra status` print: tables for people that fit 80 columns, JSON for machines."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spectra.runs import Run
+    from spectra.sweep import Specification
+
+
+def print_plan(specification: "Specification", *, as_json: bool) -> None:
+    """The trials of a sweep and what they are expected to cost."""
+    from spectra.sweep import plan
+    from spectra.sweep.estimate import estimate
+
+    estimates = estimate(specification, plan(specification))
+    if as_json:
+        rows = [
+            {
+                "trial": one.trial.id,
+                "label": one.trial.label,
+                **one.trial.settings.to_dict(),
+                "trainable_parameters": one.trainable_parameters,
+                "optimiser_bytes": one.optimiser_bytes,
+                "disk_bytes": one.disk_bytes,
+                "seconds": one.seconds,
+            }
+            for one in estimates
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    print_table(
+        ("trial", "configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
+        [
+            (
+                one.trial.id,
+                one.trial.label,
+                f"{one.trial.settings.learning_rate:g}",
+                str(one.trial.settings.seed),
+                quantity(one.trainable_parameters),
+                quantity(one.optimiser_bytes, "B"),
+                quantity(one.disk_bytes, "B"),
+                minutes(one.seconds),
+            )
+            for one in estimates
+        ],
+        numeric=range(2, 8),
+    )
+    known = [one.seconds for one in estimates if one.seconds is not None]
+    total = f"training takes at most about {minutes(sum(known))} here" if known else "the time cannot be estimated"
+    click.echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
+
+
+def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
+    """The outcome of a sweep: one line per configuration at its chosen learning rate."""
+    trials, forgetting = run.table("trials"), run.table("forgetting")
+    if as_json:
+        tables = {
+            name: json.loads(table.to_json(orient="records", double_precision=15))
+            for name, table in (("trials", trials), ("forgetting", forgetting))
+        }
+        click.echo(json.dumps({"run": str(run.path), "report": str(report), **tables}, indent=2))
+        return
+    chosen = trials[trials["chosen"].fillna(False).astype(bool)]
+    heldout = list(dict.fromkeys(forgetting["heldout"]))
+    rows = []
+    for label, group in chosen.groupby("label", sort=False):
+        lost = forgetting[forgetting["trial"].isin(group["trial"])].groupby("heldout")["forgetting"].mean()
+        rows.append(
+            (
+                str(label),
+                f"{group['learning_rate'].iloc[0]:g}",
+                _mean(group["task_score"]),
+                *(f"{lost[name]:+.4f}" if name in lost else "" for name in heldout),
+                f"{group['count'].astype(float).mean():g}",
+                f"{group['update_frobenius'].mean():.2f}",
+            )
+        )
+    print_table(("configuration", "rate", "score", *heldout, "intruders", "|update|"), rows, numeric=range(1, 7))
+    for _, row in trials[trials["error"] != ""].iterrows():
+        click.echo(f"{row['label']}, seed {row['seed']}: failed: {row['error']}", err=True)
+    if len(chosen):
+        first = chosen.iloc[0]
+        click.echo(
+            f"score: {first['task_metric']} on {first['task_examples']} test examples of {first['task']}; held-out "
+            f"columns: forgetting (loss of the tuned minus the base model); intruders of {first['matrices']} matrices, "
+            f"k = {first['k']}, epsilon = {first['epsilon']:g}"
+        )
+    click.echo(f"Report: {report}")
+
+
+def print_status(run: "Run", *, as_json: bool) -> None:
+    """Where every trial of a run stands."""
+    rows = [_status(run, planned) for planned in run.sweep["trials"]]
+    if as_json:
+        click.echo(json.dumps({"run": str(run.path), "trials": rows}, indent=2))
+        return
+    print_table(
+        ("trial", "configuration", "rate", "seed", "state"),
+        [(row["id"], row["label"], f"{row['learning_rate']:g}", str(row["seed"]), row["state"]) for row in rows],
+        numeric=range(2, 4),
+    )
+    for row in rows:
+        if row["error"]:
+            click.echo(f"{row['id']}: {row['error']}")
+    states = [row["state"] for row in rows]
+    click.echo(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))))
+
+
+def _status(run: "Run", planned: dict[str, Any]) -> dict[str, Any]:
+    folder = run.trial(planned["id"])
+    failure = folder.failure or {}
+    return {**planned, "state": folder.state, "error": failure.get("error", ""), "attempts": failure.get("attempts", 0)}
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range) -> None:
+    """A plain table on stdout, as wide as the terminal; numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for position, name in enumerate(header):
+        table.add_column(Text(name), justify="right" if position in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def quantity(value: float | None, unit: str = "") -> str:
+    """A count or a size with a decimal prefix; "?" where it is not known."""
+    if value is None:
+        return "?"
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.0f} {unit}".strip()
+
+
+def minutes(seconds: float | None) -> str:
+    """A duration for people; "?" where it is not known."""
+    if seconds is None:
+        return "?"
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _mean(scores: "pd.Series[float]") -> str:
+    spread = f" ±{scores.std():.3f}" if len(scores) > 1 else ""
+    return f"{scores.mean():.4f}{spread}"

@@ -1,0 +1,162 @@
+"""The progress of a sweep on stderr: a bar on a terminal, plain lines in a log; time left in both."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from spectra.sweep import Event, Specification
+
+LINE_SECONDS = 15.0  # between two lines of the same training in a log
+TRAINING_SHARE = 0.7  # of a trial's time, until one has been timed
+
+
+class Pace:
+    """How much of the work is done, and how long the rest will take at the pace so far."""
+
+    def __init__(self, trials: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.trials = trials
+        self.finished = 0
+        self._clock = clock
+        self._began: float | None = None
+        self._parts: dict[str, float] = {}
+
+    def started(self, trial: str) -> None:
+        """Work on a trial begins; the clock starts with the first one."""
+        if self._began is None:
+            self._began = self._clock()
+        self._parts.setdefault(trial, 0.0)
+
+    def trained(self, trial: str, step: int, steps: int) -> None:
+        """So many optimiser steps of a trial are done."""
+        self._parts[trial] = TRAINING_SHARE * step / max(steps, 1)
+
+    def ended(self, trial: str) -> None:
+        """A trial is done or given up."""
+        self._parts.pop(trial, None)
+        self.finished += 1
+
+    @property
+    def done(self) -> float:
+        """Trials done, parts of trials included."""
+        return min(self.finished + sum(self._parts.values()), float(self.trials))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate; None before anything is known."""
+        if self._began is None or self.done < 0.02:
+            return None
+        return (self._clock() - self._began) / self.done * (self.trials - self.done)
+
+
+def duration(seconds: float | None) -> str:
+    """Rounded for people."""
+    if seconds is None:
+        return "time left not known yet"
+    if seconds < 90:
+        return f"about {max(5, 5 * round(seconds / 5))} s left"
+    return f"about {round(seconds / 60)} min left"
+
+
+@contextmanager
+def shown_progress(
+    specification: "Specification", out: Path, shard: tuple[int, int] | None, *, quiet: bool
+) -> Iterator[Callable[["Event"], None]]:
+    """Yield the callback that shows events on stderr; a Ctrl-C ends in one line."""
+    from spectra.runs import Run
+    from spectra.sweep.plan import plan, share
+
+    trials = share(plan(specification), *(shard or (1, 1)))
+    waiting = sum(not Run(out).trial(trial.id).is_finished for trial in trials)
+    pace = Pace(waiting)
+    if not quiet:
+        done = f", {len(trials) - waiting} of them done already" if waiting < len(trials) else ""
+        click.echo(f"{len(trials)} trials{done}; run folder '{out}'", err=True)
+    try:
+        if quiet:
+            yield lambda event: None
+        elif sys.stderr.isatty():
+            with _bar(pace) as on_event:
+                yield on_event
+        else:
+            yield _Lines(pace)
+    except KeyboardInterrupt:
+        click.echo("Stopped; nothing is lost. Run the same command to go on.", err=True)
+        sys.exit(130)
+
+
+def _count(pace: Pace, event: "Event") -> None:
+    if event.job.kind != "trial":
+        return
+    if event.what == "started":
+        pace.started(event.job.trial.id)
+    elif event.what == "step":
+        pace.trained(event.job.trial.id, event.step, event.steps)
+    elif event.what in ("done", "failed"):
+        pace.ended(event.job.trial.id)
+
+
+def _sentence(event: "Event") -> str:
+    settings = event.job.trial.settings
+    name = event.job.trial.label
+    if event.job.kind == "base":
+        return {"started": "base model: measuring", "done": "base model: done"}.get(event.what, "")
+    where = f"{name}, learning rate {settings.learning_rate:g}, seed {settings.seed}"
+    match event.what:
+        case "started":
+            return f"{where}: {event.stage}"
+        case "step":
+            return f"{where}: training, step {event.step} of {event.steps}"
+        case "done":
+            return f"{where}: {'tested' if event.job.kind == 'test' else 'done'}"
+        case "elsewhere":
+            return f"{where}: another process works on it"
+        case _:
+            return f"{where}: {event.what}: {event.message}"
+
+
+class _Lines:
+    """Plain lines: every stage, and a step now and then."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._lock = threading.Lock()
+        self._said = 0.0
+
+    def __call__(self, event: "Event") -> None:
+        """Show one event."""
+        with self._lock:
+            _count(self._pace, event)
+            now = time.monotonic()
+            if event.what == "step" and now - self._said < LINE_SECONDS:
+                return
+            self._said = now
+            pace = self._pace
+            click.echo(f"[{pace.finished}/{pace.trials}] {_sentence(event)} ({duration(pace.seconds_left)})", err=True)
+
+
+@contextmanager
+def _bar(pace: Pace) -> Iterator[Callable[["Event"], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=20), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=max(pace.trials, 1), left="")
+        lock = threading.Lock()
+
+        def on_event(event: "Event") -> None:
+            with lock:
+                _count(pace, event)
+                if event.what in ("failed", "retried"):
+                    progress.console.print(_sentence(event), markup=False)
+                left = f"{pace.finished}/{pace.trials}, {duration(pace.seconds_left)}"
+                progress.update(task, completed=pace.done, description=_sentence(event), left=left)
+
+        yield on_event

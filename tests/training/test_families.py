@@ -1,0 +1,114 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from torch.nn.functional import cross_entropy
+
+from spectra.data import load_task
+from spectra.errors import DataError, ModelError
+from spectra.models import load_base
+from spectra.training.driver import evaluate
+from spectra.training.families import FAMILIES, IGNORED, collator, examples, family_of
+from spectra.training.settings import TrainingSettings
+from tests import tiny
+
+CHAT = "{% for m in messages %}w0 {{ m['content'] }} w1{% endfor %}{% if add_generation_prompt %} w2{% endif %}"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return {family: tiny.save_model(folder / family, family) for family in ("bert", "llama", "t5")}
+
+
+def rows(*values: dict[str, Any]) -> Dataset:
+    return Dataset.from_list(list(values))
+
+
+def words(ids: list[int]) -> str:
+    return tiny.tokenizer().decode(ids)
+
+
+def test_the_model_decides_what_sources_and_targets_mean(models: dict[str, str]) -> None:
+    assert family_of("seq2seq", models["t5"]) == "seq2seq"
+    assert family_of("seq2seq", models["llama"]) == "instruction"
+    assert family_of("causal-lm", models["llama"]) == "causal-lm"
+    assert family_of("classification", models["llama"]) == "classification"
+
+
+def test_an_encoder_decoder_is_not_trained_on_plain_texts(models: dict[str, str]) -> None:
+    with pytest.raises(ModelError, match="A t5 model is an encoder-decoder and cannot be trained on plain texts"):
+        family_of("causal-lm", models["t5"])
+
+
+def test_texts_are_joined_by_the_end_token_and_cut_into_full_blocks() -> None:
+    encoded = examples(rows({"text": "good w1 w2"}, {"text": "bad w3"}), "causal-lm", tiny.tokenizer(), 3)
+    assert [words(row["input_ids"]) for row in encoded] == ["good w1 w2", "[EOS] bad w3"]
+    assert encoded[0]["labels"] == encoded[0]["input_ids"]
+
+
+def test_too_little_text_for_one_block_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"1 texts give no block of 8 tokens\. Give more text"):
+        examples(rows({"text": "good"}), "causal-lm", tiny.tokenizer(), 8)
+
+
+def test_the_loss_of_an_instruction_is_on_the_answer_alone() -> None:
+    (row,) = examples(rows({"source": "w1 w2", "target": "good w3"}), "instruction", tiny.tokenizer(), 16)
+    learned = [token for token in row["labels"] if token != IGNORED]
+    assert words(learned) == "good w3 [EOS]"
+    assert row["input_ids"][-3:] == learned
+    assert row["labels"][:-3] == [IGNORED] * (len(row["labels"]) - 3)
+
+
+def test_a_long_prompt_is_cut_and_the_answer_is_not() -> None:
+    (row,) = examples(rows({"source": "w1 w2 w3 w4 w5 w6", "target": "good"}), "instruction", tiny.tokenizer(), 5)
+    assert len(row["input_ids"]) == 5
+    assert words([token for token in row["labels"] if token != IGNORED]) == "good [EOS]"
+    assert words(row["input_ids"]).startswith("w1 w2")
+
+
+def test_a_chat_template_frames_the_prompt_even_when_it_is_cut() -> None:
+    chatting = tiny.tokenizer()
+    chatting.chat_template = CHAT
+    whole, cut = (
+        words(examples(rows({"source": "w5 w6 w7", "target": "good"}), "instruction", chatting, length)[0]["input_ids"])
+        for length in (32, 7)
+    )
+    assert whole == "w0 w5 w6 w7 w1 w2 good [EOS]"
+    assert cut == "w0 w5 w6 w1 w2 good [EOS]"
+
+
+def test_the_score_of_a_language_model_is_the_mean_loss_of_its_tokens(models: dict[str, str], tmp_path: Path) -> None:
+    task = load_task(tiny.save_answers(tmp_path / "answers.jsonl"))
+    loaded = load_base(models["llama"], "causal-lm")
+    given = TrainingSettings(models["llama"], "", "full", 1e-3, 0, steps=1, batch_size=3, max_length=16)
+    measured = evaluate(loaded.model, loaded.tokenizer, task, "test", given)
+    total = count = 0.0
+    for row in examples(task.test, "instruction", loaded.tokenizer, 16):
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])
+        with torch.no_grad():
+            logits = loaded.model(input_ids=ids).logits[0]
+        kept = labels[1:] != IGNORED
+        total += float(cross_entropy(logits[:-1][kept], labels[1:][kept], reduction="sum"))
+        count += int(kept.sum())
+    assert measured.metric == "negative loss"
+    assert measured.score == pytest.approx(-total / count, rel=1e-5)
+    assert measured.examples == len(task.test)
+
+
+def test_the_score_of_an_encoder_decoder_is_that_of_its_own_loss(models: dict[str, str], tmp_path: Path) -> None:
+    loaded = load_base(models["t5"], "seq2seq")
+    encoded = examples(rows({"source": "w1 w2", "target": "good bad"}), "seq2seq", loaded.tokenizer, 16)
+    batch = collator("seq2seq", loaded.tokenizer, loaded.model)(list(encoded))
+    with torch.no_grad():
+        output = loaded.model(**batch)
+    ((likelihood, tokens),) = FAMILIES["seq2seq"].reduce(output.logits, batch["labels"]).tolist()
+    assert -likelihood / tokens == pytest.approx(float(output.loss), rel=1e-5)
+
+
+def test_pairs_of_texts_are_read_together() -> None:
+    (row,) = examples(rows({"text": "good", "text_pair": "bad", "label": 1}), "classification", tiny.tokenizer(), 16)
+    assert words(row["input_ids"]) == "good bad"
+    assert row["labels"] == 1
