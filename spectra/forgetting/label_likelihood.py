@@ -1,10 +1,11 @@
 """Zero-shot classification: the label that a generative model finds likeliest."""
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from spectra.forgetting.answers import is_seq2seq, prompts
@@ -12,8 +13,6 @@ from spectra.forgetting.batches import Tokens, length_ordered, pad
 from spectra.forgetting.held_out import HeldOut
 from spectra.forgetting.scores import Scores, fingerprint
 from spectra.models import Model
-
-IGNORED = -100  # target number that no loss is computed for
 
 
 def label_likelihood(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, *, batch_size: int) -> Scores:
@@ -37,9 +36,7 @@ def label_likelihood(model: Model, tokenizer: PreTrainedTokenizerBase, held_out:
     contexts = prompts(tokenizer, rows["text"], held_out.instruction, held_out.max_length, seq2seq=seq2seq)
     words = [name.replace("_", " ") for name in data.label_names]
     answers = _answers(tokenizer, words, seq2seq=seq2seq)
-    pairs = [(context, answer) for context in contexts for answer in answers]
-    flat = _log_likelihoods(model, tokenizer, pairs, batch_size=batch_size, seq2seq=seq2seq)
-    likelihoods = flat.reshape(len(contexts), len(answers))
+    likelihoods = (_seq2seq if seq2seq else _causal)(model, tokenizer, contexts, answers, batch_size)
     truth = np.array(rows["label"])
     errors = (likelihoods.argmax(1) != truth).astype(np.float64)
     per_byte = likelihoods / np.array([len(word.encode()) for word in words])
@@ -67,30 +64,48 @@ def _answers(tokenizer: PreTrainedTokenizerBase, words: list[str], *, seq2seq: b
     return cast(list[Tokens], tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"])
 
 
-def _log_likelihoods(
-    model: Model,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: list[tuple[Tokens, Tokens]],
-    *,
-    batch_size: int,
-    seq2seq: bool,
-) -> Float[np.ndarray, " n"]:
-    """ln p(answer | context) of each pair."""
-    device = model.device
-    result = np.zeros(len(pairs))
-    for positions in length_ordered([context + answer for context, answer in pairs], batch_size):
-        batch = [pairs[position] for position in positions]
-        if seq2seq:
-            ids, mask = pad([context for context, _ in batch], tokenizer.pad_token_id, device=device)
-            targets, real = pad([answer for _, answer in batch], 0, device=device)
-            logits = model(input_ids=ids, attention_mask=mask, labels=targets.masked_fill(real == 0, IGNORED)).logits
-        else:
-            ids, mask = pad([context + answer for context, answer in batch], tokenizer.pad_token_id, device=device)
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        for row, (position, (context, answer)) in enumerate(zip(positions, batch, strict=True)):
-            # The decoder's logits at t speak of answer token t; a causal model's at t speak of token t + 1.
-            start = 0 if seq2seq else len(context) - 1
-            window = logits[row, start : start + len(answer)].float().log_softmax(-1)
-            truth = torch.tensor(answer, device=device)[:, None]
-            result[position] = window.gather(1, truth).double().sum().item()
+def _causal(
+    model: Model, tokenizer: PreTrainedTokenizerBase, contexts: list[Tokens], answers: list[Tokens], batch_size: int
+) -> Float[np.ndarray, "n labels"]:
+    """ln p(answer | context) by continuing the context.
+
+    An answer's last token is predicted but never read, so answers of one token share the context's forward pass.
+    """
+    result = np.zeros((len(contexts), len(answers)))
+    readers: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for row, context in enumerate(contexts):
+        for column, answer in enumerate(answers):
+            readers.setdefault((*context, *answer[:-1]), []).append((row, column))
+    sequences = [list(sequence) for sequence in readers]
+    pairs = list(readers.values())
+    for positions in length_ordered(sequences, batch_size):
+        ids, mask = pad([sequences[position] for position in positions], tokenizer.pad_token_id, device=model.device)
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        for line, position in enumerate(positions):
+            for row, column in pairs[position]:
+                # Logits at t speak of token t + 1: the context's last token already predicts the answer's first.
+                start = len(contexts[row]) - 1
+                window = logits[line, start : start + len(answers[column])]
+                result[row, column] = _sum_of_logs(window, answers[column])
     return result
+
+
+def _seq2seq(
+    model: Model, tokenizer: PreTrainedTokenizerBase, contexts: list[Tokens], answers: list[Tokens], batch_size: int
+) -> Float[np.ndarray, "n labels"]:
+    """ln p(answer | context) by writing the answer; each context is encoded once."""
+    result = np.zeros((len(contexts), len(answers)))
+    for positions in length_ordered(contexts, batch_size):
+        ids, mask = pad([contexts[position] for position in positions], tokenizer.pad_token_id, device=model.device)
+        encoded = cast(Any, model).get_encoder()(input_ids=ids, attention_mask=mask)
+        for column, answer in enumerate(answers):
+            targets = torch.tensor([answer] * len(positions), device=model.device)
+            # With `labels` the model shifts its decoder's input itself: logits at t speak of target t.
+            logits = model(encoder_outputs=encoded, attention_mask=mask, labels=targets).logits
+            result[positions, column] = [_sum_of_logs(window, answer) for window in logits]
+    return result
+
+
+def _sum_of_logs(logits: Float[Tensor, "seq vocab"], answer: Tokens) -> float:
+    truth = torch.tensor(answer, device=logits.device)[:, None]
+    return float(logits.float().log_softmax(-1).gather(1, truth).double().sum())

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from spectra.forgetting.held_out import HeldOut, MeasureName
@@ -78,7 +79,7 @@ def measure_all(
         ModelError: If the model lacks a head.
     """
     if device is not None:
-        model.to(device)
+        cast(nn.Module, model).to(device)  # transformers' own `to` is typed for a module
     features: dict[str, Any] = {}
     scores = []
     for task in held_out:

@@ -1,5 +1,6 @@
 """Label likelihood and ROUGE-L: against plain computations, for causal and encoder-decoder models."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -46,6 +47,35 @@ def test_an_encoder_decoder_writes_the_label() -> None:
             first = model(input_ids=ids, decoder_input_ids=torch.tensor([[0]])).logits[0, 0]
         expected.append(float(int(first[words.convert_tokens_to_ids(["bad", "good"])].argmax()) != label))
     assert scores.values.tolist() == expected
+
+
+@pytest.mark.parametrize("build", [small.llama, small.t5])
+def test_labels_of_several_words_are_scored_word_by_word(build: Any) -> None:
+    model, words = build(), small.tokenizer()
+    task = small.sentiment("label-likelihood", instruction=" answer:")
+    names = ("w1_w2", "w1_w3_w4", "w5")
+    named = replace(task, data=replace(task.task_data(), label_names=names))
+    expected = []
+    for row in named.test_rows():
+        context = words(f"{row['text']} answer:")["input_ids"]  # type: ignore[call-overload,index]
+        sums = []
+        for name in names:
+            answer, total = words(name.replace("_", " "))["input_ids"], 0.0
+            for t, token in enumerate(answer):
+                with torch.no_grad():
+                    if model.config.is_encoder_decoder:
+                        before = torch.tensor([[0, *answer[:t]]])
+                        logits = model(input_ids=torch.tensor([context]), decoder_input_ids=before).logits
+                    else:
+                        logits = model(input_ids=torch.tensor([[*context, *answer[:t]]])).logits
+                total += float(logits[0, -1].log_softmax(0)[token])
+            sums.append(total)
+        expected.append(float(int(np.argmax(sums)) != row["label"]))  # type: ignore[call-overload,index]
+        last = sums[row["label"]]  # type: ignore[call-overload,index]
+    scores = measure(model, words, named, batch_size=4)
+    assert scores.values.tolist() == expected
+    only = replace(named, data=replace(named.task_data(), test=named.test_rows().select([len(expected) - 1])))
+    assert measure(model, words, only).details["nats_per_true_label"] == pytest.approx(-last, rel=1e-4)
 
 
 @pytest.mark.parametrize("build", [small.llama, small.t5])
