@@ -1,159 +1,133 @@
 """Time of a scan against two full SVDs per matrix, as ratios measured side by side in one run.
 
-    python scripts/bench_scan.py [--shapes 1024x1024,4096x4096,11008x4096] [--seed 0] [--triplets] [--roberta] [--markdown OUT]
+    python scripts/bench_scan.py [--shapes 1024x1024,4096x4096] [--roberta] [--seed 0] [-o TABLE.md]
 
-Every verdict is compared with that of the exact method; a row says how many differ.
+Every verdict is compared with that of the exact method; the last column counts those that differ.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import synthetic
 import torch
 
 from spectra.analysis.bounds import CosineBounds
-from spectra.analysis.certified import certified
 from spectra.analysis.cached_basis import cached_basis
+from spectra.analysis.certified import certified
 from spectra.analysis.exact import exact
 from spectra.analysis.factors import BaseFactors
 from spectra.analysis.tuned import Tuned
 from spectra.linalg.operators import Dense
-from spectra.linalg.triplets import leading_vectors
 from spectra.provenance import commit, hardware, versions
 
-EPSILON = torch.tensor([0.5], dtype=torch.float64)
 K = 10
+EPSILON = torch.tensor([0.5], dtype=torch.float64)
 SHAPES = "1024x1024,2048x2048,4096x4096,11008x4096,4096x11008"
 ROBERTA = {(768, 768): 48, (3072, 768): 12, (768, 3072): 12}
-HEADER = "| matrix | update | two SVDs (s) | first scan (s) | ratio | next adapter (s) | ratio | full basis cached (s) | ratio | differing verdicts |"
+HEADER = """| matrix | update | intruders | two SVDs (s) | first scan (s) | | next adapter (s) | | full basis cached (s) | \
+| differing |
+|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
-def timed(work: Callable[[], list[CosineBounds]], repeats: int) -> tuple[float, CosineBounds]:
+@dataclass(frozen=True)
+class Row:
+    """One shape and kind of update, times in seconds."""
+
+    shape: tuple[int, int]
+    update: str
+    intruders: int
+    two_svds: float
+    first: float
+    following: float
+    basis: float
+    differing: int
+
+    def __str__(self) -> str:
+        cells = [f"{self.shape[0]} x {self.shape[1]}", self.update, str(self.intruders), f"{self.two_svds:.2f}"]
+        for seconds in (self.first, self.following, self.basis):
+            cells += [f"{seconds:.3f}", f"{self.two_svds / seconds:.0f}x"]
+        return "| " + " | ".join([*cells, str(self.differing)]) + " |"
+
+
+def timed(work: Callable[[], list[CosineBounds]], repeats: int = 3) -> tuple[float, CosineBounds]:
     """Median time of some repeats, and the last result."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        result = work()
+        [result] = work()
         seconds.append(time.perf_counter() - began)
-    return sorted(seconds)[len(seconds) // 2], result[0]
+    return sorted(seconds)[len(seconds) // 2], result
 
 
-def bench_shape(d_out: int, d_in: int, seed: int, repeats: int = 3) -> list[dict[str, object]]:
-    """The rows of one shape: a low-rank and a dense update."""
+def updates(W0: torch.Tensor, seed: int) -> Iterator[tuple[str, Tuned, Tuned]]:
+    """Two updates of each kind: a LoRA of rank 8, and a dense one as full fine-tuning makes it."""
+    shape = (W0.shape[0], W0.shape[1])
+    yield "low-rank", *(Tuned(update=synthetic.low_rank(*shape, seed + i)) for i in (1, 2))
+    yield "dense", *(Tuned(W=Dense(W0 + synthetic.dense(*shape, seed + i))) for i in (1, 2))
+
+
+def rows(d_out: int, d_in: int, seed: int) -> Iterator[Row]:
+    """The rows of one shape."""
     W0 = synthetic.base(d_out, d_in, seed)
     base = BaseFactors(Dense(W0))
-    svd_W0, _ = timed(lambda: [base.full()], 1)  # type: ignore[list-item]
-    rows = []
-    for kind in ("low-rank r=8", "dense"):
-        if kind == "dense":
-            tuned = [Tuned(W=Dense(W0 + synthetic.dense(d_out, d_in, seed + i))) for i in (1, 2)]
-        else:
-            tuned = [Tuned(update=synthetic.low_rank(d_out, d_in, seed + i)) for i in (1, 2)]
-        svd_W, truth = timed(lambda t=tuned: exact(base, [t[0]], K, EPSILON), 1)
-        _, truth_next = timed(lambda t=tuned: exact(base, [t[1]], K, EPSILON), 1)
-        two = svd_W0 + svd_W
-        certified(BaseFactors(Dense(W0)), [tuned[1]], K, EPSILON)  # warm up the libraries, not the factors
-        first, found = timed(lambda t=tuned: certified(BaseFactors(Dense(W0)), [t[0]], K, EPSILON), repeats)
-        taught = BaseFactors(Dense(W0))
-        certified(taught, [tuned[0]], K, EPSILON)
-        following, found_next = timed(lambda t=tuned, b=taught: certified(b, [t[1]], K, EPSILON), repeats)
-        basis, found_basis = timed(lambda t=tuned: cached_basis(base, [t[0]], K, EPSILON), repeats)
-        pairs = [(found, truth), (found_next, truth_next), (found_basis, truth)]
-        differing = sum(int(((a.upper < 0.5) != (b.upper < 0.5)).sum()) for a, b in pairs)
-        rows.append(
-            {"shape": (d_out, d_in), "update": kind, "two": two, "first": first, "next": following, "basis": basis,
-             "intruders": int((truth.upper < 0.5).sum()), "differing": differing}
-        )  # fmt: skip
-        print(line(rows[-1]), flush=True)
-    return rows
-
-
-def line(row: dict[str, object]) -> str:
-    """A row of the Markdown table."""
-    d_out, d_in = row["shape"]  # type: ignore[misc]
-    cells = [f"{d_out} x {d_in}", f"{row['update']}, {row['intruders']} intruders", f"{row['two']:.2f}"]
-    for name in ("first", "next", "basis"):
-        cells += [f"{row[name]:.3f}", f"{row['two'] / row[name]:.0f}x"]  # type: ignore[operator]
-    return "| " + " | ".join([*cells, str(row["differing"])]) + " |"
-
-
-def bench_triplets(n: int, seed: int) -> list[str]:
-    """Leading 10 triplets: time of other tools when they are run until they reach our residual."""
-    from scipy.sparse.linalg import svds
-    from sklearn.utils.extmath import randomized_svd
-
-    W = synthetic.base(n, n, seed) + synthetic.low_rank(n, n, seed + 1).dense()
-    array = W.numpy()
-
-    def residual(U: torch.Tensor, S: torch.Tensor) -> float:
-        V = W.mH @ U / S
-        return float(torch.linalg.vector_norm(W @ V - U * S, dim=0).max() / S.max())
-
     began = time.perf_counter()
-    [ours] = leading_vectors(Dense(W), [None], K)
-    seconds, goal = time.perf_counter() - began, residual(ours.U, ours.S)
-    lines = [f"| spectra block Lanczos | {seconds:.3f} | {goal:.1e} | 1.0x |"]
-    tools: dict[str, Callable[[int], tuple[torch.Tensor, torch.Tensor]]] = {
-        "torch.svd_lowrank": lambda i: torch.svd_lowrank(W, q=K + 6, niter=i)[:2],
-        "sklearn randomized_svd": lambda i: tuple(
-            torch.from_numpy(part.copy()) for part in randomized_svd(array, K, n_iter=i, random_state=0)[:2]
-        ),  # type: ignore[dict-item]
-        "scipy svds (ARPACK)": lambda i: tuple(
-            torch.from_numpy(part.copy()) for part in svds(array, K, tol=10.0 ** -(i / 2), random_state=0)[:2]
-        ),  # type: ignore[dict-item]
-    }
-    for name, tool in tools.items():
-        for effort in (1, 2, 4, 8, 16, 32, 64):
-            began = time.perf_counter()
-            U, S = tool(effort)
-            seconds_tool = time.perf_counter() - began
-            reached = residual(U[:, S.argsort(descending=True)[:K]], S.sort(descending=True).values[:K])
-            if reached <= goal:
-                break
-        lines.append(f"| {name} | {seconds_tool:.3f} | {reached:.1e} | {seconds_tool / seconds:.1f}x |")
-    return lines
+    base.full()
+    one_svd = time.perf_counter() - began
+    for kind, one, two in updates(W0, seed):
+        other_svd, truth = timed(lambda t=one: exact(base, [t], K, EPSILON), repeats=1)
+        _, truth_two = timed(lambda t=two: exact(base, [t], K, EPSILON), repeats=1)
+        taught = BaseFactors(Dense(W0))
+        certified(taught, [one], K, EPSILON)  # also warms up the libraries before anything of ours is timed
+        first, found = timed(lambda t=one: certified(BaseFactors(Dense(W0)), [t], K, EPSILON))
+        following, found_two = timed(lambda t=two, b=taught: certified(b, [t], K, EPSILON))
+        basis, found_basis = timed(lambda t=one: cached_basis(base, [t], K, EPSILON))
+        pairs = ((found, truth), (found_two, truth_two), (found_basis, truth))
+        differing = sum(int(((a.upper < EPSILON) != (b.upper < EPSILON)).sum()) for a, b in pairs)
+        intruders = int((truth.upper < EPSILON).sum())
+        yield Row((d_out, d_in), kind, intruders, one_svd + other_svd, first, following, basis, differing)
+
+
+def roberta_total(measured: list[Row]) -> str:
+    """The 72 matrices of RoBERTa-base, weighted from one measurement of each shape."""
+    chosen = [row for row in measured if row.update == "low-rank"]
+    two = sum(ROBERTA[row.shape] * row.two_svds for row in chosen)
+    first = sum(ROBERTA[row.shape] * row.first for row in chosen)
+    return (
+        f"\nAll 72 matrices of RoBERTa-base, low-rank updates: {two:.1f} s against {first:.1f} s, {two / first:.1f}x."
+    )
 
 
 def main() -> None:
-    """Run what was asked for and print Markdown."""
+    """Print the table as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=SHAPES)
+    parser.add_argument("--roberta", action="store_true", help="the shapes of RoBERTa-base instead")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--triplets", type=int, default=0, metavar="N", help="compare the triplet solvers at N x N")
-    parser.add_argument("--roberta", action="store_true", help="the 72 matrix shapes of RoBERTa-base")
-    parser.add_argument("--markdown", type=Path, help="also write the tables here")
+    parser.add_argument("-o", "--out", type=Path, help="also write the table here")
     asked = parser.parse_args()
-    shapes = (
-        list(ROBERTA)
-        if asked.roberta
-        else [tuple(map(int, text.split("x"))) for text in asked.shapes.split(",") if text]
-    )
-    report = [HEADER, "|---" * 10 + "|"]
-    print("\n".join(report))
-    rows = [row for shape in shapes for row in bench_shape(*shape, asked.seed)]
-    report += [line(row) for row in rows]
+    shapes = ROBERTA if asked.roberta else [tuple(map(int, text.split("x"))) for text in asked.shapes.split(",")]
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
+    tell(HEADER)
+    measured: list[Row] = []
+    for shape in shapes:
+        for row in rows(*shape, asked.seed):
+            measured.append(row)
+            tell(str(row))
     if asked.roberta:
-        weighted = {
-            name: sum(ROBERTA[r["shape"]] * r[name] for r in rows if r["update"] != "dense")
-            for name in ("two", "first")
-        }  # type: ignore[index,misc]
-        report.append(
-            f"\nAll 72 matrices, low-rank: {weighted['two']:.1f} s / {weighted['first']:.1f} s = {weighted['two'] / weighted['first']:.1f}x"
-        )
-    if asked.triplets:
-        report += [
-            "",
-            f"| leading {K} triplets, {asked.triplets} x {asked.triplets} | s | residual | time |",
-            "|---|---|---|---|",
-        ]
-        report += bench_triplets(asked.triplets, asked.seed)
-    facts = f"seed {asked.seed}, {torch.get_num_threads()} threads, {dict(hardware())}, torch {versions()['torch']}, commit {commit()}"
-    report += ["", facts]
-    print("\n".join(report[2 + len(rows) :]))
-    if asked.markdown:
-        asked.markdown.write_text("\n".join(report) + "\n")
+        tell(roberta_total(measured))
+    facts = [f"{key} {value}" for key, value in hardware().items()]
+    tell(f"\nSeed {asked.seed}, {torch.get_num_threads()} threads, {', '.join(facts)}, torch {versions()['torch']},")
+    tell(f"commit {commit()}. Command: python scripts/bench_scan.py --shapes {asked.shapes} --seed {asked.seed}")
+    if asked.out:
+        asked.out.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
 
 
 def singular_values(n: int, tall_or_wide: bool) -> Tensor:
-    """A head of 32 values falling like i^-1/2 from 40, a bulk from 5 to 1, a tail down to 1 % (square: 0.1 %) of the top.
+    """A head of 32 values falling like i^-1/2 from 40, a bulk from 5 to 1, a tail to 1 % (square: 0.1 %) of the top.
 
     A rectangular random matrix has no small singular values (Marchenko & Pastur), a square one has; trained weights
     keep that difference.

@@ -21,6 +21,9 @@ from torch import Tensor
 
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
 
+# A direction this small against the product it came from has lost two digits of orthogonality.
+AMPLIFIED = 0.03
+
 
 @dataclass(frozen=True, eq=False)
 class RitzPairs:
@@ -117,23 +120,23 @@ def _orthonormalise(
 ) -> tuple[Float[Tensor, "d kept"], Float[Tensor, "kept block"]]:
     """Q, R with  block - projections = Q R,  Q orthonormal and orthogonal to `against`, vanishing directions dropped.
 
-    Two Gram-Schmidt passes ("twice is enough", Parlett section 6.9), then an eigenvalue-revealing QR: a column whose
-    norm falls below rounding of `floor` carries no direction of its own and would only add noise.
+    The Gram-Schmidt pass here is the second one for a Lanczos remainder ("twice is enough", Parlett section 6.9). The
+    singular values of R tell which directions are rounding (they would only add noise), and whether the smallest one
+    was amplified so much that a third pass is due.
     """
     scale = floor if floor is not None else float(torch.linalg.matrix_norm(block))
     tiny = 32 * torch.finfo(block.dtype).eps * scale
     room = block.shape[0] - sum(basis.shape[1] for basis in against)
-    for _ in range(2):
-        for basis in against:
-            block = block - basis @ (basis.mH @ block)
+    for basis in against:
+        block = block - basis @ (basis.mH @ block)
     Q, R = torch.linalg.qr(block)
     U, S, Vh = torch.linalg.svd(R.double())
     kept = min(int((tiny < S).sum()), room)
     if kept < S.shape[0]:
         Q, R = Q @ U[:, :kept].to(Q.dtype), (S[:kept, None] * Vh[:kept]).to(R.dtype)
-    for basis in against:  # the QR amplifies what little is left along `against` when columns are small
-        Q = Q - basis @ (basis.mH @ Q)
-    if against:
+    if against and kept and float(S[kept - 1]) < AMPLIFIED * scale:
+        for basis in against:
+            Q = Q - basis @ (basis.mH @ Q)
         Q, correction = torch.linalg.qr(Q)
         R = correction @ R
     return Q, R

@@ -15,8 +15,12 @@ from spectra.linalg.svd import low_rank_svd
 ANGLE_TOLERANCE = 1e-3
 # Beyond this basis size the re-orthogonalisation costs more than the factorisation it avoids.
 LARGEST_BASIS = 640
+# A random start never settles earlier, so that the projected problem is not even solved.
+COLD_PASSES = 3
 # Two singular values closer than this many roundings of the largest one cannot be told apart by any method.
 CLUSTER_ROUNDINGS = 64.0
+# An eigenvalue of the Gram operator below this many roundings of the largest one may as well be zero.
+NULL_ROUNDINGS = 64.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +83,10 @@ def leading_vectors(
         still_open = []
         for i, product in zip(open_runs, products, strict=True):
             runs[i].advance(product)
-            size = runs[i].basis.shape[1]
-            full = runs[i].exhausted or size >= min(LARGEST_BASIS, min(W0.shape))
+            full = runs[i].exhausted or runs[i].basis.shape[1] >= min(LARGEST_BASIS, *W0.shape)
+            if warm is None and passes < COLD_PASSES and not full:
+                still_open.append(i)
+                continue
             pair = runs[i].ritz()
             pairs[i] = pair
             if not full and not _settled(pair, k, W0.dtype):
@@ -96,7 +102,8 @@ def leading_vectors(
 def angle_bounds(pairs: RitzPairs, count: int, dtype: torch.dtype) -> Float[Tensor, " count"]:
     """Bound on sin(angle) of the first Ritz vectors:  residual / gap to the nearest other Ritz value.
 
-    The gap is reduced by the neighbour's own residual; it is 0 (bound 1) when the intervals overlap.
+    The gap is reduced by the neighbour's own residual; the bound is 1 when the intervals overlap, and for values
+    that are rounding of the largest one.
     """
     values, residuals = pairs.values, pairs.residuals
     floor = 4 * torch.finfo(dtype).eps * (values[0].clamp_min(0) * values.clamp_min(0)).sqrt()
@@ -106,7 +113,9 @@ def angle_bounds(pairs: RitzPairs, count: int, dtype: torch.dtype) -> Float[Tens
     below = torch.cat([distance - reach[1:], infinite])
     above = torch.cat([infinite, distance - reach[:-1]])
     gap = torch.minimum(below, above)
-    bound = torch.where(gap > 0, reach / gap.clamp_min(1e-300), torch.ones_like(gap)).clamp(max=1.0)
+    # Among eigenvalues that are rounding of the largest one (a null space), vectors cannot be told apart.
+    apart = (gap > 0) & (values > NULL_ROUNDINGS * torch.finfo(dtype).eps * values[:1])
+    bound = torch.where(apart, reach / gap.clamp_min(1e-300), torch.ones_like(gap)).clamp(max=1.0)
     return bound[:count]
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from spectra.linalg.krylov import BlockLanczos, gram_together
 from spectra.linalg.operators import Dense
-from spectra.linalg.triplets import clustered, leading_vectors
+from spectra.linalg.triplets import angle_bounds, clustered, leading_vectors
 from tests.planted import SPECTRA, base_matrix, random_update
 
 SHAPES = ((160, 160), (320, 160), (160, 320))
@@ -48,3 +49,14 @@ def test_a_warm_start_needs_fewer_passes() -> None:
 def test_equal_singular_values_are_flagged() -> None:
     S = torch.tensor([5.0, 4.0, 4.0, 3.0, 2.0])
     assert clustered(S, 4, torch.float32).tolist() == [False, True, True, False]
+
+
+def test_vectors_of_a_null_space_are_never_taken_for_known_singular_vectors() -> None:
+    W, _ = base_matrix(144, 144, "rank deficient", seed=3)
+    run = BlockLanczos(torch.randn(144, 8, generator=torch.Generator().manual_seed(0)))
+    for _ in range(10):
+        run.advance(gram_together(Dense(W), [None], [run.pending])[0])
+    pairs = run.ritz()
+    null = pairs.values < 1e-5 * pairs.values[0]
+    assert bool(null.any())
+    assert bool((angle_bounds(pairs, pairs.values.shape[0], torch.float32)[null] == 1).all())

@@ -1,0 +1,112 @@
+"""Scan of a whole checkpoint in the shapes of Llama-2-7B: time per matrix and in total, peak memory.
+
+    python scripts/bench_checkpoint.py --layers 2 [--memory 1GiB] [--keep FOLDER]
+
+Writes N layers of synthetic bf16 weights (heavy head, bulk, small tail) and a rank-8 adapter, scans them in a process
+of its own, and compares with two `torch.linalg.svd` of one matrix of each shape. What is extrapolated is said.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import synthetic
+import torch
+from safetensors.torch import save_file
+
+SHAPES = {
+    "self_attn.q_proj": (4096, 4096),
+    "self_attn.k_proj": (4096, 4096),
+    "self_attn.v_proj": (4096, 4096),
+    "self_attn.o_proj": (4096, 4096),
+    "mlp.gate_proj": (11008, 4096),
+    "mlp.up_proj": (11008, 4096),
+    "mlp.down_proj": (4096, 11008),
+}
+LAYERS_OF_7B = 32
+
+
+def write(folder: Path, layers: int, seed: int) -> None:
+    """The base, one shard per layer, and the adapter. Layers share their random factors, permuted by row signs."""
+    base, adapter = folder / "base", folder / "adapter"
+    base.mkdir(parents=True)
+    adapter.mkdir()
+    factors = {shape: synthetic.base(*shape, seed) for shape in set(SHAPES.values())}
+    index, lora = {}, {}
+    for layer in range(layers):
+        shard = {}
+        for number, (role, shape) in enumerate(SHAPES.items()):
+            generator = torch.Generator().manual_seed(seed + 1000 * layer + number)
+            order = torch.randperm(shape[0], generator=generator)
+            name = f"model.layers.{layer}.{role}"
+            shard[f"{name}.weight"] = factors[shape][order].to(torch.bfloat16)
+            update = synthetic.low_rank(*shape, seed + 1000 * layer + number)
+            lora[f"base_model.model.{name}.lora_A.weight"] = update.A
+            lora[f"base_model.model.{name}.lora_B.weight"] = update.B
+        file = f"model-{layer + 1:05d}-of-{layers:05d}.safetensors"
+        save_file(shard, base / file, metadata={"format": "pt"})
+        index.update(dict.fromkeys(shard, file))
+    (base / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (base / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    save_file(lora, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "r": 8,
+        "lora_alpha": 8,
+        "target_modules": ["q_proj"],
+        "base_model_name_or_path": str(base),
+    }
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+
+
+def scan(folder: Path, memory: str | None) -> tuple[float, float, dict[str, object]]:
+    """Seconds, peak resident GiB, and the JSON of `spectra intruders` in a process of its own."""
+    command = [sys.executable, "-m", "spectra", "intruders", str(folder / "adapter"), "--json", "--no-cache", "--quiet"]
+    began = time.perf_counter()
+    done = subprocess.run(
+        command + (["--memory", memory] if memory else []), capture_output=True, text=True, check=True
+    )
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    return time.perf_counter() - began, peak, json.loads(done.stdout)
+
+
+def main() -> None:
+    """Write, scan, factorise one matrix of each shape, print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--memory", help="budget handed to spectra intruders")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="write here instead of a temporary folder, and leave it")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.keep or Path(temporary)
+        write(folder, asked.layers, asked.seed)
+        seconds, peak, result = scan(folder, asked.memory)
+    matrices: list[dict[str, object]] = result["matrices"]  # type: ignore[assignment]
+    print("| matrix | measured scans | seconds each | two torch.linalg.svd | ratio |\n|---|---|---|---|---|")
+    total = two_total = 0.0
+    for shape in dict.fromkeys(SHAPES.values()):
+        mine = [float(m["seconds"]) for m in matrices if tuple(m["shape"]) == shape]  # type: ignore[arg-type]
+        W = synthetic.base(*shape, asked.seed)
+        began = time.perf_counter()
+        torch.linalg.svd(W, full_matrices=False)
+        two = 2 * (time.perf_counter() - began)
+        each = sum(mine) / len(mine)
+        per_layer = sum(other == shape for other in SHAPES.values())
+        total, two_total = total + per_layer * each, two_total + per_layer * two
+        print(f"| {shape[0]} x {shape[1]} | {len(mine)} | {each:.2f} | {two:.1f} | {two / each:.0f}x |")
+    print(f"\nMeasured: {asked.layers} layers, {len(matrices)} matrices in {seconds:.1f} s with start-up,")
+    print(f"peak memory {peak:.2f} GiB.")
+    print(f"{result['count']} intruders. Per layer {total:.2f} s against {two_total:.0f} s: {two_total / total:.0f}x.")
+    print(
+        f"Extrapolated to {LAYERS_OF_7B} layers: {LAYERS_OF_7B * total:.0f} s against {LAYERS_OF_7B * two_total:.0f} s."
+    )
+
+
+if __name__ == "__main__":
+    main()
