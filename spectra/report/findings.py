@@ -119,13 +119,19 @@ def _groups(trials: "pd.DataFrame") -> "list[tuple[str, pd.DataFrame]]":
     return [(str(label), group) for label, group in trials.groupby("label", sort=False)]
 
 
-def _count_text(group: "pd.DataFrame", noun: bool = False) -> str:
+def _mean_count(group: "pd.DataFrame") -> str:
     """The intruder count of one configuration: the number, or mean and range over seeds."""
     counts = group["count"].astype(int)
-    if len(counts) == 1:
-        return _intruders(counts.iloc[0]) if noun else numbers.count(counts.iloc[0])
-    mean = f"{numbers.compact(counts.mean())}{' intruder dimensions' if noun else ''}"
-    return f"{mean} on average over {len(counts)} seeds ({counts.min()} to {counts.max()})"
+    low, high = int(counts.min()), int(counts.max())
+    if low == high:
+        return numbers.count(low)
+    return f"{numbers.exact(round(counts.mean(), 1))} ({low} to {high})"
+
+
+def _over_seeds(trials: "pd.DataFrame") -> str:
+    """How many seeds stand behind a mean; empty for one."""
+    seeds = int(trials.groupby("label").size().max())
+    return f", mean and range over {seeds} seeds" if seeds > 1 else ""
 
 
 def intruder_findings(material: Material) -> list[str]:
@@ -155,14 +161,17 @@ def _leading(chosen: "pd.DataFrame") -> str:
     """The headline: the configuration with the most intruders, beside full fine-tuning or the one with the fewest."""
     groups = sorted(_groups(chosen), key=lambda group: -group[1]["count"].astype(float).mean())
     label, most = groups[0]
-    sentence = f"{label} has {_count_text(most, noun=True)}{_in_matrices(most)}"
+    counts = most["count"].astype(int)
+    has = _intruders(counts.iloc[0]) if counts.nunique() == 1 else f"{_mean_count(most)} intruder dimensions"
+    sentence = f"{label} has {has}{_in_matrices(most)}"
     full = [group for group in groups[1:] if (group[1]["method"] == "full").all()]
     others = full or groups[1:]
     if not others:
-        return f"{sentence}."
+        return f"{sentence}{_over_seeds(chosen)}."
     other, least = others[-1]
     where = _in_matrices(least) if _in_matrices(least) != _in_matrices(most) else ""
-    return f"{sentence}; {'full fine-tuning' if other == 'full' else other} has {_count_text(least)}{where}."
+    name = "full fine-tuning" if other == "full" else other
+    return f"{sentence}; {name} has {_mean_count(least)}{where}{_over_seeds(chosen)}."
 
 
 def _in_matrices(group: "pd.DataFrame") -> str:
@@ -172,8 +181,8 @@ def _in_matrices(group: "pd.DataFrame") -> str:
 
 def _everybody(chosen: "pd.DataFrame", slots: str, frame: str) -> str:
     """The counts of all configurations."""
-    parts = "; ".join(f"{label}: {_count_text(group)}" for label, group in _groups(chosen))
-    return f"Of {slots} leading vectors{frame}: {parts}."
+    parts = "; ".join(f"{label}: {_mean_count(group)}" for label, group in _groups(chosen))
+    return f"Of {slots} leading vectors{frame}{_over_seeds(chosen)}: {parts}."
 
 
 def _contrast(material: Material) -> list[str]:
@@ -186,15 +195,16 @@ def _contrast(material: Material) -> list[str]:
     full_mean = full["count"].astype(float).mean()
     more = [label for label, group in _groups(low_rank) if group["count"].astype(float).mean() > full_mean]
     configurations = low_rank["label"].nunique()
-    reference = f"full fine-tuning ({_count_text(full)})"
+    reference = f"full fine-tuning ({_mean_count(full)})"
     if not more:
         return [f"No low-rank configuration has more than {reference}: the paper's contrast does not show here."]
     if len(more) == configurations:
         every = "The one low-rank configuration has" if configurations == 1 else "Every low-rank configuration has"
         return [f"{every} more than {reference}: the paper's contrast shows here."]
+    verb = "has" if len(more) == 1 else "have"
     return [
-        f"{len(more)} of {configurations} low-rank configurations have more than {reference}: {', '.join(more)}. The "
-        "paper's contrast shows for these only."
+        f"{len(more)} of {configurations} low-rank configurations {verb} more than {reference}: {', '.join(more)}. The "
+        "paper's contrast shows there only."
     ]
 
 
@@ -271,30 +281,36 @@ def _amount(row: "pd.Series", unit: str) -> str:
 
 
 def equal_score_findings(material: Material, rows: "pd.DataFrame") -> list[str]:
-    """LoRA against full fine-tuning where their task scores are closest: who forgot more."""
+    """LoRA against full fine-tuning where their mean task scores are closest: who forgot more."""
     table = material.chosen.merge(rows, on="trial")
     table = table[table["task_score"].notna()]
     full = table[table["method"] == "full"]
-    low_rank = table[table["method"] != "full"]
-    if full.empty or low_rank.empty:
+    low_rank = _groups(table[table["method"] != "full"])
+    if full.empty or not low_rank:
         return []
-    pairs = low_rank.merge(full, how="cross", suffixes=("", "_full"))
-    pair = _lowest(pairs.assign(gap=(pairs["task_score"] - pairs["task_score_full"]).abs()), "gap")
-    difference = pair["forgetting"] - pair["forgetting_full"]
-    unit = pair["unit"]
-    overlap = pair["low"] <= pair["high_full"] and pair["low_full"] <= pair["high"]
-    equal = "At equal task score" if pair["gap"] < 5e-4 else "Where task scores are closest"
-    here, there = numbers.decimal(pair["task_score"]), numbers.decimal(pair["task_score_full"])
+    full_score = float(full["task_score"].mean())
+    label, closest = min(low_rank, key=lambda group: abs(float(group[1]["task_score"].mean()) - full_score))
+    score = float(closest["task_score"].mean())
+    difference = float(closest["forgetting"].mean() - full["forgetting"].mean())
+    unit = table.iloc[0]["unit"]
+    (low, high), (full_low, full_high) = _spread(closest), _spread(full)
+    overlap = "overlap" if low <= full_high and full_low <= high else "do not overlap"
+    kind = "intervals" if len(closest) == len(full) == 1 else "ranges over seeds"
+    equal = "At equal task score" if abs(score - full_score) < 5e-4 else "Where task scores are closest"
+    scores = f"{label} {numbers.decimal(score)}, full {numbers.decimal(full_score)} {table.iloc[0]['task_metric']}"
     return [
-        f"{equal} ({pair['label']} {here}, full {there} {pair['task_metric']}), {pair['label']} forgets "
-        f"{numbers.decimal(abs(difference))} {unit} {'more' if difference >= 0 else 'less'}: {_amount(pair, unit)} "
-        f"against {_amount_of_full(pair)}; the two intervals {'overlap' if overlap else 'do not overlap'}."
+        f"{equal} ({scores}{_over_seeds(table)}), {label} forgets {numbers.decimal(abs(difference))} {unit} "
+        f"{'more' if difference >= 0 else 'less'}: {numbers.signed(closest['forgetting'].mean())} {unit} "
+        f"{numbers.interval(low, high)} against {numbers.signed(full['forgetting'].mean())} "
+        f"{numbers.interval(full_low, full_high)}; the two {kind} {overlap}."
     ]
 
 
-def _amount_of_full(pair: "pd.Series") -> str:
-    """The forgetting of the fully fine-tuned half of a pair."""
-    return f"{numbers.signed(pair['forgetting_full'])} {numbers.interval(pair['low_full'], pair['high_full'])}"
+def _spread(group: "pd.DataFrame") -> tuple[float, float]:
+    """Forgetting of one configuration: its interval for a single seed, its range over several."""
+    if len(group) == 1:
+        return float(group["low"].iloc[0]), float(group["high"].iloc[0])
+    return float(group["forgetting"].min()), float(group["forgetting"].max())
 
 
 def correlation_findings(material: Material, rows: "pd.DataFrame") -> list[str]:

@@ -17,7 +17,7 @@ from spectra.report.figure import (
     rows,
     shape_of_label,
 )
-from spectra.report.sources import Material
+from spectra.report.sources import Material, plain_name
 from spectra.report.statistics import MEASURES
 
 if TYPE_CHECKING:
@@ -34,12 +34,13 @@ def score_against_forgetting(material: Material, heldout: str) -> Figure | None:
     if table.empty:
         return None
     first = table.iloc[0]
+    task = plain_name(first["task"])
     table["score_low"], table["score_high"] = zip(*(_score_interval(row) for _, row in table.iterrows()), strict=True)
     headings = {
         "label": "Configuration",
         "learning_rate": "Learning rate",
         "seed": "Seed",
-        "task_score": f"{first['task']}: {first['task_metric']} (test)",
+        "task_score": f"{task}: {first['task_metric']} (test)",
         "score_low": "Score, lower end",
         "score_high": "Score, upper end",
         "forgetting": f"Forgetting ({first['unit']})",
@@ -48,7 +49,7 @@ def score_against_forgetting(material: Material, heldout: str) -> Figure | None:
         "count": "Intruder dimensions",
     }
     x = alt.X("forgetting:Q", title=f"Forgetting ({first['unit']}; right = more forgotten)")
-    y = alt.Y("task_score:Q", title=f"{first['task']}: {first['task_metric']}", scale=alt.Scale(zero=False))
+    y = alt.Y("task_score:Q", title=f"{task}: {first['task_metric']}", scale=alt.Scale(zero=False))
     colour = colour_of_label(material.chosen)
     base = alt.Chart(rows())
     layers = [
@@ -76,7 +77,7 @@ def score_against_forgetting(material: Material, heldout: str) -> Figure | None:
     return Figure(
         identity=f"score-forgetting-{_slug(material, heldout)}",
         title=f"Task score against forgetting on {heldout}",
-        shows=f"Every chosen trial by its test score on {first['task']} (up is better) and its forgetting on {heldout} "
+        shows=f"Every chosen trial by its test score on {task} (up is better) and its forgetting on {heldout} "
         f"(left is better): tuned minus base {first['metric']}, {numbers.count(first['n'])} examples. Horizontal bars "
         f"are the 95 % interval of forgetting, {vertical}dashed lines join each trial to full fine-tuning with the "
         "same seed. The dashed vertical line is the untouched base model.",
@@ -127,7 +128,8 @@ def forgetting_against(material: Material, heldout: str, measure: str) -> Figure
     columns = ["trial", "label", "method", "learning_rate", "seed", "chosen", measure]
     table = material.done[columns].merge(_of_heldout(material, heldout), on="trial")
     table = table[table[measure].notna()]
-    if table.empty:
+    # A measure that never varies has nothing to say; the statistics table notes it.
+    if table[measure].nunique() < 2:
         return None
     first = table.iloc[0]
     name = f"{MEASURES[measure][0].lower()}{MEASURES[measure][1:]}"

@@ -1,6 +1,7 @@
 """What stands on a page, and in which order: one function per kind of report."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from spectra import provenance
@@ -14,8 +15,10 @@ from spectra.report.page import Page, Section
 from spectra.report.scan_figures import (
     fitting,
     layer_map,
+    leading_similarity,
     measures_of,
     similarity_map,
+    sparse_spectra,
     spectrum,
     vector_bounds,
 )
@@ -30,8 +33,10 @@ from spectra.report.trial_figures import (
 from spectra.report.warnings import warnings
 
 # What the curves behind the cells may weigh: the page of 224 matrices stays below 1.5 MB.
-MOST_SIMILARITY_ROWS = 24_000
-MOST_SPECTRUM_ROWS = 12_000
+DETAILS = {
+    "similarity": (24_000, leading_similarity, "similarity maps show the leading 10 vectors", "similarity map"),
+    "spectra": (13_000, sparse_spectra, "spectra show 18 of their leading values", "spectrum"),
+}
 
 Drawer = Callable[[Material], Figure | None]
 
@@ -118,22 +123,20 @@ def scan_page(material: Material) -> Page:
 
 
 def _within_size(material: Material, order: list[str]) -> tuple[Material, str]:
-    """Leave out curves of matrices with the fewest intruders where the page would grow too large, and say so."""
-    from dataclasses import replace
-
-    details = {}
-    left_out = 0
-    for name, most in (("similarity", MOST_SIMILARITY_ROWS), ("spectra", MOST_SPECTRUM_ROWS)):
-        if name in material.details:
-            details[name], missing = fitting(material.details[name], order, most)
-            left_out = max(left_out, missing)
-    said = (
-        f"To keep this page small, similarity maps or spectra of {left_out} matrices with the fewest intruders are "
-        "left out."
-        if left_out
-        else ""
-    )
-    return replace(material, details=details), said
+    """Thin the curves behind the cells, then leave out those of matrices with the fewest intruders, and say so."""
+    details, said = {}, []
+    for name, (most, thin, what, noun) in DETAILS.items():
+        table = material.details.get(name)
+        if table is None or table.empty:
+            continue
+        if len(table) > most:
+            table = thin(table)
+            said.append(what)
+        details[name], left_out = fitting(table, order, most)
+        if left_out:
+            said.append(f"{left_out} matrices with the fewest intruders have no {noun}")
+    sentence = f"To keep this page small, {'; '.join(said)}." if said else ""
+    return replace(material, details=details), sentence
 
 
 def _drawn(figures: Any) -> tuple[Figure, ...]:

@@ -222,6 +222,16 @@ def spectrum(material: Material, opened: str) -> Figure | None:
     )
 
 
+def leading_similarity(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The maps cut to the leading 10 vectors on either side."""
+    return table[(table["i"] < 10) & (table["j"] < 10)]
+
+
+def sparse_spectra(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The spectra at the leading 10 indices, and at ever fewer beyond."""
+    return table[table["index"].isin([*range(10), 12, 16, 20, 26, 32, 40, 50, 63])]
+
+
 def fitting(table: "pd.DataFrame", order: list[str], most_rows: int) -> "tuple[pd.DataFrame, int]":
     """Keep whole matrices, in the given order, until `most_rows` are used up.
 

@@ -219,6 +219,11 @@ def _record(kind: type[T], entry: Mapping[str, Any]) -> T:
     return kind(**{field.name: entry[field.name] for field in fields(kind) if field.name in entry})
 
 
+def plain_name(task: str) -> str:
+    """What a person calls a task: its name, or the last part of the path of a local file."""
+    return Path(task).name if task.startswith(("/", "./", "../")) else task
+
+
 def _command_text(command: object) -> str:
     """A command as one line, whether it was stored as text or as a list of words."""
     if isinstance(command, (list, tuple)):

@@ -1,10 +1,11 @@
 """Figures of the verdicts over several trials: where intruders sit, and how their number depends on epsilon and k."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from spectra.counts import EPSILONS, counts_by_epsilon, counts_by_k, random_direction_cosine
+from spectra.counts import EPSILONS, counts_by_epsilon, counts_by_k, primary_side, random_direction_cosine
+from spectra.errors import first_five
 from spectra.report import numbers
 from spectra.report.figure import Figure, colour_of_label, constants, dash_of_label, fields, listed, page_wide, rows
 from spectra.report.sources import Material
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 OUTSIDE = -1
 MOST_TICKS = 11
+MOST_PANELS = 12
 
 
 def place(matrices: "pd.DataFrame") -> "pd.DataFrame":
@@ -43,22 +45,27 @@ def layer_axis(placed: "pd.DataFrame") -> alt.Axis:
 
 
 def labelled(table: "pd.DataFrame", trials: "pd.DataFrame") -> "pd.DataFrame":
-    """Add label, method and `series`: the label, with the seed where a configuration has several trials."""
+    """Add label, `is_full`, and `series`: the label, with the seed where a configuration has several trials."""
     several = trials["label"].duplicated(keep=False)
     names = trials.assign(
+        is_full=trials["method"] == "full",
         series=[
             f"{label} (seed {seed})" if more and not numbers.absent(seed) else label
             for label, seed, more in zip(trials["label"], trials["seed"], several, strict=True)
-        ]
+        ],
     )
-    return table.merge(names[["trial", "label", "method", "series"]], on="trial")
+    return table.merge(names[["trial", "label", "series", "is_full"]], on="trial")
 
 
 def layer_maps(material: Material) -> Figure | None:
-    """One layers x roles map of intruder counts per chosen trial."""
+    """One layers x roles map per chosen trial: intruder counts, or how near to counting where there are none."""
     table = labelled(place(material.tables["matrices"]), material.chosen)
     if table.empty:
         return None
+    vectors = primary_side(material.tables["vectors"])
+    nearest = vectors.groupby(["trial", "name"])["upper"].min().rename("nearest").reset_index()
+    table = table.merge(nearest, on=["trial", "name"], how="left")
+    table, left_out = _worth_drawing(table)
     series = [str(name) for name in dict.fromkeys(table["series"])]
     parts = [str(part) for part in dict.fromkeys(table["part"])]
     headings = {
@@ -67,10 +74,11 @@ def layer_maps(material: Material) -> Figure | None:
         "layer": "Layer",
         "role": "Role",
         "count": "Intruder dimensions",
+        "nearest": "Smallest of the largest |cosines|",
         "energy_share": "Energy share",
         "update_relative": "‖ΔW‖ / ‖W0‖",
     }
-    most = max(1, int(table["count"].max()))
+    most = int(table["count"].max())
     width = 250
     chart = (
         alt.Chart(rows())
@@ -78,18 +86,7 @@ def layer_maps(material: Material) -> Figure | None:
         .encode(
             x=alt.X("position:O", title="Layer", axis=layer_axis(table)),
             y=alt.Y("part:N", title=None, sort=parts),
-            color=alt.condition(
-                "datum.count > 0",
-                alt.Color(
-                    "count:Q",
-                    title="Intruder dimensions (number; blank = none)",
-                    scale=alt.Scale(domain=[0, most], scheme="viridis"),
-                    legend=alt.Legend(
-                        orient="top", gradientLength=160, values=sorted({0, most // 2, most}), format="d"
-                    ),
-                ),
-                alt.value("transparent"),
-            ),
+            color=_count_colour(most) if most else _nearness_colour(),
             tooltip=fields(headings, table),
         )
         .properties(width=width, height={"step": 20})
@@ -100,15 +97,21 @@ def layer_maps(material: Material) -> Figure | None:
     same = len({tuple(dict.fromkeys(group["part"])) for _, group in table.groupby("series")}) == 1
     if not same:
         chart = chart.resolve_scale(x="independent", y="independent")
-    totals = table.groupby("series", sort=False).agg(
-        total=("count", "sum"), hit=("count", lambda c: int((c > 0).sum()))
+    said = [
+        f"{name}: {numbers.count(group['count'].sum())} in {int((group['count'] > 0).sum())} matrices, nearest vector "
+        f"at {numbers.decimal(group['nearest'].min(), 2)}"
+        for name, group in table.groupby("series", sort=False)
+    ]
+    colour = (
+        "colour is the number of intruder dimensions on one common scale, a blank cell has none."
+        if most
+        else "colour is the largest |cosine| of its least similar leading vector: the vector that would count first if "
+        "ε were raised. No cell has an intruder."
     )
-    said = [f"{name}: {numbers.count(row['total'])} in {row['hit']} matrices" for name, row in totals.iterrows()]
     return Figure(
         identity="layer-maps",
-        title="Where the intruder dimensions sit",
-        shows="One map per chosen trial: columns are layers, rows are the roles of the matrices, colour is the number "
-        "of intruder dimensions on one common scale, a blank cell has none.",
+        title="Where the intruder dimensions sit" if most else "Where the least similar vectors sit",
+        shows=f"One map per chosen trial: columns are layers, rows are the roles of the matrices, {colour}{left_out}",
         caveat="Matrices differ in size and in the norm of their update; a cell says nothing of either.",
         alternative=listed(said),
         chart=chart,
@@ -116,6 +119,50 @@ def layer_maps(material: Material) -> Figure | None:
         headings=headings,
         panel=width + (20 if same else 210),
         beside=200 if same else 20,
+    )
+
+
+def _worth_drawing(table: "pd.DataFrame") -> "tuple[pd.DataFrame, str]":
+    """The panels with intruders beside one of full fine-tuning, and a sentence on those left out.
+
+    Without any intruder all panels are drawn, up to `MOST_PANELS`.
+    """
+    totals = table.groupby("series", sort=False).agg(count=("count", "sum"), is_full=("is_full", "first"))
+    if totals["count"].max() > 0:
+        full = totals.index[totals["is_full"]][:1]
+        kept = totals.index[(totals["count"] > 0) | totals.index.isin(full)]
+        reason = "Left out, because all their cells are blank"
+    else:
+        kept, reason = totals.index, ""
+    if len(kept) > MOST_PANELS:
+        kept = kept[kept.isin(totals["count"].sort_values(ascending=False, kind="stable").index[:MOST_PANELS])]
+        reason = f"Left out, to keep the {MOST_PANELS} with the most intruders"
+    missing = [str(name) for name in totals.index if name not in kept]
+    said = f" {reason}: {first_five(missing)}." if missing else ""
+    return table[table["series"].isin(kept)], said
+
+
+def _count_colour(most: int) -> Any:
+    """Colour of a count; none is blank."""
+    return alt.condition(
+        "datum.count > 0",
+        alt.Color(
+            "count:Q",
+            title="Intruder dimensions (number; blank = none)",
+            scale=alt.Scale(domain=[0, most], scheme="viridis"),
+            legend=alt.Legend(orient="top", gradientLength=160, values=sorted({0, most // 2, most}), format="d"),
+        ),
+        alt.value("transparent"),
+    )
+
+
+def _nearness_colour() -> alt.Color:
+    """Colour of the cosine of the vector nearest to counting: brighter is nearer."""
+    return alt.Color(
+        "nearest:Q",
+        title="Largest |cosine| of the least similar vector",
+        scale=alt.Scale(scheme="viridis", reverse=True, domainMax=1),
+        legend=alt.Legend(orient="top", gradientLength=160, format=".2f", tickCount=4),
     )
 
 
@@ -225,6 +272,8 @@ def count_against_k(material: Material) -> Figure | None:
     if vectors.empty:
         return None
     table = labelled(counts_by_k(vectors, ["trial"]), trials)
+    if table["count"].max() == 0:
+        return None
     headings = {
         "series": "Configuration",
         "k": "k",
@@ -261,12 +310,13 @@ def count_against_k(material: Material) -> Figure | None:
 
 def similarity_maps(material: Material) -> Figure | None:
     """|cosine| between leading vectors before and after, one panel per chosen trial, one matrix."""
-    table = labelled(material.tables["similarity"], material.chosen)
+    table = material.tables["similarity"]
     if table.empty:
         return None
-    counted = table.groupby("name")["trial"].nunique()
-    name = str(counted.idxmax())
-    table = table[table["name"] == name]
+    # One panel per configuration: its first seed.
+    shown = material.chosen.drop_duplicates("label")
+    name = str(table[table["trial"].isin(shown["trial"])].groupby("name")["trial"].nunique().idxmax())
+    table = labelled(table[table["name"] == name], shown.head(MOST_PANELS))
     series = [str(one) for one in dict.fromkeys(table["series"])]
     headings = {"series": "Configuration", "i": "Pre-trained vector i", "j": "Tuned vector j", "cosine": "|cosine|"}
     width = 210
@@ -298,8 +348,8 @@ def similarity_maps(material: Material) -> Figure | None:
         identity="similarity",
         title=f"Similarity of leading singular vectors: {name}",
         shows=f"|cosine| between the leading left singular vectors of {name} before (rows) and after fine-tuning "
-        "(columns), index from 0 by decreasing singular value. An intruder is a column that is dark from top to "
-        "bottom.",
+        "(columns), index from 0 by decreasing singular value; one panel per configuration, its first seed. An "
+        "intruder is a column that is dark from top to bottom.",
         caveat="Only leading pre-trained vectors are drawn: a dark column may still resemble one further down, which "
         "the count takes into account. One matrix is not the model.",
         alternative=listed(said),

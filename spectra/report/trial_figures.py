@@ -70,7 +70,7 @@ def count_per_trial(material: Material) -> Figure | None:
 def count_against_learning_rate(material: Material) -> Figure | None:
     """Intruder count against learning rate; all trials, where a configuration was trained at several."""
     table = material.done[["trial", "label", "method", "learning_rate", "seed", "count", "validation_score", "chosen"]]
-    if table.empty or table.groupby("label")["learning_rate"].nunique().max() < 2:
+    if table.empty or table["count"].max() == 0 or table.groupby("label")["learning_rate"].nunique().max() < 2:
         return None
     table = table.assign(pick=["chosen" if one else "not chosen" for one in table["chosen"].fillna(False)])
     headings = {

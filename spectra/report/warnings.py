@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from spectra.counts import primary_side
 from spectra.errors import first_five
 from spectra.report import numbers
-from spectra.report.sources import Material
+from spectra.report.sources import Material, plain_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,8 +113,8 @@ def few_examples(material: Material) -> list[str]:
         row = few.iloc[0]
         error = math.sqrt(row["task_score"] * (1 - row["task_score"]) / row["task_examples"])
         sentences.append(
-            f"The test split of {row['task']} has {int(row['task_examples'])} examples only: a standard error of "
-            f"about {100 * error:.1f} points of accuracy."
+            f"The test split of {plain_name(row['task'])} has {int(row['task_examples'])} examples only: a standard "
+            f"error of about {100 * error:.1f} points of accuracy."
         )
     return sentences
 

@@ -130,7 +130,7 @@ def details_of(scan: IntruderScan, indices: int = 10, points: int = 30) -> dict[
     for matrix in scan.matrices:
         for i in range(indices):
             for j in range(indices):
-                cosine = matrix.vectors[j].max_cosine if i == j else float(draw.uniform(0, 0.15))
+                cosine = matrix.vectors[j].max_cosine if i == j < K else float(draw.uniform(0, 0.15))
                 similarity.append({"name": matrix.name, "i": i, "j": j, "cosine": cosine})
         for kind, scale in (("W0", 40.0), ("W_tuned", 41.0), ("delta_W", 8.0)):
             for index in range(points if kind != "delta_W" else 8):

@@ -73,8 +73,28 @@ def test_several_seeds_are_given_as_mean_and_range() -> None:
 
     said = sentences(material_of(change=more_in_the_second_seed, seeds=(0, 1)))
     assert said[0] == (
-        "LoRA r=8 α=16 has 31.5 intruder dimensions on average over 2 seeds (31 to 32) in 36 matrices; "
-        "full fine-tuning has 0.500 on average over 2 seeds (0 to 1)."
+        "LoRA r=8 α=16 has 31.5 (31 to 32) intruder dimensions in 36 matrices; full fine-tuning has 0.5 (0 to 1), mean "
+        "and range over 2 seeds."
+    )
+    assert said[1].startswith("Of 360 leading vectors (k = 10 in each of 36 matrices, ε = 0.5), mean and range over 2 ")
+
+
+def test_task_scores_are_compared_by_their_means_over_seeds() -> None:
+    recipes = [recipe for recipe in SWEEP if recipe.score != 0.838]
+    said = sentences(material_of(recipes, seeds=(0, 1)))
+    (sentence,) = (one for one in said[:7] if one.startswith("Where task scores are closest"))
+    assert sentence == (
+        "Where task scores are closest (LoRA r=8 α=16 0.837, full 0.837 accuracy, mean and range over 2 seeds), LoRA "
+        "r=8 α=16 forgets 0.028 error rate more: +0.052 error rate [+0.052, +0.053] against +0.025 [+0.024, +0.025]; "
+        "the two ranges over seeds do not overlap."
+    )
+
+
+def test_only_configurations_with_more_intruders_than_full_are_named() -> None:
+    recipes = [Recipe("full", "full", None, (0, 4, 9), (0.0, 0.1, 0.2), 0.83), *SWEEP[1:3]]
+    assert sentences(material_of(recipes))[2] == (
+        "1 of 2 low-rank configurations has more than full fine-tuning (4): LoRA r=8 α=16. The paper's contrast shows "
+        "there only."
     )
 
 
