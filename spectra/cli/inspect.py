@@ -77,7 +77,7 @@ def _facts(found: dict[str, Any]) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def _number(value: int | float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 

@@ -29,9 +29,10 @@ def fingerprint(book: Catalogue) -> tuple[float, ...]:
 
 def first_values(matrices: Sequence[StoredMatrix]) -> tuple[float, ...]:
     """The first numbers of at most eight of some matrices, evenly spread."""
-    step = max(1, len(matrices) // MATRICES)
+    floating = [matrix for matrix in matrices if matrix.dtype.is_floating_point]
+    step = max(1, len(floating) // MATRICES)
     return tuple(
-        float(value) for matrix in matrices[::step][:MATRICES] for value in matrix.rows(0, 1)[0, :VALUES].float()
+        float(value) for matrix in floating[::step][:MATRICES] for value in matrix.rows(0, 1)[0, :VALUES].float()
     )
 
 

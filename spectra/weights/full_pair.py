@@ -59,7 +59,7 @@ def open_full_pair(base: str, tuned: str, book: Catalogue, other: Catalogue, cho
     matrices, skipped = assemble(
         book, list(matches.values()), chosen, untouched="absent from the checkpoint", known=resized
     )
-    warnings = (
+    told = (
         *book.checkpoint.warnings,
         *other.checkpoint.warnings,
         *_dtype_warnings(matches.values()),
@@ -73,7 +73,7 @@ def open_full_pair(base: str, tuned: str, book: Catalogue, other: Catalogue, cho
         "full",
         matrices,
         (*skipped, *added),
-        warnings,
+        tuple(dict.fromkeys(told)),
         trained_parameters=sum(math.prod(tensor.shape) for tensor in tensors if tensor.dtype.is_floating_point),
         nbytes=sum(tensor.nbytes for tensor in tensors),
     )

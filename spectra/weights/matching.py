@@ -7,7 +7,7 @@ from typing import Any
 from spectra.errors import CheckpointError
 from spectra.records import Skipped
 from spectra.weights.catalogue import Catalogue, natural_order
-from spectra.weights.changes import Change, RowsOf
+from spectra.weights.changes import Change, Replaced, RowsOf
 from spectra.weights.fused import parts_of
 from spectra.weights.names import canonical_names
 from spectra.weights.pair import MatrixPair
@@ -66,7 +66,8 @@ def assemble(
         reason = chosen.reason_to_skip(names[module], has_blocks=book.has_blocks)
         match = by_module.get(module)
         if reason is None and match is not None:
-            _require_floating(match.W0, names[module].canonical)
+            for matrix in (match.W0, match.change.W_tuned) if isinstance(match.change, Replaced) else (match.W0,):
+                _require_floating(matrix, names[module].canonical)
             matrices.append(MatrixPair(names[module], match.W0, match.change))
         else:
             skipped.append(Skipped(names[module].canonical, (known or {}).get(module) or reason or untouched))

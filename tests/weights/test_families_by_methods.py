@@ -6,10 +6,10 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from families import FAMILIES
+from tuned import tune
 
 from spectra.weights import open_pair
-from tests.weights.families import FAMILIES
-from tests.weights.tuned import tune
 
 METHODS: dict[str, Callable[[list[str]], peft.PeftConfig]] = {
     "lora": lambda targets: peft.LoraConfig(r=4, lora_alpha=6, target_modules=targets),

@@ -6,9 +6,10 @@ import peft
 import pytest
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from tuned import tune
+
 from spectra.errors import AdapterError
 from spectra.weights import open_pair
-from tests.weights.tuned import tune
 
 TARGETS = ["q_proj", "v_proj", "down_proj"]
 KINDS = {str(kind.value): config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
@@ -30,9 +31,21 @@ SETTINGS: dict[str, dict[str, object]] = {
 }
 # Kinds that change no weight matrix of a block, cannot be merged, or whose merge is of another shape (biases, norms).
 OTHERS = {
-    "ADAPTION_PROMPT", "BEFT", "CARTRIDGE", "CPT", "LILY", "LN_TUNING", "MULTITASK_PROMPT_TUNING", "POLY",
-    "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "SHADOW", "TRAINABLE_TOKENS", "XLORA",
-}  # fmt: skip
+    "ADAPTION_PROMPT",
+    "BEFT",
+    "CARTRIDGE",
+    "CPT",
+    "LILY",
+    "LN_TUNING",
+    "MULTITASK_PROMPT_TUNING",
+    "POLY",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+    "P_TUNING",
+    "SHADOW",
+    "TRAINABLE_TOKENS",
+    "XLORA",
+}
 MERGED = sorted(set(KINDS) - OTHERS)
 
 
@@ -80,13 +93,13 @@ def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     tuned = tune(tmp_path, "llama", peft.LoraConfig(target_modules=TARGETS))
     config = tuned.adapter / "adapter_config.json"
     config.write_text(config.read_text().replace('"LORA"', '"NOVEL"'))
-    with pytest.raises(AdapterError, match="unknown kind 'NOVEL'.*Install a peft that knows it"):
+    with pytest.raises(AdapterError, match=r"unknown kind 'NOVEL'.*Install a peft that knows it"):
         open_pair(tuned.base, tuned.adapter)
 
 
 def test_a_kind_that_cannot_be_merged_says_so_with_the_remedy(tmp_path: Path) -> None:
-    from tests.weights.families import FAMILIES
-    from tests.weights.tuned import perturb, quiet
+    from families import FAMILIES
+    from tuned import perturb, quiet
 
     with quiet():
         FAMILIES["llama"].build().save_pretrained(tmp_path / "base")

@@ -5,12 +5,12 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from families import FAMILIES
 from safetensors.torch import load_file, save_file
+from tuned import Tuned, perturb, quiet, tune
 
 from spectra.errors import AdapterError
 from spectra.weights import CheckpointPair, open_pair
-from tests.weights.families import FAMILIES
-from tests.weights.tuned import Tuned, perturb, quiet, tune
 
 TARGETS = ["q_proj", "down_proj"]
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

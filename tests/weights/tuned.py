@@ -9,10 +9,9 @@ from pathlib import Path
 
 import peft
 import torch
+from families import FAMILIES
 from safetensors.torch import load_file
 from torch import Tensor
-
-from tests.weights.families import FAMILIES
 
 
 @dataclass(frozen=True)
