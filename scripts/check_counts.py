@@ -1,0 +1,64 @@
+"""Hold the counts of a finished run against the definition, applied to merged checkpoints by code of its own.
+
+    python scripts/check_counts.py runs/demo
+
+Every adapter is merged by peft, every full checkpoint loaded as it is; each weight goes through two float64 NumPy SVDs
+and all cosines. No function of spectra touches a number here. Prints one line per trial; exit code 1 if any differs.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import peft
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+
+def count(W0: np.ndarray, W: np.ndarray, k: int, epsilon: float) -> int:
+    """Definition 3.1 with the absolute cosine."""
+    U0 = np.linalg.svd(W0, full_matrices=False)[0]
+    U = np.linalg.svd(W, full_matrices=False)[0][:, :k]
+    return int((np.abs(U0.T @ U).max(axis=0) < epsilon).sum())
+
+
+def tuned_weights(trial: Path, base: str) -> dict[str, torch.Tensor]:
+    """All weights after tuning: peft's merge of an adapter, or the checkpoint."""
+    if (trial / "adapter").is_dir():
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+        model = peft.PeftModel.from_pretrained(model, str(trial / "adapter")).merge_and_unload()
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(trial / "checkpoint")
+    return {name.removeprefix("bert."): weight for name, weight in model.state_dict().items()}
+
+
+def main() -> None:
+    """Check every trial of a run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--base", required=True, help="folder of the pre-trained model")
+    asked = parser.parse_args()
+    tables = asked.run / "tables"
+    trials, matrices = (pd.read_parquet(tables / f"{name}.parquet") for name in ("trials", "matrices"))
+    before = AutoModel.from_pretrained(asked.base).state_dict()
+    wrong = 0
+    for trial in trials.itertuples():
+        after = tuned_weights(asked.run / "trials" / trial.trial, asked.base)
+        mine = matrices[matrices["trial"] == trial.trial]
+        differing = []
+        for row in mine.itertuples():
+            W0, W = (state[f"{row.name}.weight"].double().numpy() for state in (before, after))
+            if count(W0, W, int(trial.k), float(trial.epsilon)) != row.count:
+                differing.append(row.name)
+        wrong += len(differing)
+        print(
+            json.dumps({"trial": trial.label, "count": int(trial.count), "matrices": len(mine), "differing": differing})
+        )
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
