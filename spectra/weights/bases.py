@@ -29,7 +29,7 @@ def wrong_base_warnings(adapter: Adapter, book: Catalogue, named: str) -> list[s
     if recorded is not None:
         origin, values = recorded.base, recorded.fingerprint
     else:
-        if adapter.base is None or Path(adapter.base).name == Path(named).name == adapter.base == named:
+        if adapter.base is None or adapter.base == named:
             return []
         folder = locate_locally(adapter.base, adapter.revision)
         if folder is None:
