@@ -166,3 +166,16 @@ def listed(parts: Sequence[str], most: int = 12) -> str:
     """Parts of a text alternative, cut where a listener would lose the thread."""
     rest = len(parts) - most
     return "; ".join(parts[:most]) + (f"; and {numbers.count(rest)} more in the data table" if rest > 0 else "")
+
+
+def labelled(table: "pd.DataFrame", trials: "pd.DataFrame") -> "pd.DataFrame":
+    """Add label, `is_full`, and `series`: the label, with the seed where a configuration has several trials."""
+    several = trials["label"].duplicated(keep=False)
+    names = trials.assign(
+        is_full=trials["method"] == "full",
+        series=[
+            f"{label} (seed {seed})" if more and not numbers.absent(seed) else label
+            for label, seed, more in zip(trials["label"], trials["seed"], several, strict=True)
+        ],
+    )
+    return table.merge(names[["trial", "label", "series", "is_full"]], on="trial")

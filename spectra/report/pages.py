@@ -7,9 +7,11 @@ from typing import Any
 from spectra import provenance
 from spectra.report import numbers
 from spectra.report.figure import Figure
-from spectra.report.findings import findings, random_direction_note
+from spectra.report.findings import findings
 from spectra.report.forgetting_figures import forgetting_against, score_against_forgetting
 from spectra.report.html_tables import cost_table, forgetting_table, matrices_table, statistics_table, trials_table
+from spectra.report.intruder_findings import random_direction_note
+from spectra.report.map_figures import layer_maps, similarity_maps
 from spectra.report.packed import packed
 from spectra.report.page import Page, Section
 from spectra.report.scan_figures import (
@@ -23,7 +25,7 @@ from spectra.report.scan_figures import (
     vector_bounds,
 )
 from spectra.report.sources import Material
-from spectra.report.spectral_figures import count_against_epsilon, count_against_k, layer_maps, similarity_maps
+from spectra.report.threshold_figures import count_against_epsilon, count_against_k
 from spectra.report.trial_figures import (
     count_against_learning_rate,
     count_per_trial,

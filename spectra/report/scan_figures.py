@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from spectra.report.figure import COLOURS, FULL_COLOUR, LEGEND, Figure, constants, fields, listed, page_wide, rows
+from spectra.report.map_figures import layer_axis, place
 from spectra.report.sources import Material
-from spectra.report.spectral_figures import layer_axis, place, random_cosines, random_rules, span
+from spectra.report.threshold_figures import random_cosines, random_rules, span
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,8 @@ import pytest
 from fabricated import SWEEP, Recipe, scan_of, sweep_material, sweep_tables, without_intruders
 
 from spectra.records import Skipped
-from spectra.report.findings import findings, random_direction_note
+from spectra.report.findings import findings
+from spectra.report.intruder_findings import random_direction_note
 from spectra.report.sources import Material, compared, scan_material
 from spectra.report.warnings import warnings
 
@@ -158,6 +159,7 @@ def test_a_scan_tells_count_place_and_size() -> None:
     said = sentences(scan_material(scan_of(3, intruders=9)))
     assert said[0].startswith("9 intruder dimensions in 36 matrices: 9 of 360 leading vectors (2.5 %; k = 10")
     assert said[1].startswith("They sit in 7 of 36 matrices and hold 2.6 % of the leading vectors")
+    assert said[2].startswith("The role with the most is ")
     assert said[3].startswith("The update is between 1.4 % and 4.0 % of the pre-trained matrix's Frobenius norm")
 
 

@@ -1,13 +1,14 @@
-"""Figures of the verdicts over several trials: where intruders sit, and how their number depends on epsilon and k."""
+"""Maps over several trials: where intruders sit, and how similar leading vectors are before and after."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from spectra.counts import EPSILONS, counts_by_epsilon, counts_by_k, primary_side, random_direction_cosine
+from spectra.counts import primary_side
 from spectra.errors import first_five
 from spectra.report import numbers
-from spectra.report.figure import Figure, colour_of_label, constants, dash_of_label, fields, listed, page_wide, rows
+from spectra.report.figure import Figure, fields, labelled, listed, rows
 from spectra.report.sources import Material
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ def place(matrices: "pd.DataFrame") -> "pd.DataFrame":
     `part` is the role; where several matrices of a layer share a role, as in an encoder-decoder or among experts, it
     is the name with its layer number replaced by a star.
     """
-    import re
-
     placed = matrices.assign(position=matrices["layer"].fillna(OUTSIDE).astype(int), part=matrices["role"])
     keys = ["position", "role", *(["trial"] if "trial" in placed else [])]
     if placed.duplicated(keys).any():
@@ -42,19 +41,6 @@ def layer_axis(placed: "pd.DataFrame") -> alt.Axis:
     stride = -(-len(positions) // MOST_TICKS)
     labels = f"datum.value < 0 ? 'none' : datum.value % {stride} ? '' : datum.value"
     return alt.Axis(labelExpr=labels, labelAngle=0, labelOverlap=False)
-
-
-def labelled(table: "pd.DataFrame", trials: "pd.DataFrame") -> "pd.DataFrame":
-    """Add label, `is_full`, and `series`: the label, with the seed where a configuration has several trials."""
-    several = trials["label"].duplicated(keep=False)
-    names = trials.assign(
-        is_full=trials["method"] == "full",
-        series=[
-            f"{label} (seed {seed})" if more and not numbers.absent(seed) else label
-            for label, seed, more in zip(trials["label"], trials["seed"], several, strict=True)
-        ],
-    )
-    return table.merge(names[["trial", "label", "series", "is_full"]], on="trial")
 
 
 def layer_maps(material: Material) -> Figure | None:
@@ -163,148 +149,6 @@ def _nearness_colour() -> alt.Color:
         title="Largest |cosine| of the least similar vector",
         scale=alt.Scale(scheme="viridis", reverse=True, domainMax=1),
         legend=alt.Legend(orient="top", gradientLength=160, format=".2f", tickCount=4),
-    )
-
-
-def count_against_epsilon(material: Material) -> Figure | None:
-    """Intruder count against epsilon, with the random-direction line."""
-    vectors = material.tables["vectors"]
-    trials = material.chosen
-    vectors = vectors[vectors["trial"].isin(trials["trial"])].dropna(subset=["lower", "upper"])
-    if vectors.empty:
-        return None
-    epsilon = float(trials["epsilon"].iloc[0])
-    table = labelled(counts_by_epsilon(vectors, ["trial"], sorted({*EPSILONS, epsilon})), trials)
-    open_verdicts = bool((table["at_most"] > table["count"]).any())
-    headings = {
-        "series": "Configuration",
-        "epsilon": "ε",
-        "count": "Intruder dimensions, proven",
-        "at_most": "At most",
-        "vectors": "Vectors looked at",
-    }
-    x = alt.X("epsilon:Q", title="ε (largest |cosine| below which a vector counts)", scale=alt.Scale(domain=[0, 1]))
-    ceiling = int(table["at_most"].max())
-    steps = [step for power in range(7) for step in (10**power, 2 * 10**power, 5 * 10**power) if step <= ceiling]
-    y = alt.Y(
-        "count:Q",
-        title="Intruder dimensions (number, log-like scale)",
-        scale=alt.Scale(type="symlog", constant=1, domain=[0, max(1, ceiling)]),
-        axis=alt.Axis(values=[0, *steps], format="d"),
-    )
-    colour = colour_of_label(trials)
-    base = alt.Chart(rows())
-    cosines = random_cosines(material)
-    layers = [
-        *random_rules(cosines),
-        alt.Chart(constants(epsilon=[epsilon], text=[f"ε = {epsilon:g}"]))
-        .mark_rule(strokeWidth=1.2)
-        .encode(x="epsilon:Q"),
-        alt.Chart(constants(epsilon=[epsilon], text=[f"ε = {epsilon:g}"]))
-        .mark_text(align="left", dx=4, dy=8, y=0)
-        .encode(x="epsilon:Q", text="text:N"),
-        base.mark_line(strokeWidth=2).encode(
-            x=x, y=y, color=colour, strokeDash=dash_of_label(trials), detail="trial:N", tooltip=fields(headings, table)
-        ),
-    ]
-    if open_verdicts:
-        layers.insert(
-            0,
-            base.mark_area(opacity=0.18).encode(x=x, y=y, y2="at_most:Q", color=colour, detail="trial:N"),
-        )
-    at = table[table["epsilon"] == epsilon]
-    said = [f"{row['series']}: {row['count']} at ε = {epsilon:g}" for _, row in at.iterrows()]
-    band = (
-        " A shaded band lies between what is proven and what is possible, where the scan did not have to decide."
-        if open_verdicts
-        else ""
-    )
-    return Figure(
-        identity="count-epsilon",
-        title="Intruder dimensions against the threshold ε",
-        shows=f"How many leading vectors have a largest |cosine| below ε.{band} Dotted lines: the largest |cosine| "
-        f"expected of a random direction ({span(cosines)}). To the right of them, a random direction counts.",
-        caveat="The place of ε is a convention: only the distance between the curves is a finding.",
-        alternative=listed(said),
-        chart=page_wide(alt.layer(*layers), 300),
-        table=table[["trial", "label", *headings]],
-        headings=headings,
-    )
-
-
-def random_cosines(material: Material) -> list[float]:
-    """Expected largest |cosine| of a random direction, for every shape of matrix, increasing."""
-    shapes = material.tables["matrices"][["d_out", "d_in"]].dropna().drop_duplicates().astype(int)
-    return sorted({random_direction_cosine(d_out, min(d_out, d_in)) for d_out, d_in in shapes.itertuples(index=False)})
-
-
-def random_rules(cosines: list[float], axis: str = "x") -> list[alt.Chart]:
-    """Dotted lines at the smallest and the largest of the expected cosines, and a word beside them."""
-    if not cosines:
-        return []
-    ends = sorted({cosines[0], cosines[-1]})
-    lines = alt.Chart(constants(cosine=ends)).mark_rule(strokeDash=[1, 3], strokeWidth=1.5)
-    text = alt.Chart(constants(cosine=[cosines[-1]], text=["random direction"]))
-    if axis == "x":
-        return [
-            lines.encode(x="cosine:Q"),
-            text.mark_text(align="left", dx=4, dy=24, y=0).encode(x="cosine:Q", text="text:N"),
-        ]
-    return [
-        lines.encode(y="cosine:Q"),
-        text.mark_text(align="right", dx=-4, dy=-6, x="width").encode(y="cosine:Q", text="text:N"),
-    ]
-
-
-def span(cosines: list[float]) -> str:
-    """The expected cosines as a range."""
-    if not cosines:
-        return "unknown"
-    low, high = numbers.decimal(cosines[0]), numbers.decimal(cosines[-1])
-    return low if low == high else f"{low} to {high}, by matrix size"
-
-
-def count_against_k(material: Material) -> Figure | None:
-    """Intruder count against how many leading vectors are looked at."""
-    trials = material.chosen
-    vectors = material.tables["vectors"]
-    vectors = vectors[vectors["trial"].isin(trials["trial"])].dropna(subset=["is_intruder"])
-    if vectors.empty:
-        return None
-    table = labelled(counts_by_k(vectors, ["trial"]), trials)
-    if table["count"].max() == 0:
-        return None
-    headings = {
-        "series": "Configuration",
-        "k": "k",
-        "count": "Intruder dimensions",
-        "vectors": "Vectors looked at",
-    }
-    chart = (
-        alt.Chart(rows())
-        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=36))
-        .encode(
-            x=alt.X("k:Q", title="k (leading vectors looked at in each matrix)", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("count:Q", title="Intruder dimensions (number)", axis=alt.Axis(tickMinStep=1)),
-            color=colour_of_label(trials),
-            strokeDash=dash_of_label(trials),
-            detail="trial:N",
-            tooltip=fields(headings, table),
-        )
-    )
-    largest = int(table["k"].max())
-    said = [f"{r['series']}: {r['count']} at k = {r['k']}" for _, r in table[table["k"] == largest].iterrows()]
-    return Figure(
-        identity="count-k",
-        title="Intruder dimensions against k",
-        shows="How the count grows as more leading vectors of each matrix are looked at, at the scan's ε.",
-        caveat="Far down the spectrum neighbouring singular values nearly coincide, and single vectors turn within "
-        "their cluster: there a count says less.",
-        alternative=listed(said),
-        chart=page_wide(chart, 260),
-        table=table[["trial", "label", *headings]],
-        headings=headings,
-        wide=False,
     )
 
 
