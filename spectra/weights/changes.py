@@ -75,8 +75,8 @@ class LoraChange:
         return LowRankUpdate(B.contiguous(), A.contiguous(), self.settings.scaling)
 
     def tuned(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> Float[Tensor, "d_out d_in"]:
-        """W0 plus the product."""
-        return W0.load(dtype, device).add_(self.low_rank(W0, dtype, device).dense())
+        """W0 plus the product, added in place: delta_W is never a second matrix of that size."""
+        return added(W0.load(dtype, device), self.low_rank(W0, dtype, device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,3 +205,8 @@ class RowsOf:
         if isinstance(self.whole, Replaced):
             return self.whole.W_tuned.take(self.ranges).load(dtype, device)
         return self._rows(self.whole.tuned(self.W0, dtype, device))
+
+
+def added(W: Float[Tensor, "d_out d_in"], update: LowRankUpdate) -> Float[Tensor, "d_out d_in"]:
+    """W + scaling * B @ A, in place."""
+    return W.addmm_(update.B, update.A, alpha=update.scaling)

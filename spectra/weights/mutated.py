@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spectra.linalg.operators import LowRankUpdate
 from spectra.linalg.svd import thin_svd
-from spectra.weights.changes import Change, Device
+from spectra.weights.changes import Change, Device, added
 from spectra.weights.scaling import LoraSettings
 from spectra.weights.stored import StoredMatrix
 
@@ -80,7 +80,7 @@ class SubtractedInit:
 
     def tuned(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> Float[Tensor, "d_out d_in"]:
         """The original W0 plus the update."""
-        return W0.load(dtype, device).add_(self.low_rank(W0, dtype, device).dense())
+        return added(W0.load(dtype, device), self.low_rank(W0, dtype, device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class SubtractedAdapter:
 
     def tuned(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> Float[Tensor, "d_out d_in"]:
         """The original W0 plus the update."""
-        return W0.load(dtype, device).add_(self.low_rank(W0, dtype, device).dense())
+        return added(W0.load(dtype, device), self.low_rank(W0, dtype, device))
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,9 +24,6 @@ STACKS = {"encoder", "decoder"}
 EMBEDDING = re.compile(
     r"embed|(^|\.)(wte|wpe|shared|relative_attention_bias|position_ids)(\.|$)|rotary|codebook", re.IGNORECASE
 )
-HEAD = re.compile(
-    r"(^|\.)(lm_head|embed_out|classifier|score|qa_outputs|pooler|pre_classifier|cls|lm_prediction)(\.|$)|head"
-)
 
 ATTENTION = re.compile(r"attn|attention|(^|\.)(qkv|query_key_value|in_proj_weight)(\.|$)", re.IGNORECASE)
 EXPERT = re.compile(r"(^|\.)(experts|shared_expert|shared_experts|expert)(\.|$)")

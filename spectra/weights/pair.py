@@ -75,7 +75,10 @@ class MatrixPair:
         update = self.update(dtype, device)
         if update is not None:
             return update.dense()
-        return self.W_tuned(dtype, device).sub_(self.W0.load(dtype, device))
+        delta_W = self.W_tuned(dtype, device)
+        for start, rows in self.W0.chunks():
+            delta_W[start : start + len(rows)] -= rows.to(device, dtype)
+        return delta_W
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from spectra.errors import CheckpointError
 
-DIGEST_BYTES = 1 << 24
+# Bytes that are read, checked and converted at a time.
+CHUNK_BYTES = 1 << 26
 
 
 @runtime_checkable
@@ -167,25 +168,34 @@ class StoredMatrix:
     def load(
         self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Float[Tensor, "d_out d_in"]:
-        """The whole matrix, fresh and contiguous.
+        """The whole matrix, fresh and contiguous; beside it, only a chunk in storage dtype is held.
 
         Raises:
             CheckpointError: If it holds NaN or infinity, or the file changed.
         """
-        rows = self.rows(0, self.shape[0])
+        whole = torch.empty(self.shape, dtype=dtype, device=device)
+        for start, rows in self.chunks():
+            whole[start : start + len(rows)].copy_(rows)
+        return whole
+
+    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "n d_in"]]]:
+        """All rows in storage dtype, some at a time, with the number of the first.
+
+        Raises:
+            CheckpointError: If a row holds NaN or infinity, or the file changed.
+        """
+        d_out, d_in = self.shape
+        step = max(1, CHUNK_BYTES // max(1, d_in * self.dtype.itemsize))
+        for start in range(0, d_out, step):
+            yield start, self.rows(start, min(start + step, d_out))
         self._finite = True
-        return rows.to(device=device, dtype=dtype).contiguous()
 
     def digest(self) -> str:
         """sha256 of the bytes, row by row, with dtype and shape: two matrices with one digest are the same."""
         if self._digest is None:
             sha = hashlib.sha256(f"{self.dtype} {self.shape}".encode())
-            d_out, d_in = self.shape
-            step = max(1, DIGEST_BYTES // max(1, d_in * self.dtype.itemsize))
-            for start in range(0, d_out, step):
-                rows = self.rows(start, min(start + step, d_out)).contiguous()
-                sha.update(rows.view(torch.uint8).numpy().data)
-            self._finite = True
+            for _, rows in self.chunks():
+                sha.update(rows.contiguous().view(torch.uint8).numpy().data)
             self._digest = sha.hexdigest()
         return self._digest
 

@@ -15,7 +15,7 @@ from spectra.weights.adapter import CONFIG, SAFETENSORS
 from spectra.weights.checkpoint import INDICES, SINGLE, Checkpoint, open_checkpoint
 from spectra.weights.hub import locate
 from spectra.weights.origin import ORIGIN, Origin
-from spectra.weights.safetensors_file import TensorToWrite, write_safetensors
+from spectra.weights.safetensors_writer import TensorToWrite, write_safetensors
 from spectra.weights.stored import StoredMatrix, StoredTensor
 
 # What beside weights makes a folder loadable: configurations, tokenizers, chat templates, licences.
