@@ -49,7 +49,7 @@ def layer_maps(material: Material) -> Figure | None:
     if table.empty:
         return None
     vectors = primary_side(material.tables["vectors"])
-    nearest = vectors.groupby(["trial", "name"])["upper"].min().rename("nearest").reset_index()
+    nearest = vectors.groupby(["trial", "name"])["max_cosine"].min().rename("nearest").reset_index()
     table = table.merge(nearest, on=["trial", "name"], how="left")
     table, left_out = _worth_drawing(table)
     series = [str(name) for name in dict.fromkeys(table["series"])]
@@ -60,7 +60,7 @@ def layer_maps(material: Material) -> Figure | None:
         "layer": "Layer",
         "role": "Role",
         "count": "Intruder dimensions",
-        "nearest": "Smallest of the largest |cosines|",
+        "nearest": "Least similar vector, largest |cosine| found",
         "energy_share": "Energy share",
         "update_relative": "‖ΔW‖ / ‖W0‖",
     }
@@ -91,7 +91,7 @@ def layer_maps(material: Material) -> Figure | None:
     colour = (
         "colour is the number of intruder dimensions on one common scale, a blank cell has none."
         if most
-        else "colour is the largest |cosine| of its least similar leading vector: the vector that would count first if "
+        else "colour is the largest |cosine| found of its least similar leading vector: the vector that would count first if "
         "ε were raised. No cell has an intruder."
     )
     return Figure(

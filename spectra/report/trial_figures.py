@@ -41,7 +41,12 @@ def count_per_trial(material: Material) -> Figure | None:
     # A chart of zeros still needs an axis that says how little zero is.
     upper = max(5.0, 1.12 * float(table["count"].max()))
     y = alt.Y("label:N", sort=labels, title=None)
-    x = alt.X("mean(count):Q", title="Intruder dimensions (number)", scale=alt.Scale(domain=[0, upper]))
+    x = alt.X(
+        "mean(count):Q",
+        title="Intruder dimensions (number)",
+        scale=alt.Scale(domain=[0, upper]),
+        axis=alt.Axis(tickMinStep=1),
+    )
     base = alt.Chart(rows())
     layers = alt.layer(
         base.mark_bar(height={"band": 0.62}).encode(x=x, y=y, color=colour_of_label(material.chosen, legend=None)),
