@@ -91,8 +91,8 @@ def layer_maps(material: Material) -> Figure | None:
     colour = (
         "colour is the number of intruder dimensions on one common scale, a blank cell has none."
         if most
-        else "colour is the largest |cosine| found of its least similar leading vector: the vector that would count first if "
-        "ε were raised. No cell has an intruder."
+        else "colour is the largest |cosine| found of its least similar leading vector: the vector that would count "
+        "first if ε were raised. No cell has an intruder."
     )
     return Figure(
         identity="layer-maps",
