@@ -18,7 +18,7 @@ from torch import Tensor
 from spectra.errors import CheckpointError
 
 # Bytes that are read, checked and converted at a time.
-CHUNK_BYTES = 1 << 26
+CHUNK_BYTES = 1 << 22
 
 
 @runtime_checkable
