@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from tiny import save_model, tokenizer
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from spectra.assets import fetched
-from spectra.errors import AdapterError, ModelError
+from spectra.errors import AdapterError, CheckpointError, ModelError
 from spectra.models import adapter_labels, base_of, body_of, load_base, load_tuned, resolve_model, tuned_kind
 
 
@@ -69,7 +69,7 @@ def test_a_full_checkpoint_without_a_tokenizer_takes_the_one_of_its_base(causal:
 
 
 def test_a_head_that_the_checkpoint_lacks_is_refused_where_it_would_be_random(encoder: str) -> None:
-    with pytest.raises(ModelError, match=r"has no masked-lm head: cls\.predictions.* would be random"):
+    with pytest.raises(ModelError, match=r"cannot be loaded as masked-lm: cls\.predictions.* would be random"):
         load_base(encoder, "masked-lm")
     assert load_base(encoder, "classification", num_labels=2).model.config.num_labels == 2
 
@@ -108,6 +108,48 @@ def test_an_adapter_of_another_width_is_refused(classifier_adapter: Path, tmp_pa
     tokenizer().save_pretrained(tmp_path / "wide")
     with pytest.raises(AdapterError, match=r"does not fit BertForSequenceClassification: .*Check that it was trained"):
         load_tuned(classifier_adapter, base=str(tmp_path / "wide"))
+
+
+def test_an_adapter_whose_factors_have_other_names_is_refused(classifier_adapter: Path) -> None:
+    with pytest.raises(AdapterError, match=r"The LoRA factors of .* and the modules of BertModel differ: .*Check that"):
+        load_tuned(classifier_adapter, kind="encoder")
+
+
+def test_an_adapter_without_a_task_type_takes_the_kind_of_its_base(causal: str, tmp_path: Path) -> None:
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(causal), LoraConfig(r=2, target_modules=["q_proj"]))
+    adapted.save_pretrained(tmp_path / "untyped")
+    assert load_tuned(tmp_path / "untyped").kind == "causal-lm"
+
+
+def test_an_adapter_that_learns_a_prompt_is_refused(causal: str, tmp_path: Path) -> None:
+    config = PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM", num_layers=2, token_dim=16)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(causal), config).save_pretrained(tmp_path / "prompt")
+    with pytest.raises(AdapterError, match=r"learns a prompt and changes no weight\. Use a LoRA-like adapter\."):
+        load_tuned(tmp_path / "prompt")
+
+
+def test_a_head_of_another_width_is_replaced_and_a_body_of_another_is_refused(tmp_path: Path, encoder: str) -> None:
+    AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=3).save_pretrained(tmp_path / "three")
+    tokenizer().save_pretrained(tmp_path / "three")
+    assert load_base(str(tmp_path / "three"), "classification", num_labels=2).model.config.num_labels == 2
+    config = tmp_path / "three" / "config.json"
+    config.write_text(config.read_text().replace('"intermediate_size": 32', '"intermediate_size": 48'))
+    with pytest.raises(ModelError, match=r"bert\.encoder.*intermediate.* or of another shape, and would be random"):
+        load_base(str(tmp_path / "three"), "classification")
+
+
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_truncated_adapter_file_is_named(classifier_adapter: Path, file: str) -> None:
+    (classifier_adapter / file).write_bytes((classifier_adapter / file).read_bytes()[:40])
+    with pytest.raises(CheckpointError, match=rf"{file}' is (not valid JSON|no readable safetensors file)"):
+        load_tuned(classifier_adapter)
+
+
+def test_a_truncated_checkpoint_is_named(causal: str) -> None:
+    weights = Path(causal) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="as causal-lm cannot be loaded"):
+        load_base(causal, "causal-lm")
 
 
 @pytest.mark.parametrize("reference", ["./nowhere", "/nowhere/at/all", "one/two/three"])

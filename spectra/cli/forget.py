@@ -45,8 +45,6 @@ def command(checkpoints: tuple[str, ...], as_json: bool, out: Path | None, **set
 
 
 def _measured(checkpoints: tuple[str, ...], out: Path | None, **settings: Any) -> "ForgettingRun":
-    import torch
-
     from spectra.forgetting import measure_forgetting, open_held_out
 
     def say(line: str) -> None:
@@ -56,5 +54,4 @@ def _measured(checkpoints: tuple[str, ...], out: Path | None, **settings: Any) -
     if instruction := settings.pop("instruction"):
         shared["instruction"] = instruction
     tasks = [open_held_out(spec, progress=say, **shared) for spec in settings.pop("heldout")]
-    dtype = getattr(torch, settings.pop("dtype"))
-    return measure_forgetting(checkpoints, tasks, dtype=dtype, folder=out, progress=say, **settings)
+    return measure_forgetting(checkpoints, tasks, folder=out, progress=say, **settings)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from transformers import PreTrainedModel
@@ -19,6 +19,8 @@ from spectra.forgetting.scores import Scores
 from spectra.forgetting.store import ScoreStore
 from spectra.models import LoadedModel, ModelKind, adapter_labels, base_of, is_adapter, load_tuned, tuned_kind
 from spectra.provenance import versions
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def measure_forgetting(
     held_out: Sequence[HeldOut],
     *,
     base: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: Precision = "float32",
     device: str = "cpu",
     batch_size: int = 16,
     folder: Path | None = None,
@@ -86,9 +88,9 @@ def measure_forgetting(
     for checkpoint in checkpoints:
         _require_heads(checkpoint, held_out)
     bench = _Bench(
-        body=OneBase(reference, dtype=dtype, device=device),
-        head=OneBase(reference, dtype=dtype, device=device),
-        store=ScoreStore(folder, dtype=str(dtype), batch_size=batch_size),
+        body=OneBase(reference, dtype=getattr(torch, dtype), device=device),
+        head=OneBase(reference, dtype=getattr(torch, dtype), device=device),
+        store=ScoreStore(folder, dtype=dtype, batch_size=batch_size),
         held_out=held_out,
         batch_size=batch_size,
         say=progress or (lambda line: None),

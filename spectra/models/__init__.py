@@ -1,0 +1,24 @@
+"""Models and tokenizers: a base by asset name, folder or hub id; a tuned checkpoint on top of its base.
+
+No repository's code is ever run and no pickle is ever opened: weights come from safetensors files only.
+"""
+
+from spectra.models.base import load_base, resolve_model
+from spectra.models.kinds import CLASSES, LoadedModel, Model, ModelKind, body_of
+from spectra.models.tuned import adapter_labels, attach, base_of, is_adapter, load_tuned, tuned_kind
+
+__all__ = [
+    "CLASSES",
+    "LoadedModel",
+    "Model",
+    "ModelKind",
+    "adapter_labels",
+    "attach",
+    "base_of",
+    "body_of",
+    "is_adapter",
+    "load_base",
+    "load_tuned",
+    "resolve_model",
+    "tuned_kind",
+]

@@ -1,0 +1,146 @@
+"""Pre-trained models by asset name, folder or hub id."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from spectra.assets import catalogue, fetch
+from spectra.errors import ModelError, first_five
+from spectra.models.gguf import dequantised
+from spectra.models.kinds import CLASSES, LoadedModel, ModelKind, kind_of_architecture
+
+
+def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:
+    """What `from_pretrained` understands: an asset's folder (fetched and converted on first use), a folder, a hub id.
+
+    Raises:
+        ModelError: If the reference is a path that does not exist.
+        AssetError: If the asset cannot be fetched.
+    """
+    entries = {entry.name: entry for entry in catalogue() if entry.kind == "model"}
+    if reference in entries:
+        folder = fetch(reference, progress=progress)
+        weights = sorted(folder.glob("*.gguf"))
+        return str(dequantised(folder, weights[0], progress) if weights else folder)
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1 or path.exists():
+        raise ModelError(f"There is no model folder '{reference}'. Check the path.")
+    return reference
+
+
+def load_base(
+    reference: str,
+    kind: ModelKind,
+    *,
+    num_labels: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    revision: str | None = None,
+) -> LoadedModel:
+    """Load a pre-trained model in evaluation mode.
+
+    Args:
+        reference: Asset name, folder or hub id.
+        kind: Which head to put on the body. A head that the checkpoint lacks is drawn from torch's generator.
+        num_labels: Width of a classification head; None keeps the checkpoint's own.
+        dtype: Arithmetic and storage of the weights.
+        device: Where to put it.
+        revision: Commit of a hub model.
+
+    Raises:
+        ModelError: If the model cannot be found or has no such head.
+    """
+    tokenizer = load_tokenizer(reference, revision)
+    return LoadedModel(
+        load_model(reference, kind, tokenizer, num_labels, dtype, device, revision), tokenizer, reference, kind
+    )
+
+
+def load_kind(reference: str) -> ModelKind:
+    """The kind of model that a checkpoint was saved as.
+
+    Raises:
+        ModelError: If its configuration cannot be found.
+    """
+    try:
+        architectures = AutoConfig.from_pretrained(resolve_model(reference)).architectures
+    except (OSError, ValueError) as error:
+        raise _not_loaded(f"The configuration of '{reference}'", error) from error
+    return kind_of_architecture((architectures or [""])[0])
+
+
+def load_tokenizer(reference: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; one without a padding token pads with its end of text.
+
+    Raises:
+        ModelError: If it cannot be found.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve_model(reference), revision=revision)
+    except (OSError, ValueError, ImportError) as error:  # absent or offline; of an unknown or uninstalled kind
+        raise _not_loaded(f"The tokenizer of '{reference}'", error) from error
+    if tokenizer.pad_token_id is None:  # causal models come without one; padded positions never enter a loss
+        tokenizer.pad_token = tokenizer.eos_token
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def load_model(
+    reference: str,
+    kind: ModelKind,
+    tokenizer: PreTrainedTokenizerBase,
+    num_labels: int | None,
+    dtype: torch.dtype,
+    device: str,
+    revision: str | None = None,
+) -> PreTrainedModel:
+    """Load a model in evaluation mode, without its tokenizer.
+
+    Raises:
+        ModelError: If it cannot be found, or weights that no tuning would replace are missing and would be random.
+    """
+    labels = {} if num_labels is None else {"num_labels": num_labels}
+    try:
+        model, loading = CLASSES[kind].from_pretrained(
+            resolve_model(reference),
+            revision=revision,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # a classification head of another width is replaced; others are refused
+            **labels,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # absent, offline, a pickle, broken; no head
+        raise _not_loaded(f"Model '{reference}' as {kind}", error) from error
+    _require_weights(reference, kind, model, loading)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return cast(PreTrainedModel, model.to(device).eval())
+
+
+def _require_weights(
+    reference: str, kind: ModelKind, model: PreTrainedModel, loading: Mapping[str, Iterable[Any]]
+) -> None:
+    """Refuse a model with random weights, but for a new classification head and a pooler, which tuning trains."""
+    missing = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
+    if kind == "classification":
+        missing = {name for name in missing if name.startswith(f"{model.base_model_prefix}.")}
+    missing = {name for name in missing if "pooler." not in name}
+    if missing:
+        raise ModelError(
+            f"Model '{reference}' cannot be loaded as {kind}: {first_five(sorted(missing))} are not in the checkpoint, "
+            "or of another shape, and would be random. Choose a checkpoint that was trained as this kind."
+        )
+
+
+def _not_loaded(what: str, error: Exception) -> ModelError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return ModelError(
+        f"{what} cannot be loaded: {reason}. "
+        "Give a folder with safetensors weights, an asset of `spectra assets list`, or go online once."
+    )

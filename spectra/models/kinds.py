@@ -1,0 +1,60 @@
+"""The kinds of model, the classes that load them, and how a checkpoint's configuration names its kind."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from peft import PeftModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+Model = PreTrainedModel | PeftModel
+ModelKind = Literal["encoder", "classification", "causal-lm", "masked-lm", "seq2seq"]
+
+CLASSES: dict[ModelKind, Any] = {
+    "encoder": AutoModel,
+    "classification": AutoModelForSequenceClassification,
+    "causal-lm": AutoModelForCausalLM,
+    "masked-lm": AutoModelForMaskedLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+}
+KIND_OF_TASK_TYPE: dict[str, ModelKind] = {
+    "SEQ_CLS": "classification",
+    "CAUSAL_LM": "causal-lm",
+    "SEQ_2_SEQ_LM": "seq2seq",
+    "FEATURE_EXTRACTION": "encoder",
+}
+KIND_OF_ARCHITECTURE: dict[str, ModelKind] = {
+    "ForSequenceClassification": "classification",
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
+    "ForMaskedLM": "masked-lm",
+    "ForConditionalGeneration": "seq2seq",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model, its tokenizer, and the reference it was loaded from."""
+
+    model: Model
+    tokenizer: PreTrainedTokenizerBase
+    reference: str
+    kind: ModelKind
+
+
+def body_of(model: Model) -> PreTrainedModel:
+    """The model without its head, adapters included: what turns tokens into features."""
+    unwrapped = model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, unwrapped.base_model)
+
+
+def kind_of_architecture(name: str) -> ModelKind:
+    """The kind of a class name such as "LlamaForCausalLM"; a class without a known head is an encoder."""
+    return next((kind for ending, kind in KIND_OF_ARCHITECTURE.items() if name.endswith(ending)), "encoder")
