@@ -18,8 +18,8 @@ from spectra.training.driver import train
 
 GRIDS = {
     "full": [3e-5, 1e-4, 3e-4],
-    "lora, 2r": {1: [1e-3, 3e-3, 1e-2], 8: [1e-3, 3e-3, 1e-2], 64: [3e-4, 1e-3, 3e-3]},
-    "lora, 8": [1e-3, 3e-3, 1e-2],
+    "lora, 2r": {1: [1e-3, 3e-3, 1e-2], 8: [3e-4, 1e-3, 3e-3, 1e-2], 64: [1e-4, 3e-4, 1e-3, 3e-3]},
+    "lora, 8": [3e-4, 1e-3, 3e-3, 1e-2],
 }
 
 

@@ -36,10 +36,9 @@ def print_plan(specification: "Specification", *, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     print_table(
-        ("trial", "configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
+        ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
         [
             (
-                one.trial.id,
                 one.trial.label,
                 f"{one.trial.settings.learning_rate:g}",
                 str(one.trial.settings.seed),
@@ -50,10 +49,10 @@ def print_plan(specification: "Specification", *, as_json: bool) -> None:
             )
             for one in estimates
         ],
-        numeric=range(2, 8),
+        numeric=range(1, 7),
     )
     known = [one.seconds for one in estimates if one.seconds is not None]
-    total = f"training takes at most about {minutes(sum(known))} here" if known else "the time cannot be estimated"
+    total = f"training takes very roughly {minutes(sum(known))} here" if known else "the time cannot be estimated"
     click.echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
 
 
@@ -82,7 +81,8 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
                 f"{group['update_frobenius'].mean():.2f}",
             )
         )
-    print_table(("configuration", "rate", "score", *heldout, "intruders", "|update|"), rows, numeric=range(1, 7))
+    header = ("configuration", "rate", "score", *_short(heldout), "intruders", "|update|")
+    print_table(header, rows, numeric=range(1, len(header)))
     for _, row in trials[trials["error"] != ""].iterrows():
         click.echo(f"{row['label']}, seed {row['seed']}: failed: {row['error']}", err=True)
     if len(chosen):
@@ -134,7 +134,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric
     Console().print(table)
 
 
-def quantity(value: float | None, unit: str = "") -> str:
+def quantity(value: int | float | None, unit: str = "") -> str:
     """A count or a size with a decimal prefix; "?" where it is not known."""
     if value is None:
         return "?"
@@ -149,6 +149,13 @@ def minutes(seconds: float | None) -> str:
     if seconds is None:
         return "?"
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names of held-out tasks for a narrow column: the task where that is unique, else the measure."""
+    tasks = [name.rpartition(":")[0] or name for name in names]
+    measures = [name.rpartition(":")[2] for name in names]
+    return next((short for short in (tasks, measures) if len(set(short)) == len(short)), list(names))
 
 
 def _mean(scores: "pd.Series[float]") -> str:

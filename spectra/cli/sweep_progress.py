@@ -45,7 +45,7 @@ class Pace:
     @property
     def done(self) -> float:
         """Trials done, parts of trials included."""
-        return min(self.finished + sum(self._parts.values()), float(self.trials))
+        return float(min(self.finished + sum(self._parts.values()), self.trials))
 
     @property
     def seconds_left(self) -> float | None:

@@ -1,17 +1,18 @@
 """What a planned sweep will cost, from configurations alone: no weight is read and nothing is trained."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 
-from spectra.data import TaskKind, load_task
-from spectra.errors import ModelError
+from spectra.data import TaskData, load_task
+from spectra.errors import DataError, ModelError
 from spectra.sweep.plan import PlannedTrial
 from spectra.sweep.specification import Specification
-from spectra.training.skeleton import Skeleton, skeleton
+from spectra.training.skeleton import Skeleton, padded_length, skeleton
 from spectra.training.store import weights_kind
 
 ADAM_STATES = 2  # numbers that AdamW keeps per trained number
@@ -28,8 +29,8 @@ class Estimate:
         trainable_parameters: Numbers trained, a head included.
         optimiser_bytes: Memory of AdamW's state.
         disk_bytes: Size of the trained weights while they are kept.
-        seconds: Upper estimate of the training time: every text is taken to fill max_length, and the speed is that
-            of a matrix product timed just now.
+        seconds: Rough estimate of the training time, from the length of the texts and the speed of a matrix product
+            timed just now.
     """
 
     trial: PlannedTrial
@@ -40,35 +41,60 @@ class Estimate:
 
 
 def estimate(specification: Specification, trials: Sequence[PlannedTrial]) -> list[Estimate]:
-    """The expected cost of each trial."""
-    kind = _kind(specification)
-    labels = _labels(specification)
-    return [_estimate(trial, kind, labels) for trial in trials]
+    """The expected cost of each trial; what depends on a model or on data that are not at hand is None."""
+    data = _data(specification.task)
+    if data is not None:
+        kind, labels = data.kind, len(data.label_names)
+    else:
+        stated = dict(specification.task)  # type: ignore[arg-type] # a name would have been loaded
+        kind, labels = stated["kind"], len(stated.get("label_names", ()))
+    lengths: dict[tuple[int, int], float] = {}
+    estimates = []
+    for trial in trials:
+        settings = trial.settings
+        try:
+            size = skeleton(settings, kind, labels or None)
+        except ModelError:
+            estimates.append(Estimate(trial, None, None, None, None))
+            continue
+        shape = (settings.batch_size, settings.max_length)
+        if data is not None and shape not in lengths:
+            lengths[shape] = padded_length(settings, data)
+        estimates.append(_estimate(trial, size, lengths.get(shape)))
+    return estimates
 
 
-def _estimate(trial: PlannedTrial, kind: TaskKind, labels: int | None) -> Estimate:
-    settings = trial.settings
+def _data(task: str | Mapping[str, Any]) -> TaskData | None:
+    """The task's data; None if they are not at hand and the task states its kind and labels: plans work offline."""
+    stated = isinstance(task, Mapping) and (
+        task.get("kind") in ("causal-lm", "seq2seq") or bool(task.get("kind") and task.get("label_names"))
+    )
     try:
-        model = skeleton(settings, kind, labels)
-    except ModelError:
-        return Estimate(trial, None, None, None, None)
-    saved = model.parameters if weights_kind(settings) == "checkpoint" else model.trainable
+        return load_task(task)
+    except DataError:
+        if not stated:
+            raise
+        return None
+
+
+def _estimate(trial: PlannedTrial, size: Skeleton, length: float | None) -> Estimate:
+    saved = size.parameters if weights_kind(trial.settings) == "checkpoint" else size.trainable
     return Estimate(
         trial,
-        trainable_parameters=model.trainable,
-        optimiser_bytes=ADAM_STATES * BYTES * model.trainable,
+        trainable_parameters=size.trainable,
+        optimiser_bytes=ADAM_STATES * BYTES * size.trainable,
         disk_bytes=BYTES * saved,
-        seconds=_seconds(trial, model),
+        seconds=None if length is None else _seconds(trial, size, length),
     )
 
 
-def _seconds(trial: PlannedTrial, model: Skeleton) -> float | None:
+def _seconds(trial: PlannedTrial, size: Skeleton, length: float) -> float | None:
     """Two operations per weight and token forward and four backward, whatever the method."""
     settings = trial.settings
     if settings.steps is None:
         return None
-    tokens = settings.steps * settings.batch_size * settings.gradient_accumulation * settings.max_length
-    return 6 * model.multiplied * tokens / (EFFICIENCY * _operations_per_second())
+    tokens = settings.steps * settings.batch_size * settings.gradient_accumulation * length
+    return 6 * size.multiplied * tokens / (EFFICIENCY * _operations_per_second())
 
 
 @cache
@@ -84,11 +110,3 @@ def _operations_per_second() -> float:
         float(product[0, 0])  # waits for the device
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
-
-
-def _kind(specification: Specification) -> TaskKind:
-    return load_task(specification.task).kind
-
-
-def _labels(specification: Specification) -> int | None:
-    return len(load_task(specification.task).label_names) or None

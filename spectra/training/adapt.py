@@ -148,9 +148,16 @@ METHODS: Mapping[str, Method] = {
         ),
         Method("lora+", "B learns faster than A (Hayou et al. 2024).", _lora(), rate_factor=_faster_b),
         Method("frozen-a", "A has orthonormal rows and is frozen; B is trained.", _lora(), prepare=_freeze_a),
-        Method("adalora", "Ranks move to the matrices that use them (Zhang et al. 2023).", _adalora, fixed_scaling=False),
+        Method(
+            "adalora", "Ranks move to the matrices that use them (Zhang et al. 2023).", _adalora, fixed_scaling=False
+        ),
         Method("vera", "Shared random factors, trained scales (Kopiczko et al. 2024).", _vera, has_alpha=False),
-        Method("peft", "Any peft method, with peft_type and its arguments passed through.", _passed_through, fixed_scaling=False),
+        Method(
+            "peft",
+            "Any peft method, with peft_type and its arguments passed through.",
+            _passed_through,
+            fixed_scaling=False,
+        ),
     )
 }
 

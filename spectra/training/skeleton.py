@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import AutoTokenizer, PreTrainedConfig
 
-from spectra.data import TaskKind
-from spectra.models import CLASSES
+from spectra.data import TaskData, TaskKind
+from spectra.models import CLASSES, resolve_model
 from spectra.training.adapt import attach
 from spectra.training.cost import trainable_parameters
-from spectra.training.families import FAMILIES, family_of, load_config
+from spectra.training.driver import first
+from spectra.training.families import FAMILIES, examples, family_of, load_config
 from spectra.training.modules import linear_modules
 from spectra.training.settings import TrainingSettings
+
+SAMPLED_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,15 @@ def skeleton(settings: TrainingSettings, kind: TaskKind, num_labels: int | None)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         trainable = trainable_parameters(attach(model, settings, family.task_type))
     return Skeleton(parameters, trainable, blocks + (head.weight.numel() if head is not None else 0))
+
+
+def padded_length(settings: TrainingSettings, task: TaskData) -> float:
+    """Tokens per example after padding: the mean, over some batches, of the longest example in the batch."""
+    rows = first(task.train, SAMPLED_BATCHES * settings.batch_size)
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(settings.base))
+    encoded = examples(rows, family_of(task.kind, settings.base), tokenizer, settings.max_length)
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    longest = [
+        max(lengths[start : start + settings.batch_size]) for start in range(0, len(lengths), settings.batch_size)
+    ]
+    return sum(longest) / len(longest)
