@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from spectra.cli.main import main
+from spectra.cli.sweep_progress import Pace, duration
+from spectra.runs import Run
+
+
+def spectra(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture(scope="module")
+def written(specification: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("yaml") / "small.yaml"
+    path.write_text(yaml.safe_dump(specification))
+    return str(path)
+
+
+def test_a_plan_counts_what_would_be_trained_and_trains_nothing(
+    written: str, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = spectra("sweep", written, "--plan", "--json")
+    assert result.exit_code == 0, result.output
+    planned = {row["trial"]: row for row in json.loads(result.stdout)}
+    trials = undisturbed.table("trials").set_index("trial")
+    assert set(planned) == set(trials.index)
+    for trial, row in planned.items():
+        assert row["trainable_parameters"] == trials.loc[trial, "trainable_parameters"]
+        # AdamW keeps a step counter of 4 bytes beside the two numbers per trained one.
+        assert 0 <= int(trials.loc[trial, "optimiser_bytes"]) - row["optimiser_bytes"] < 1000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_is_a_table_that_fits_the_terminal(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = spectra("sweep", written, "rank=1,8,64", "--plan")
+    assert "LoRA r=64 α=128" in result.stdout
+    assert "5 trials; training takes very roughly" in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+
+
+def test_a_plan_says_what_it_cannot_know_without_the_base(written: str) -> None:
+    result = spectra("sweep", written, "base=some/model-nobody-has", "--plan")
+    assert result.exit_code == 0, result.output
+    assert "?" in result.stdout
+    assert "the time cannot be estimated" in result.stdout
+
+
+def test_a_finished_sweep_prints_its_table_and_its_report(written: str, undisturbed: Run) -> None:
+    result = spectra("sweep", written, "--out", str(undisturbed.path))
+    assert result.exit_code == 0, result.output
+    assert "4 trials, 4 of them done already" in result.stderr
+    assert f"Report: {undisturbed.report}" in result.stdout
+    assert undisturbed.report.stat().st_size > 10_000
+    chosen = undisturbed.table("trials").query("chosen")
+    for _, row in chosen.iterrows():
+        assert f"{row['task_score']:.4f}" in result.stdout
+
+
+def test_the_json_of_a_sweep_is_its_tables(written: str, undisturbed: Run) -> None:
+    result = spectra("sweep", written, "--out", str(undisturbed.path), "--json", "--quiet")
+    assert result.stderr == ""
+    values = json.loads(result.stdout)
+    assert [row["trial"] for row in values["trials"]] == list(undisturbed.table("trials")["trial"])
+    assert values["trials"][0]["validation_score"] == undisturbed.table("trials")["validation_score"][0]
+    assert len(values["forgetting"]) == 8
+
+
+def test_status_tells_where_every_trial_stands(undisturbed: Run) -> None:
+    result = spectra("status", str(undisturbed.path), "--json")
+    values = json.loads(result.stdout)
+    assert [row["state"] for row in values["trials"]] == ["done"] * 4
+    table = spectra("status", str(undisturbed.path)).stdout
+    assert "LoRA r=4 α=8" in table
+    assert table.rstrip().endswith("4 done")
+
+
+def test_status_tells_why_a_trial_failed(tmp_path: Path) -> None:
+    trials = [{"id": "abc", "label": "full", "group": "g", "learning_rate": 1e-3, "seed": 0}]
+    run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same=())
+    run.trial("abc").record_failure("The worker was ended by SIGKILL.")
+    result = spectra("status", str(run.path))
+    assert "abc: The worker was ended by SIGKILL." in result.stdout
+    assert result.stdout.rstrip().endswith("1 failed")
+
+
+def test_a_wrong_specification_is_one_line_on_stderr(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("base: tiny\nmethod: lora\n")
+    result = spectra("sweep", str(path))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"Error: '{path}'")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("shard", ["3/2", "0/2", "two"])
+def test_a_share_that_cannot_be_is_a_usage_error(shard: str) -> None:
+    result = spectra("sweep", "--shard", shard)
+    assert result.exit_code == 2
+    assert "Write i/n with i from 1 to n" in result.stderr
+
+
+def test_the_time_left_follows_the_pace_so_far() -> None:
+    now = [0.0]
+    pace = Pace(4, clock=lambda: now[0])
+    assert pace.seconds_left is None
+    pace.started("a")
+    now[0] = 70.0
+    pace.trained("a", 50, 50)
+    assert pace.seconds_left == pytest.approx(330.0)
+    now[0] = 100.0
+    pace.ended("a")
+    assert pace.seconds_left == pytest.approx(300.0)
+    assert duration(pace.seconds_left) == "about 5 min left"
+    assert duration(62.0) == "about 60 s left"
