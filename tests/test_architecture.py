@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("records", "provenance", "linalg"),
     ("metrics", "weights", "runs", "assets", "counts"),
-    ("analysis", "models", "data"),
+    ("analysis", "models", "data", "environment"),
     ("training", "forgetting", "interventions"),
     ("sweep", "report", "figures"),
     ("cli",),

