@@ -6,6 +6,8 @@ Every verdict is compared with that of the exact method; the last column counts 
 """
 
 import argparse
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -125,7 +127,7 @@ def main() -> None:
         tell(roberta_total(measured))
     facts = [f"{key} {value}" for key, value in hardware().items()]
     tell(f"\nSeed {asked.seed}, {torch.get_num_threads()} threads, {', '.join(facts)}, torch {versions()['torch']},")
-    tell(f"commit {commit()}. Command: python scripts/bench_scan.py --shapes {asked.shapes} --seed {asked.seed}")
+    tell(f"commit {commit()}. Command: {shlex.join(['python', *sys.argv])}")
     if asked.out:
         asked.out.write_text("\n".join(lines) + "\n")
 
