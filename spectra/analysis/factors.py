@@ -6,7 +6,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.linalg.operators import LinearOperator
+from spectra.errors import SpectrumError
+from spectra.linalg.operators import LinearOperator, RowChunked
 from spectra.linalg.svd import SVD, thin_svd
 
 
@@ -80,10 +81,19 @@ class BaseFactors:
         return self._full is not None or (self.store is not None and self.store.has_full())
 
     def full(self) -> SVD:
-        """The thin SVD of W0: from memory, from the store, or computed."""
+        """The thin SVD of W0: from memory, from the store, or computed.
+
+        Raises:
+            SpectrumError: If W0 is read block by block because it does not fit the memory budget.
+        """
         if self._full is None and self.store is not None:
             self._full = self.store.load_full()
         if self._full is None:
+            if isinstance(self.W0, RowChunked):
+                raise SpectrumError(
+                    f"A {self.W0.shape[0]} x {self.W0.shape[1]} matrix needs a full factorisation, which does not fit "
+                    "the memory budget. Raise --memory, or leave the matrix out with --exclude."
+                )
             self._full = thin_svd(self.W0.dense())
             if self.store is not None:
                 self.store.save_full(self._full)

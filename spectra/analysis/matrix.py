@@ -13,9 +13,13 @@ from spectra.analysis.norms import dense_norms, frobenius, low_rank_norms
 from spectra.analysis.settings import ScanSettings
 from spectra.analysis.storage import as_operator
 from spectra.analysis.tuned import Tuned, adjoint
-from spectra.linalg.operators import Dense, LinearOperator, RowChunked
+from spectra.linalg.operators import Dense, LinearOperator
 from spectra.records import MatrixSpectrum, UpdateNorms, VectorVerdict
 from spectra.weights import MatrixPair
+from spectra.weights.changes import Replaced
+
+# A fully tuned matrix beyond this size is streamed, so that a scan holds one large matrix and not two.
+TUNED_BYTES = 512 << 20
 
 
 def scan_matrix(
@@ -66,10 +70,14 @@ def scan_matrix(
 
 
 def _tuned(pair: MatrixPair, settings: ScanSettings) -> Tuned:
-    """The tuned side as factors where there are factors, else as a matrix of its own."""
+    """The tuned side as factors where there are factors, else as a matrix of its own, streamed if it is large."""
     update = pair.update(settings.torch_dtype, settings.device)
     if update is not None:
         return Tuned(update=update)
+    if isinstance(pair.change, Replaced):
+        budget = settings.memory_bytes if settings.memory_bytes is not None else TUNED_BYTES
+        stored = pair.change.W_tuned
+        return Tuned(W=as_operator(stored, dtype=settings.torch_dtype, device=settings.device, memory_bytes=budget))
     return Tuned(W=Dense(pair.W_tuned(settings.torch_dtype, settings.device)))
 
 
@@ -88,7 +96,7 @@ def _norms(W0: LinearOperator, tuned: Sequence[Tuned], settings: ScanSettings) -
     for each in tuned:
         if each.update is not None:
             results.append(low_rank_norms(each.update, size))
-        elif settings.dense_norms and each.W is not None and not isinstance(W0, RowChunked):
+        elif settings.dense_norms and each.W is not None:
             results.append(dense_norms(each.W.dense() - W0.dense(), size))
         else:
             results.append(None)

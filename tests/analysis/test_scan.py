@@ -223,3 +223,19 @@ def test_a_scan_on_the_gpu_gives_the_verdicts_of_the_cpu(saved: Checkpoints) -> 
         cpu = spectra.intruders(saved.adapters[1], k=K, method=method)
         gpu = spectra.intruders(saved.adapters[1], k=K, method=method, device="cuda")
         assert [m.count for m in gpu.matrices] == [m.count for m in cpu.matrices]
+
+
+def test_a_full_factorisation_beyond_the_budget_is_refused_with_the_way_out(
+    saved: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra.analysis.storage.WORKSPACE_VECTORS", 1 << 20)  # nothing fits
+    with pytest.raises(SpectrumError, match=r"96 x 160 matrix needs a full factorisation.*Raise --memory"):
+        spectra.intruders(saved.adapters[1], k=K, method="exact", memory_bytes=1 << 26)
+
+
+def test_a_large_fully_tuned_matrix_is_streamed(saved: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = spectra.intruders(saved.full, base=saved.base, k=K, method="certified", epsilon=0.95)
+    monkeypatch.setattr("spectra.analysis.matrix.TUNED_BYTES", 1)
+    monkeypatch.setattr("spectra.analysis.storage.SMALLEST_CHUNK_BYTES", 20_000)
+    streamed = spectra.intruders(saved.full, base=saved.base, k=K, method="certified", epsilon=0.95)
+    assert [m.count for m in streamed.matrices] == [m.count for m in plain.matrices]
