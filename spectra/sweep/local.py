@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,19 +56,18 @@ def run_local(
         "save_seconds": save_seconds,
     }
     foremen = [_Foreman(schedule, run, on_event, first, environment) for environment in devices]
-    threads = [threading.Thread(target=foreman.work, daemon=True) for foreman in foremen]
-    with _interrupts() as interrupts:
-        for thread in threads:
-            thread.start()
+    with _interrupts() as interrupts, ThreadPoolExecutor(len(foremen)) as pool:
+        working = [pool.submit(foreman.work) for foreman in foremen]
         answered = 0
-        while any(thread.is_alive() for thread in threads):
-            for thread in threads:
-                thread.join(timeout=0.2)
-            if len(interrupts) > answered:
+        while wait(working, timeout=0.2).not_done:
+            broken = any(future.done() and future.exception() for future in working)
+            if len(interrupts) > answered or broken:
                 schedule.stop()
                 for foreman in foremen:
-                    foreman.kill() if answered else foreman.stop()
+                    foreman.kill() if answered or broken else foreman.stop()
                 answered = len(interrupts)
+    for future in working:
+        future.result()
     if interrupts:
         raise KeyboardInterrupt
     if fatal := next((foreman.fatal for foreman in foremen if foreman.fatal), None):
@@ -113,20 +113,29 @@ class _Foreman:
     _stopping: bool = False
 
     def work(self) -> None:
-        """Hand out jobs until there are none."""
-        while job := self.schedule.next_job():
-            process = self._worker()
-            self._send(process, {"job": job.kind, "settings": job.trial.settings.to_dict()})
-            answer = self._listen(process, job)
-            if answer is None:
-                self._died(process, job)
-            elif answer["outcome"] == "failed":
-                self._failed(job, answer["error"], again=False)
-            else:
-                settle(self.schedule, job, answer["outcome"], self.on_event)
-        if self._process:
-            self._send(self._process, {"end": True})
-            self._process.wait()
+        """Hand out jobs until there are none; no worker outlives this."""
+        finished = False
+        try:
+            while job := self.schedule.next_job():
+                self._hand_out(job)
+            finished = True
+        finally:
+            if self._process:
+                self._send(self._process, {"end": True})
+                if not finished:
+                    self._process.kill()
+                self._process.wait()
+
+    def _hand_out(self, job: Job) -> None:
+        process = self._worker()
+        self._send(process, {"job": job.kind, "settings": job.trial.settings.to_dict()})
+        answer = self._listen(process, job)
+        if answer is None:
+            self._died(process, job)
+        elif answer["outcome"] == "failed":
+            self._failed(job, answer["error"], again=False)
+        else:
+            settle(self.schedule, job, answer["outcome"], self.on_event)
 
     def stop(self) -> None:
         """Ask the worker to write a checkpoint and stop."""
@@ -136,6 +145,7 @@ class _Foreman:
 
     def kill(self) -> None:
         """End the worker at once."""
+        self._stopping = True
         if self._process:
             self._process.kill()
 

@@ -105,8 +105,7 @@ class Schedule:
                 self._waiting.append(job)
             elif job.kind == "trial":
                 self._left_open(job.trial)
-            else:
-                self._tested(job.trial)
+            # The weights of a group whose test failed stay for the next call.
             self._changed.notify_all()
             return retry
 

@@ -5,6 +5,7 @@ what `adapt.attach` makes trainable and in `adapt.parameter_groups`, and in noth
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformers import PrinterCallback, set_seed
 
 from spectra.data import TaskData
+from spectra.errors import RunError
 from spectra.models import load_base
 from spectra.training.adapt import attach
 from spectra.training.cost import (
@@ -97,7 +99,7 @@ def train(
 
     Raises:
         TrainingStopped: If `stop` said so.
-        RunError: If the loss is no longer finite.
+        RunError: If the loss or the validation score is not finite.
     """
     start_peak_memory()
     family = family_of(task.kind, settings.base)
@@ -124,6 +126,8 @@ def train(
     if watch.stopped:
         raise TrainingStopped
     validation = _evaluation(trainer, family)
+    if not math.isfinite(validation.score):
+        raise RunError(f"The validation score is {validation.score}. Lower the learning rate of this method.")
     return Trained(
         model=model,
         tokenizer=loaded.tokenizer,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from spectra.runs import Run
@@ -90,6 +91,15 @@ def test_ctrl_c_stops_cleanly_and_the_next_call_goes_on(
     assert errors.rstrip().endswith("Stopped; nothing is lost. Run the same command to go on.")
     assert "Traceback" not in errors
     assert_same_tables(run_sweep(specification, out, executor="inline"), undisturbed)
+
+
+def test_a_bug_of_the_onlooker_ends_the_sweep_instead_of_hanging(specification: dict[str, Any], tmp_path: Path) -> None:
+    def on_event(event: Event) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_sweep(specification, tmp_path / "run", on_event=on_event)
+    assert children(os.getpid()) == []
 
 
 def children(parent: int) -> list[int]:
