@@ -2,9 +2,14 @@
 
 import re
 import runpy
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from spectra.forgetting.held_out import MeasureName
+from spectra.records import UpdateNorms
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -32,3 +37,19 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_metric_of_the_records_and_every_measure_is_explained() -> None:
+    text = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    named = [field.name for field in fields(UpdateNorms)]
+    measured = [*named, "count", "max_cosine", "energy_share", "ill_conditioned", *get_args(MeasureName)]
+    assert [name for name in measured if f"| `{name}` |" not in text] == []
+
+
+def test_every_row_of_every_table_has_as_many_cells_as_its_heading() -> None:
+    for page in DOCS.rglob("*.md"):
+        width = 0
+        for line in page.read_text(encoding="utf-8").splitlines():
+            cells = len(re.split(r"(?<!\\)\|", line.strip())) if line.startswith("|") else 0
+            assert not width or not cells or cells == width, f"{page.name}: {line}"
+            width = cells
