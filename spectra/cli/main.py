@@ -21,6 +21,7 @@ COMMANDS = {
     "forget": "Measure what fine-tuned checkpoints forgot, with intervals.",
     "inspect": "Show what is in a checkpoint and which matrices would be compared.",
     "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
+    "mitigate": "Write an adapter with its intruder dimensions scaled, and count again.",
     "report": "Write the HTML report of a run or a scan, or compare several.",
     "status": "Show what a run has done, what failed and what is left.",
     "sweep": "Train paired LoRA and fully fine-tuned checkpoints and compare them.",

@@ -24,13 +24,17 @@ base_option = click.option(
     "--base", metavar="BASE", help="Pre-trained checkpoint: folder, file or hub id. [default: the adapter's own]"
 )
 
-# Every name is a keyword of `spectra.open_pair`.
-checkpoint_options = stacked(
+# Every name here and below is a keyword of `spectra.open_pair`.
+source_options = stacked(
     base_option,
     click.option("--revision", metavar="REV", help="Branch, tag or commit of CKPT on the hub."),
     click.option("--base-revision", metavar="REV", help="Branch, tag or commit of BASE on the hub."),
     click.option("--adapter-name", metavar="NAME", help="Which of several adapters in one folder."),
     click.option("--allow-pickle", is_flag=True, help="Open .bin files, with torch's restricted loader."),
+)
+
+checkpoint_options = stacked(
+    source_options,
     click.option(
         "--tuned-base",
         type=click.Path(exists=True, path_type=Path),
@@ -43,10 +47,14 @@ checkpoint_options = stacked(
     ),
 )
 
-selection_options = stacked(
+name_options = stacked(
     click.option("--include", metavar="REGEX", help="Compare only matrices whose name it matches somewhere."),
     click.option("--exclude", metavar="REGEX", help="Leave out matrices whose name it matches somewhere."),
     click.option("--roles", metavar="ROLES", help="Compare only these roles, such as q_proj,v_proj."),
     click.option("--layers", metavar="LAYERS", help="Compare only these layers, such as 0-11 or 0,3,8-11."),
+)
+
+selection_options = stacked(
+    name_options,
     click.option("--split-fused", is_flag=True, help="Take fused matrices (qkv, gate_up) apart."),
 )

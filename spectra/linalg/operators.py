@@ -67,6 +67,11 @@ class LowRankUpdate:
         """The same update in another arithmetic or on another device."""
         return LowRankUpdate(self.B.to(device, dtype), self.A.to(device, dtype), self.scaling)
 
+    def plus(self, other: "LowRankUpdate") -> "LowRankUpdate":
+        """The sum as one product of the ranks together:  scaling * [B, c B_other] @ [A; A_other],  c the ratio."""
+        ratio = other.scaling / self.scaling
+        return LowRankUpdate(torch.cat([self.B, ratio * other.B], dim=1), torch.cat([self.A, other.A]), self.scaling)
+
     def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
         """delta_W @ X as two thin products."""
         return self.B @ (self.scaling * (self.A @ X))

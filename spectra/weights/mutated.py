@@ -5,7 +5,7 @@ base + scaling * B @ A is still W0. Taken on the original W0, scaling * B @ A is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -149,8 +149,5 @@ class OnMutatedBase:
 
 
 def subtracted(trained: LowRankUpdate, initial: LowRankUpdate) -> LowRankUpdate:
-    """trained - initial as one product:  scaling * [B, -c B_init] @ [A; A_init],  c the ratio of the scalings."""
-    ratio = initial.scaling / trained.scaling
-    return LowRankUpdate(
-        torch.cat([trained.B, -ratio * initial.B], dim=1), torch.cat([trained.A, initial.A]), trained.scaling
-    )
+    """trained - initial as one product of the ranks together."""
+    return trained.plus(replace(initial, scaling=-initial.scaling))

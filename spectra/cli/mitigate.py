@@ -1,0 +1,148 @@
+"""`spectra mitigate`: write an adapter whose intruder dimensions are scaled."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spectra.cli.options import name_options, source_options, stacked
+from spectra.cli.progress import parts_progress
+
+if TYPE_CHECKING:
+    from spectra.interventions import Mitigation
+
+SHOWN = 20
+
+
+class Rank(click.ParamType):
+    """The words exact and same, or a positive number."""
+
+    name = "rank"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        """The word, or the number of a text such as 16."""
+        if value in ("exact", "same"):
+            return str(value)
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"'{value}' is no rank. Write exact, same or a positive number.", param, ctx)
+        return int(value)
+
+
+treatment_options = stacked(
+    click.option(
+        "--lambda",
+        "lam",
+        type=click.FloatRange(0, 2),
+        default=0.7,
+        show_default=True,
+        help="Factor on the treated singular values: 0 removes, 1 changes nothing.",
+    ),
+    click.option(
+        "--select",
+        type=click.Choice(["top", "all", "energy"]),
+        default="top",
+        show_default=True,
+        help="Of each matrix: its highest-ranked intruder, all, or the fewest that hold --share of their energy.",
+    ),
+    click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=0.9, show_default=True),
+    click.option(
+        "--rank",
+        type=Rank(),
+        default="exact",
+        show_default=True,
+        metavar="exact|same|N",
+        help="Of treated modules: rank + directions, truncated to the present rank, or to at most N.",
+    ),
+    click.option("--shrink", is_flag=True, help="Write the whole update shrunk to the same norm instead."),
+)
+
+output_options = stacked(
+    click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to write."),
+    click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
+    click.option(
+        "--epsilon",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=0.5,
+        show_default=True,
+        help="Cosine below which a vector counts.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda or mps."),
+    click.option("--force", is_flag=True, help="Replace OUT if it exists."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+)
+
+
+@click.command(epilog="Example:  spectra mitigate path/to/adapter --lambda 0.7 --select all -o path/to/mitigated")
+@click.argument("adapter", metavar="ADAPTER")
+@source_options
+@treatment_options
+@name_options
+@output_options
+def command(adapter: str, out: Path, as_json: bool, quiet: bool, **settings: Any) -> None:
+    """Scale the intruder dimensions of a LoRA ADAPTER by lambda, write it to OUT, scan again and print both counts.
+
+    The result is an adapter that peft loads; DoRA and methods other than LoRA are refused. Modules saved whole, biases
+    and everything else are carried over. Embeddings and what stands outside the blocks are treated with --include.
+    """
+    from spectra.analysis.cache import FactorCache
+    from spectra.interventions import mitigate
+
+    with parts_progress("scanning", quiet=quiet) as progress:
+        result = mitigate(adapter, out, cache=FactorCache(), progress=progress, **settings)
+    for warning in result.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(result)
+
+
+def _print(result: "Mitigation") -> None:
+    """The treated matrices, most energy moved first, and the counts in words."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=80, highlight=False)
+    if result.matrices:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("matrix", overflow="fold", ratio=1)
+        for heading in ("vectors", "rank", "norm before", "after", "lost energy"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for matrix in sorted(result.matrices, key=lambda matrix: -matrix.edit_norm)[:SHOWN]:
+            table.add_row(
+                Text(matrix.name),
+                str(len(matrix.directions)),
+                f"{matrix.rank_before} -> {matrix.rank_after}",
+                f"{matrix.update_norm:.4g}",
+                f"{matrix.written_norm:.4g}",
+                f"{100 * matrix.lost_energy:.2g} %",
+            )
+        console.print(table)
+        if len(result.matrices) > SHOWN:
+            console.print(f"... and {len(result.matrices) - SHOWN} more treated matrices (--json lists all)")
+    for sentence in sentences(result):
+        click.echo(sentence)
+
+
+def sentences(result: "Mitigation") -> list[str]:
+    """What was done and what the second scan says."""
+    if not result.matrices:
+        return [f"No intruder dimension in {result.scanned} matrices: '{result.out}' equals '{result.adapter}'."]
+    by = f"by lambda = {result.lam:g}"
+    if result.shrink:
+        done = (
+            f"{len(result.matrices)} updates shrunk to the norm that scaling {result.directions} directions {by} leaves"
+        )
+    else:
+        done = f"{result.directions} directions of {len(result.matrices)} matrices scaled {by}"
+    told = [
+        f"{done}: '{result.out}'.",
+        f"{result.count_before} intruder dimensions before, {result.count_after} after "
+        f"({result.scanned} matrices, k = {result.k}, epsilon = {result.epsilon:g}, left).",
+    ]
+    if result.largest_lost_energy > 0:
+        told.append(f"Truncation lost up to {100 * result.largest_lost_energy:.2g} % of an update's energy.")
+    return told

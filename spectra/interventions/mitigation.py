@@ -1,0 +1,261 @@
+"""Write an adapter whose intruder dimensions are scaled, and count again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spectra.analysis.cache import FactorCache
+from spectra.analysis.scan import Progress, scan_pairs
+from spectra.analysis.settings import ScanSettings
+from spectra.analysis.storage import as_operator
+from spectra.errors import AdapterError, CheckpointError, SpectrumError
+from spectra.interventions.adapter_factors import (
+    ExchangedFactors,
+    edited_config,
+    edited_tensors,
+    factor_dtype,
+    module_of,
+    require_editable,
+)
+from spectra.interventions.choice import chosen_directions
+from spectra.interventions.controls import norm_matched_shrink
+from spectra.interventions.directions import frobenius, leading_triplets, require_scale, scaled_directions, truncated
+from spectra.interventions.outcome import Mitigation, TreatedMatrix
+from spectra.linalg.operators import LowRankUpdate
+from spectra.provenance import versions
+from spectra.records import IntruderScan, MatrixSpectrum, Skipped
+from spectra.weights import CheckpointPair, MatrixPair, Origin, base_fingerprint, open_pair, write_adapter
+from spectra.weights.adapter import Adapter, adapter_folder, open_adapter
+from spectra.weights.changes import LoraChange
+from spectra.weights.hub import locate
+
+# The scan and the treatment find the same vectors by different routes; their singular values agree far better.
+SINGULAR_VALUE_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How the intruders of each matrix are treated; see `mitigate`."""
+
+    lam: float
+    select: str
+    share: float
+    rank: str | int
+    shrink: bool
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning, before anything is read.
+
+        Raises:
+            SpectrumError: With the value.
+        """
+        require_scale(self.lam)
+        chosen_directions((), self.select, share=self.share)
+        if self.rank not in ("exact", "same") and (type(self.rank) is not int or self.rank < 1):
+            raise SpectrumError(f"The rank is {self.rank!r}. Give 'exact', 'same' or a positive number.")
+        if self.shrink and self.rank != "exact":
+            raise SpectrumError(f"A shrunk update keeps its rank, and rank is {self.rank!r}. Leave the rank out.")
+
+
+def mitigate(
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    base: str | Path | None = None,
+    lam: float = 0.7,
+    select: str = "top",
+    share: float = 0.9,
+    rank: str | int = "exact",
+    shrink: bool = False,
+    k: int = 10,
+    epsilon: float = 0.5,
+    device: str = "cpu",
+    force: bool = False,
+    cache: FactorCache | None = None,
+    progress: Progress | None = None,
+    **opening: Any,
+) -> Mitigation:
+    """Scale the intruder dimensions of a LoRA adapter and write the result as an adapter that peft loads.
+
+    delta_W -> delta_W + (lambda - 1) sum_{j chosen} u_j sigma_j v_j^H,  with the triplets of W0 + delta_W.
+
+    Args:
+        adapter: A LoRA adapter: folder or hub id.
+        out: The folder to write.
+        base: The pre-trained checkpoint; by default the one that the adapter names.
+        lam: Factor on the treated singular values, in [0, 2]: 0 removes, 1 changes nothing.
+        select: "top", "all" or "energy" (see `choice.chosen_directions`).
+        share: Of the intruders' energy, for "energy".
+        rank: "exact" (present rank + treated directions, module by module), "same" (truncated to the present rank,
+            which loses energy) or the largest rank of a treated module.
+        shrink: Write instead  delta_W -> c delta_W  of the norm that the intervention leaves, matrix by matrix.
+        k: Leading singular vectors looked at per matrix.
+        epsilon: Cosine below which a vector counts.
+        device: torch device of the computation.
+        force: Replace an existing folder.
+        cache: Where factors of W0 are kept between scans.
+        progress: Called with (matrices done, all, name) by the scans before and after.
+        **opening: `include`, `exclude`, `roles`, `layers`, `adapter_name`, `allow_pickle`, ... of `open_pair`.
+
+    Returns:
+        What was treated, with the counts before and after.
+
+    Raises:
+        AdapterError: If it is no adapter, or of a kind that cannot be edited (DoRA, methods other than LoRA).
+        CheckpointError: If a file cannot be read, or `out` exists and `force` is not given.
+        SpectrumError: If a setting has no meaning.
+
+    Source: Shuttleworth et al., arXiv:2410.21228, section 5.
+        Difference: exact in the adapter's own format, where peft's `reduce_intruder_dimension` truncates to the rank.
+    """
+    treatment = Treatment(lam, select, share, rank, shrink)
+    settings = ScanSettings(k=k, epsilon=epsilon, device=device)
+    opened = _open(adapter, opening)
+    require_editable(opened)
+    _require_free(Path(out), opened, force=force)
+    pair = _treatable(open_pair(base, adapter, **opening))
+    (before,) = scan_pairs([pair], settings, cache=cache, progress=progress)
+    treated = [
+        _treated(matrix, spectrum, treatment, settings)
+        for matrix, spectrum in zip(pair.matrices, before.matrices, strict=True)
+        if spectrum.count
+    ]
+    exchanged = [factors for factors, _ in treated]
+    origin = Origin(str(pair.base), _fingerprint(base, opened, opening), _made_by(treatment, settings), str(adapter))
+    write_adapter(Path(out), edited_config(opened, exchanged), edited_tensors(opened, exchanged), origin, force=force)
+    reopening = {name: value for name, value in opening.items() if name not in ("adapter_name", "revision")}
+    written = _treatable(open_pair(base, out, **reopening))
+    (after,) = scan_pairs([written], settings, cache=cache, progress=progress)
+    return _outcome(before, after, treatment, [record for _, record in treated], str(out))
+
+
+def _open(adapter: str | Path, opening: dict[str, Any]) -> Adapter:
+    name = opening.get("adapter_name")
+    folder = adapter_folder(locate(adapter, opening.get("revision")), name)
+    if folder is None:
+        raise AdapterError(f"'{adapter}' is no adapter folder, and only adapters are mitigated. Name one.")
+    return open_adapter(folder, allow_pickle=bool(opening.get("allow_pickle")), adapter_name=name)
+
+
+def _require_free(out: Path, adapter: Adapter, *, force: bool) -> None:
+    """Say what stands in the way before the work begins; the source is never written over."""
+    if out.exists() and not force:
+        raise CheckpointError(f"'{out}' exists. Choose another folder, or replace it with --force.")
+    if out.resolve() in (adapter.path.resolve(), *adapter.path.resolve().parents):
+        raise CheckpointError(f"'{out}' is or holds the adapter itself. Write the result to another folder.")
+
+
+def _treatable(pair: CheckpointPair) -> CheckpointPair:
+    """The matrices with factors of their own; a module that the adapter saved whole is carried over."""
+    kept = tuple(matrix for matrix in pair.matrices if isinstance(matrix.change, LoraChange))
+    whole = [matrix for matrix in pair.matrices if not isinstance(matrix.change, LoraChange)]
+    skipped = [Skipped(str(matrix.name), "saved whole by the adapter; carried over unchanged") for matrix in whole]
+    if not kept:
+        raise AdapterError(
+            f"No matrix of '{pair.checkpoint}' is both selected and changed by LoRA factors. "
+            "Embeddings and what stands outside the blocks need --include."
+        )
+    return replace(pair, matrices=kept, skipped=(*pair.skipped, *skipped))
+
+
+def _treated(
+    matrix: MatrixPair, spectrum: MatrixSpectrum, treatment: Treatment, settings: ScanSettings
+) -> tuple[ExchangedFactors, TreatedMatrix]:
+    """The new factors of one matrix, and what they mean."""
+    change = matrix.change
+    if not isinstance(change, LoraChange):
+        raise TypeError("only a LoRA change has factors to exchange")
+    chosen = chosen_directions(spectrum.side_vectors("left"), treatment.select, share=treatment.share)
+    dtype = factor_dtype(change)
+    update = change.low_rank(matrix.W0, dtype, settings.device)
+    if update.scaling == 0:
+        raise AdapterError(f"The scaling of '{matrix.name}' is 0: the adapter changes nothing there. Leave it out.")
+    W0 = as_operator(matrix.W0, dtype=dtype, device=settings.device, memory_bytes=None)
+    triplets = leading_triplets(W0, update, max(chosen) + 1)
+    _require_same(spectrum, [float(triplets.S[index]) for index in chosen], chosen)
+    edit = scaled_directions(triplets, chosen, treatment.lam)
+    new, lost, factor = _new_factors(update, edit, treatment)
+    record = TreatedMatrix(
+        name=spectrum.name,
+        module=module_of(change),
+        directions=chosen,
+        singular_values=tuple(float(triplets.S[index]) for index in chosen),
+        rank_before=update.rank,
+        rank_after=new.rank,
+        update_norm=frobenius(update),
+        edit_norm=frobenius(edit),
+        written_norm=frobenius(new),
+        lost_energy=lost,
+        shrink_factor=factor,
+    )
+    return ExchangedFactors(change, new), record
+
+
+def _new_factors(
+    update: LowRankUpdate, edit: LowRankUpdate, treatment: Treatment
+) -> tuple[LowRankUpdate, float, float | None]:
+    """What is written in place of the update, the energy that truncation loses, and the shrink factor if any."""
+    if treatment.shrink:
+        shrunk = norm_matched_shrink(update, edit)
+        factor = 1 + shrunk.scaling / update.scaling
+        return replace(update, B=factor * update.B), 0.0, factor
+    edited = update.plus(edit)
+    if treatment.rank == "exact":
+        return edited, 0.0, None
+    rank = update.rank if treatment.rank == "same" else int(treatment.rank)
+    return *truncated(edited, rank), None
+
+
+def _require_same(spectrum: MatrixSpectrum, values: Sequence[float], chosen: Sequence[int]) -> None:
+    """Refuse to treat vectors other than the judged ones.
+
+    Raises:
+        SpectrumError: If the singular values disagree.
+    """
+    sigma = {vector.index: vector.singular_value for vector in spectrum.side_vectors("left")}
+    for index, value in zip(chosen, values, strict=True):
+        if abs(value - sigma[index]) > SINGULAR_VALUE_TOLERANCE * sigma[index]:
+            raise SpectrumError(
+                f"Vector {index} of '{spectrum.name}' has the singular value {value:g}, and {sigma[index]:g} in the "
+                "scan. Report this matrix."
+            )
+
+
+def _fingerprint(base: str | Path | None, adapter: Adapter, opening: dict[str, Any]) -> tuple[float, ...]:
+    revision = opening.get("base_revision")
+    if base is not None:
+        return base_fingerprint(base, revision)
+    return base_fingerprint(str(adapter.base), revision or adapter.revision)
+
+
+def _made_by(treatment: Treatment, settings: ScanSettings) -> str:
+    how = "--shrink" if treatment.shrink else f"--rank {treatment.rank}"
+    return (
+        f"spectra mitigate --lambda {treatment.lam:g} --select {treatment.select} {how} "
+        f"-k {settings.k} --epsilon {settings.epsilon:g}"
+    )
+
+
+def _outcome(
+    before: IntruderScan, after: IntruderScan, treatment: Treatment, treated: Sequence[TreatedMatrix], out: str
+) -> Mitigation:
+    warnings = list(dict.fromkeys((*before.warnings, *after.warnings)))
+    return Mitigation(
+        adapter=before.checkpoint,
+        base=before.base,
+        out=out,
+        lam=treatment.lam,
+        select=treatment.select,
+        rank=treatment.rank,
+        shrink=treatment.shrink,
+        k=before.k,
+        epsilon=before.epsilon,
+        scanned=len(before.matrices),
+        count_before=before.count,
+        count_after=after.count,
+        matrices=tuple(treated),
+        skipped=before.skipped,
+        warnings=tuple(warnings),
+        versions=versions(),
+    )
