@@ -105,6 +105,7 @@ class _Question:
         coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
         first = run.start_coordinates[:, :count].double() * self.lengths.double()
         coordinates[: first.shape[0]] = first
+        floor = RELATIVE_FLOOR * largest_eigenvalue(self.locked, pairs) if self.right_space else 0.0
         found = spectral_brackets(
             pairs,
             coordinates,
@@ -112,12 +113,12 @@ class _Question:
             epsilons,
             dtype=self.Y.dtype,
             right_space=self.right_space,
-            floor=RELATIVE_FLOOR * largest_eigenvalue(self.locked, pairs) if self.right_space else 0.0,
+            floor=floor,
             deflation_residual=self.locked.residual if self.locked is not None else 0.0,
         )
-        scale = largest_eigenvalue(self.locked, pairs) ** 0.5 * RELATIVE_FLOOR**0.5 if self.right_space else 1.0
-        leaked = Brackets(found.lower, found.known, found.rest + self.leak[self.columns] / scale)
-        self.brackets = self.brackets.replaced(self.columns, leaked)
+        # What the deflation left of the known vectors; in right space a coordinate counts at most 1 / sqrt(floor).
+        leak = self.leak[self.columns] / (floor**0.5 if self.right_space else 1.0)
+        self.brackets = self.brackets.replaced(self.columns, Brackets(found.lower, found.known, found.rest + leak))
 
 
 def largest_eigenvalue(known: LeadingFactors | None, pairs: RitzPairs) -> float:
