@@ -4,8 +4,9 @@ They hold plain numbers and strings only, no tensors, so that the report and the
 without importing torch. `IntruderScan.to_dict` is the JSON of `spectra intruders`: keys are added, never renamed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 Side = Literal["left", "right", "both"]
 OneSide = Literal["left", "right"]
 Decision = Literal["leading vector", "certificate", "full factorisation"]
+
+SHOWN_IN_NOTEBOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,23 @@ class MatrixSpectrum:
         intruding = sum(vector.singular_value**2 for vector in vectors if vector.is_intruder)
         return intruding / total if total > 0 else 0.0
 
+    def _repr_html_(self) -> str:
+        """One row per leading vector, for notebooks."""
+        caption = f"{self.name}: {self.count} of {len(self.side_vectors(self.primary_side))} leading vectors intrude"
+        headings = ("j", "side", "singular value", "max |cos|", "intruder", "decided by")
+        rows = [
+            (
+                str(vector.index),
+                vector.side,
+                f"{vector.singular_value:.4g}",
+                _bracket(vector),
+                ("yes" if vector.is_intruder else "no") + (" (ill-conditioned)" if vector.ill_conditioned else ""),
+                vector.decided_by,
+            )
+            for vector in self.vectors
+        ]
+        return _html_table(caption, headings, rows)
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -194,6 +214,32 @@ class IntruderScan:
             "versions": dict(self.versions),
         }
 
+    def _repr_html_(self) -> str:
+        """The matrices with the most intruders, for notebooks; `to_dataframe` has all."""
+        slots = sum(len(matrix.side_vectors(matrix.primary_side)) for matrix in self.matrices)
+        caption = (
+            f"{self.checkpoint} against {self.base}: {self.count} intruder dimensions among {slots} leading vectors of "
+            f"{len(self.matrices)} matrices (k = {self.k}, epsilon = {self.epsilon:g}, {self.side})"
+        )
+        order = sorted(self.matrices, key=lambda matrix: (-matrix.count, -matrix.energy_share))
+        rows = [
+            (
+                matrix.name,
+                f"{matrix.shape[0]}x{matrix.shape[1]}",
+                str(matrix.count),
+                f"{100 * matrix.energy_share:.1f} %",
+                f"{matrix.update.relative:.2e}" if matrix.update else "–",
+            )
+            for matrix in order[:SHOWN_IN_NOTEBOOKS]
+        ]
+        notes = list(self.warnings)
+        if len(order) > len(rows):
+            notes.insert(0, f"{len(order) - len(rows)} more matrices: see to_dataframe().")
+        if self.skipped:
+            notes.insert(0, f"{len(self.skipped)} not compared: see skipped.")
+        headings = ("matrix", "shape", "count", "energy share", "relative norm of the update")
+        return _html_table(caption, headings, rows, notes)
+
     def matrix_rows(self) -> Iterable[dict[str, Any]]:
         """One flat row per matrix: the tidy table behind the reports."""
         for matrix in self.matrices:
@@ -224,3 +270,19 @@ class IntruderScan:
         import pandas as pd
 
         return pd.DataFrame(list(self.matrix_rows() if rows == "matrices" else self.vector_rows()))
+
+
+def _bracket(vector: VectorVerdict) -> str:
+    """The largest cosine: one figure where it is known to three digits, else the proven bracket."""
+    low, high = f"{vector.lower:.3f}", f"{vector.upper:.3f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _html_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[str] = ()) -> str:
+    """A small table of escaped text, without style or script."""
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+    )
