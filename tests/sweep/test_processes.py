@@ -1,5 +1,6 @@
 """Kills at the worst moments: the driver, a worker, one of two drivers on the same folder."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,11 +18,11 @@ from spectra.sweep import Event, run_sweep
 from tests.sweep.conftest import assert_same_tables
 
 
-def driver(specification: dict[str, Any], out: Path, *options: str) -> "subprocess.Popen[str]":
+def driver(specification: dict[str, Any], out: Path) -> "subprocess.Popen[str]":
     """`spectra sweep` in a process of its own."""
     path = out.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(specification))
-    command = [sys.executable, "-m", "spectra", "sweep", str(path), "--out", str(out), *options]
+    command = [sys.executable, "-m", "spectra", "sweep", str(path), "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -72,7 +73,12 @@ def test_a_killed_worker_is_blamed_and_its_trial_tried_again(
 
 def test_two_drivers_share_one_folder(undisturbed: Run, specification: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "run"
-    shards = [driver(specification, out, "--shard", f"{part}/2", "--json") for part in (1, 2)]
+    program = "import json, sys; from spectra.sweep import run_sweep; run_sweep(**json.loads(sys.argv[1]))"
+    shards = []
+    for part in (1, 2):
+        given = {"specification": specification, "out": str(out), "shard": [part, 2], "executor": "inline"}
+        command = [sys.executable, "-c", program, json.dumps(given)]
+        shards.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     for process in shards:
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 0, errors
