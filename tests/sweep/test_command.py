@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from spectra.cli.main import main
 from spectra.cli.sweep_progress import Pace, duration
 from spectra.runs import Run
+from spectra.sweep import plan, presets, read_specification
 
 
 def spectra(*arguments: str) -> Result:
@@ -121,3 +122,18 @@ def test_the_time_left_follows_the_pace_so_far() -> None:
     assert pace.seconds_left == pytest.approx(300.0)
     assert duration(pace.seconds_left) == "about 5 min left"
     assert duration(62.0) == "about 60 s left"
+
+
+@pytest.mark.parametrize("preset", [name for name in presets() if name.startswith("paper")])
+def test_the_presets_of_the_paper_are_planned_without_the_hub(preset: str) -> None:
+    result = spectra("sweep", "--preset", preset, "--plan", "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert {row["rank"] for row in rows} == {None, 1, 2, 4, 8, 16, 64}
+    assert all(row["trainable_parameters"] is None for row in rows)
+
+
+def test_the_paper_holds_alpha_times_learning_rate() -> None:
+    trials = plan(read_specification("paper-roberta"))
+    products = {t.settings.alpha * t.settings.learning_rate for t in trials if t.settings.alpha is not None}
+    assert all(product == pytest.approx(2.4e-3) for product in products)
