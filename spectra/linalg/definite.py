@@ -8,8 +8,9 @@ from spectra.linalg.operators import LinearOperator
 DOUBLE_BELOW = 2048
 # Backward error of the Gram matrix and its factorisation, in roundings of the largest eigenvalue.
 BACKWARD_ROUNDINGS = 32.0
-# Rows looked at before all of them: W^H W only grows with further rows, so a subset may already prove it.
-FIRST_ROWS = 1.5
+# A very tall matrix may be proven from this many rows per column: W^H W only grows with further rows. Fewer rows
+# than that lower the smallest eigenvalue too much to be worth a try.
+FIRST_ROWS = 4
 
 
 def smallest_eigenvalue_exceeds(W: LinearOperator, floor: float, largest: float) -> bool:
@@ -32,7 +33,7 @@ def smallest_eigenvalue_exceeds(W: LinearOperator, floor: float, largest: float)
     dtype = torch.float64 if d_in <= DOUBLE_BELOW and W.device.type != "mps" else W.dtype
     shift = floor + BACKWARD_ROUNDINGS * torch.finfo(dtype).eps * largest
     gram = torch.zeros(d_in, d_in, dtype=dtype, device=W.device)
-    rows_seen, next_try = 0, int(FIRST_ROWS * d_in)
+    rows_seen, next_try = 0, FIRST_ROWS * d_in
     for rows in W.row_blocks():
         block = rows.to(dtype)
         _add_gram(gram, block)
@@ -44,7 +45,7 @@ def smallest_eigenvalue_exceeds(W: LinearOperator, floor: float, largest: float)
     return False
 
 
-def _add_gram(gram: torch.Tensor, rows: torch.Tensor, panels: int = 4) -> None:
+def _add_gram(gram: torch.Tensor, rows: torch.Tensor, panels: int = 8) -> None:
     """gram += rows^H rows, lower block triangle only: the factorisation reads no other part."""
     width = -(-gram.shape[0] // panels)
     for start in range(0, gram.shape[0], width):
