@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,14 +93,18 @@ def edited_config(adapter: Adapter, exchanged: Sequence[ExchangedFactors]) -> di
     changed = [each for each in exchanged if each.update.rank != each.change.settings.rank]
     ranks = {f"^{re.escape(each.module)}": each.update.rank for each in changed}
     alphas = {f"^{re.escape(each.module)}": alpha_of(each.change.settings, each.update.rank) for each in changed}
-    config = adapter.config
     return {
-        **config,
-        "rank_pattern": {**ranks, **(config.get("rank_pattern") or {})},
-        "alpha_pattern": {**alphas, **(config.get("alpha_pattern") or {})},
+        **adapter.config,
+        "rank_pattern": _first(ranks, adapter.config.get("rank_pattern")),
+        "alpha_pattern": _first(alphas, adapter.config.get("alpha_pattern")),
         # Loading overwrites every factor; an initialisation such as "orthogonal" would refuse an odd rank before.
         "init_lora_weights": True,
     }
+
+
+def _first(new: Mapping[str, Any], present: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Both patterns, the new one in front and in force where they share an entry (an adapter treated twice)."""
+    return {**new, **{key: value for key, value in (present or {}).items() if key not in new}}
 
 
 def alpha_of(settings: LoraSettings, rank: int) -> float | int:

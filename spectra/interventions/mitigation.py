@@ -27,7 +27,7 @@ from spectra.provenance import versions
 from spectra.records import IntruderScan, MatrixSpectrum, Skipped
 from spectra.weights import CheckpointPair, MatrixPair, Origin, base_fingerprint, open_pair, write_adapter
 from spectra.weights.adapter import Adapter, adapter_folder, open_adapter
-from spectra.weights.changes import LoraChange
+from spectra.weights.changes import LoraChange, Replaced
 from spectra.weights.hub import locate
 
 # The scan and the treatment find the same vectors by different routes; their singular values agree far better.
@@ -123,7 +123,8 @@ def mitigate(
     ]
     exchanged = [factors for factors, _ in treated]
     origin = Origin(str(pair.base), _fingerprint(base, opened, opening), _made_by(treatment, settings), str(adapter))
-    write_adapter(Path(out), edited_config(opened, exchanged), edited_tensors(opened, exchanged), origin, force=force)
+    config, tensors = edited_config(opened, exchanged), edited_tensors(opened, exchanged)
+    write_adapter(Path(out), config, tensors, origin, source=opened.path, force=force)
     reopening = {name: value for name, value in opening.items() if name not in ("adapter_name", "revision")}
     written = _treatable(open_pair(base, out, **reopening))
     (after,) = scan_pairs([written], settings, cache=cache, progress=progress)
@@ -149,7 +150,12 @@ def _require_free(out: Path, adapter: Adapter, *, force: bool) -> None:
 def _treatable(pair: CheckpointPair) -> CheckpointPair:
     """The matrices with factors of their own; a module that the adapter saved whole is carried over."""
     kept = tuple(matrix for matrix in pair.matrices if isinstance(matrix.change, LoraChange))
-    whole = [matrix for matrix in pair.matrices if not isinstance(matrix.change, LoraChange)]
+    whole = [matrix for matrix in pair.matrices if isinstance(matrix.change, Replaced)]
+    if len(kept) + len(whole) < len(pair.matrices):
+        raise AdapterError(
+            f"Matrices of '{pair.checkpoint}' were opened without factors of their own. "
+            "Leave out split_fused, tuned_base and initial_adapter."
+        )
     skipped = [Skipped(str(matrix.name), "saved whole by the adapter; carried over unchanged") for matrix in whole]
     if not kept:
         raise AdapterError(

@@ -27,7 +27,13 @@ Matrices = Sequence[tuple[StoredMatrix, Callable[[], Tensor]]]
 
 
 def write_adapter(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], origin: Origin, *, force: bool = False
+    folder: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    origin: Origin,
+    *,
+    source: Path | None = None,
+    force: bool = False,
 ) -> None:
     """Write an adapter folder that `PeftModel.from_pretrained` loads.
 
@@ -36,6 +42,7 @@ def write_adapter(
         config: Its adapter_config.json.
         tensors: By name, such as "model.layers.0.self_attn.q_proj.lora_A.weight", with or without peft's prefix.
         origin: What it was made from.
+        source: A folder whose tokenizer, chat template and licence are kept.
         force: Replace an existing folder.
 
     Raises:
@@ -48,6 +55,8 @@ def write_adapter(
         )
     named = {name if name.startswith("base_model.") else PREFIX + name: tensor for name, tensor in tensors.items()}
     with whole_folder(folder, force=force) as partial:
+        if source is not None:
+            _keep(source, partial)
         entries = [TensorToWrite.of(name, tensor) for name, tensor in sorted(named.items())]
         write_safetensors(partial / SAFETENSORS, entries)
         _write_json(partial / CONFIG, config)
@@ -88,10 +97,7 @@ def write_full_checkpoint(
         for name, tensor in checkpoint.tensors.items()
     ]
     with whole_folder(folder, force=force) as partial:
-        home = path if path.is_dir() else path.parent
-        for file in sorted(home.iterdir()):
-            if file.is_file() and file.suffix in KEPT and file.name not in (*INDICES, ORIGIN):
-                shutil.copyfile(file, partial / file.name)
+        _keep(path if path.is_dir() else path.parent, partial)
         _write_shards(partial, _shards(entries, shard_bytes))
         _write_json(partial / ORIGIN, origin.to_dict())
 
@@ -116,6 +122,13 @@ def whole_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _keep(source: Path, folder: Path) -> None:
+    """Copy what beside the weights makes a folder loadable."""
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.suffix in KEPT and file.name not in (*INDICES, ORIGIN):
+            shutil.copyfile(file, folder / file.name)
 
 
 def _by_tensor(

@@ -10,7 +10,15 @@ from pathlib import Path
 import peft
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 TOKENS = {"vocab_size": 40, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
@@ -28,6 +36,15 @@ def gpt2() -> PreTrainedModel:
     torch.manual_seed(1)
     config = GPT2Config(**TOKENS, n_embd=24, n_layer=2, n_head=2, n_positions=16, initializer_range=0.2)
     return GPT2LMHeadModel(config).eval()
+
+
+def vit() -> PreTrainedModel:
+    torch.manual_seed(1)
+    config = ViTConfig(
+        hidden_size=24, intermediate_size=36, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4,
+        initializer_range=0.2,
+    )  # fmt: skip
+    return ViTForImageClassification(config).eval()
 
 
 @contextmanager

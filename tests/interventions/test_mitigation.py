@@ -15,7 +15,7 @@ from spectra.errors import AdapterError, CheckpointError, SpectrumError
 from spectra.interventions import Mitigation, mitigate
 from spectra.weights import read_origin
 from tests import reference
-from tests.interventions.adapters import Case, gpt2, llama, quiet, save
+from tests.interventions.adapters import Case, gpt2, llama, quiet, save, vit
 
 K, EPSILON = 4, 0.8
 ATTENTION = ["q_proj", "v_proj", "down_proj"]
@@ -180,7 +180,9 @@ def test_the_shrink_has_the_norm_of_the_intervention_and_the_direction_of_the_up
 def test_everything_else_is_carried_over_unchanged(tmp_path: Path) -> None:
     build, settings, _ = CASES["saved whole beside factors"]
     case = save(tmp_path, build, **settings)
+    (case.adapter / "tokenizer.json").write_text("{}")
     result = run(case, tmp_path / "out", select="all", layers="1")
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
     before, after = (load_file(folder / "adapter_model.safetensors") for folder in (case.adapter, tmp_path / "out"))
     treated = tuple(f"{matrix.module}.lora_{kind}.weight" for matrix in result.matrices for kind in "AB")
     assert treated and before.keys() == after.keys()
@@ -196,6 +198,51 @@ def test_everything_else_is_carried_over_unchanged(tmp_path: Path) -> None:
     origin = read_origin(tmp_path / "out")
     assert origin is not None and origin.source == str(case.adapter)
     assert origin.made_by.startswith("spectra mitigate --lambda 0.7 --select all")
+
+
+def test_an_adapter_can_be_treated_twice(linear: Case, tmp_path: Path) -> None:
+    once = run(linear, tmp_path / "once", lam=0.5)
+    case = Case(linear.build, linear.base, tmp_path / "once")
+    twice = run(case, tmp_path / "twice", lam=0.5)
+    assert {matrix.name for matrix in once.matrices} & {matrix.name for matrix in twice.matrices}
+    expected, _ = expected_weights(case, 0.5, "top", conv1d=False)
+    for weight, values in case.merged(tmp_path / "twice").items():
+        np.testing.assert_allclose(values.numpy(), expected[weight], atol=2e-5, err_msg=weight)
+
+
+def test_one_of_two_adapters_in_a_file_is_written_alone(linear: Case, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    tensors = load_file(linear.adapter / "adapter_model.safetensors")
+    named = {
+        name.replace(".weight", f".{which}.weight"): (1 if which == "first" else 2) * tensor
+        for name, tensor in tensors.items()
+        for which in ("first", "second")
+    }
+    save_file(named, both / "adapter_model.safetensors")
+    (both / "adapter_config.json").write_text((linear.adapter / "adapter_config.json").read_text())
+    alone = run(linear, tmp_path / "alone")
+    result = run(Case(linear.build, linear.base, both), tmp_path / "out", adapter_name="first")
+    assert result.matrices == alone.matrices
+    one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "out"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], tensor) for name, tensor in other.items())
+
+
+def test_a_convolution_is_treated_as_the_matrix_it_flattens_to(tmp_path: Path) -> None:
+    case = save(tmp_path, vit, target_modules=["projection"])
+    result = run(case, tmp_path / "out", lam=0.2, select="all")
+    (matrix,) = result.matrices
+    weight = f"{matrix.module}.weight"
+    W0, W, found = (
+        weights[weight].flatten(1).double().numpy()
+        for weights in (case.build().state_dict(), case.merged(case.adapter), case.merged(tmp_path / "out"))
+    )
+    U, S, Vh = np.linalg.svd(W, full_matrices=False)
+    intruders = [j for j, cosine in enumerate(reference.largest_cosines(W0, W, K)) if cosine < EPSILON]
+    assert matrix.directions == tuple(intruders) != ()
+    expected = W + sum((0.2 - 1) * S[j] * np.outer(U[:, j], Vh[j]) for j in intruders)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_half_precision_factors_are_exchanged_for_float32_ones(linear: Case, tmp_path: Path) -> None:
@@ -241,6 +288,12 @@ def test_what_cannot_be_edited_is_refused_with_the_reason(
 def test_a_full_checkpoint_is_refused(linear: Case, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="is no adapter folder, and only adapters are mitigated"):
         mitigate(linear.base, tmp_path / "out", base=linear.base)
+
+
+def test_parts_of_fused_matrices_are_refused(tmp_path: Path) -> None:
+    case = save(tmp_path, gpt2, target_modules=["c_attn"], fan_in_fan_out=True)
+    with pytest.raises(AdapterError, match=r"without factors of their own\. Leave out split_fused"):
+        run(case, tmp_path / "out", split_fused=True)
 
 
 def test_a_selection_without_factors_is_refused(linear: Case, tmp_path: Path) -> None:
