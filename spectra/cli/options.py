@@ -27,8 +27,8 @@ base_option = click.option(
 # Every name here and below is a keyword of `spectra.open_pair`.
 source_options = stacked(
     base_option,
-    click.option("--revision", metavar="REV", help="Branch, tag or commit of CKPT on the hub."),
-    click.option("--base-revision", metavar="REV", help="Branch, tag or commit of BASE on the hub."),
+    click.option("--revision", metavar="REV", help="Branch, tag or commit of the checkpoint on the hub."),
+    click.option("--base-revision", metavar="REV", help="Branch, tag or commit of its base on the hub."),
     click.option("--adapter-name", metavar="NAME", help="Which of several adapters in one folder."),
     click.option("--allow-pickle", is_flag=True, help="Open .bin files, with torch's restricted loader."),
 )

@@ -126,9 +126,9 @@ def mitigate(
     config, tensors = edited_config(opened, exchanged), edited_tensors(opened, exchanged)
     write_adapter(Path(out), config, tensors, origin, source=opened.path, force=force)
     reopening = {name: value for name, value in opening.items() if name not in ("adapter_name", "revision")}
-    written = _treatable(open_pair(base, out, **reopening))
-    (after,) = scan_pairs([written], settings, cache=cache, progress=progress)
-    return _outcome(before, after, treatment, [record for _, record in treated], str(out))
+    records = [record for _, record in treated]
+    after = _scan_again(open_pair(base, out, **reopening), before, records, settings, cache, progress)
+    return _outcome(before, after, treatment, records, str(out))
 
 
 def _open(adapter: str | Path, opening: dict[str, Any]) -> Adapter:
@@ -226,6 +226,22 @@ def _require_same(spectrum: MatrixSpectrum, values: Sequence[float], chosen: Seq
                 f"Vector {index} of '{spectrum.name}' has the singular value {value:g}, and {sigma[index]:g} in the "
                 "scan. Report this matrix."
             )
+
+
+def _scan_again(
+    written: CheckpointPair,
+    before: IntruderScan,
+    treated: Sequence[TreatedMatrix],
+    settings: ScanSettings,
+    cache: FactorCache | None,
+    progress: Progress | None,
+) -> IntruderScan:
+    """The scan of the written adapter: treated matrices anew; the others hold the same numbers as before."""
+    names = {record.name for record in treated}
+    pair = replace(written, matrices=tuple(matrix for matrix in written.matrices if str(matrix.name) in names))
+    (scan,) = scan_pairs([pair], settings, cache=cache, progress=progress)
+    again = {matrix.name: matrix for matrix in scan.matrices}
+    return replace(scan, matrices=tuple(again.get(matrix.name, matrix) for matrix in before.matrices))
 
 
 def _fingerprint(base: str | Path | None, adapter: Adapter, opening: dict[str, Any]) -> tuple[float, ...]:
