@@ -102,6 +102,16 @@ def write_full_checkpoint(
         _write_json(partial / ORIGIN, origin.to_dict())
 
 
+def require_free(folder: Path, *, force: bool) -> None:
+    """Refuse to write over what exists, unless it is forced.
+
+    Raises:
+        CheckpointError: If the folder exists and `force` is not given.
+    """
+    if folder.exists() and not force:
+        raise CheckpointError(f"'{folder}' exists. Choose another folder, or replace it with --force.")
+
+
 @contextmanager
 def whole_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `folder` that takes its place at the end, or leaves no trace.
@@ -109,8 +119,7 @@ def whole_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
     Raises:
         CheckpointError: If the folder exists and `force` is not given.
     """
-    if folder.exists() and not force:
-        raise CheckpointError(f"'{folder}' exists. Choose another folder, or replace it with --force.")
+    require_free(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)

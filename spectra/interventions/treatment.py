@@ -1,0 +1,117 @@
+"""The treatment of one matrix: from verdicts to the factors that are written, and the record of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from spectra.analysis.storage import as_operator
+from spectra.errors import AdapterError, SpectrumError
+from spectra.interventions.adapter_factors import ExchangedFactors, factor_dtype, module_of
+from spectra.interventions.choice import chosen_directions
+from spectra.interventions.controls import norm_matched_shrink
+from spectra.interventions.directions import frobenius, leading_triplets, require_scale, scaled_directions, truncated
+from spectra.interventions.outcome import TreatedMatrix
+from spectra.linalg.operators import LowRankUpdate
+from spectra.records import MatrixSpectrum
+from spectra.weights import MatrixPair
+from spectra.weights.changes import LoraChange
+
+# The scan and the treatment find the same vectors by different routes; their singular values agree far better.
+SINGULAR_VALUE_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How the intruders of each matrix are treated; see `mitigate`."""
+
+    lam: float
+    select: str
+    share: float
+    rank: str | int
+    shrink: bool
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning, before anything is read.
+
+        Raises:
+            SpectrumError: With the value.
+        """
+        require_scale(self.lam)
+        chosen_directions((), self.select, share=self.share)
+        if self.rank not in ("exact", "same") and (type(self.rank) is not int or self.rank < 1):
+            raise SpectrumError(f"The rank is {self.rank!r}. Give 'exact', 'same' or a positive number.")
+        if self.shrink and self.rank != "exact":
+            raise SpectrumError(f"A shrunk update keeps its rank, and rank is {self.rank!r}. Leave the rank out.")
+
+
+def treated_factors(
+    matrix: MatrixPair, spectrum: MatrixSpectrum, treatment: Treatment, device: str
+) -> tuple[ExchangedFactors, TreatedMatrix]:
+    """The new factors of one matrix, and what they mean.
+
+    Args:
+        matrix: A matrix that an adapter changes by factors of its own.
+        spectrum: Its verdicts; at least one vector is an intruder.
+        treatment: What is done.
+        device: torch device of the computation.
+
+    Raises:
+        AdapterError: If the adapter's scaling is 0.
+        SpectrumError: If the vectors found here are not those that the scan judged.
+    """
+    change = matrix.change
+    if not isinstance(change, LoraChange):
+        raise TypeError("only a LoRA change has factors to exchange")
+    chosen = chosen_directions(spectrum.side_vectors("left"), treatment.select, share=treatment.share)
+    dtype = factor_dtype(change)
+    update = change.low_rank(matrix.W0, dtype, device)
+    if update.scaling == 0:
+        raise AdapterError(f"The scaling of '{matrix.name}' is 0: the adapter changes nothing there. Leave it out.")
+    W0 = as_operator(matrix.W0, dtype=dtype, device=device, memory_bytes=None)
+    triplets = leading_triplets(W0, update, max(chosen) + 1)
+    _require_same(spectrum, [float(triplets.S[index]) for index in chosen], chosen)
+    edit = scaled_directions(triplets, chosen, treatment.lam)
+    new, lost, factor = _new_factors(update, edit, treatment)
+    record = TreatedMatrix(
+        name=spectrum.name,
+        module=module_of(change),
+        directions=chosen,
+        singular_values=tuple(float(triplets.S[index]) for index in chosen),
+        rank_before=update.rank,
+        rank_after=new.rank,
+        update_norm=frobenius(update),
+        edit_norm=frobenius(edit),
+        written_norm=frobenius(new),
+        lost_energy=lost,
+        shrink_factor=factor,
+    )
+    return ExchangedFactors(change, new), record
+
+
+def _new_factors(
+    update: LowRankUpdate, edit: LowRankUpdate, treatment: Treatment
+) -> tuple[LowRankUpdate, float, float | None]:
+    """What is written in place of the update, the energy that truncation loses, and the shrink factor if any."""
+    if treatment.shrink:
+        shrunk = norm_matched_shrink(update, edit)
+        factor = 1 + shrunk.scaling / update.scaling
+        return replace(update, B=factor * update.B), 0.0, factor
+    edited = update.plus(edit)
+    if treatment.rank == "exact":
+        return edited, 0.0, None
+    rank = update.rank if treatment.rank == "same" else int(treatment.rank)
+    return *truncated(edited, rank), None
+
+
+def _require_same(spectrum: MatrixSpectrum, values: Sequence[float], chosen: Sequence[int]) -> None:
+    """Refuse to treat vectors other than the judged ones.
+
+    Raises:
+        SpectrumError: If the singular values disagree.
+    """
+    sigma = {vector.index: vector.singular_value for vector in spectrum.side_vectors("left")}
+    for index, value in zip(chosen, values, strict=True):
+        if abs(value - sigma[index]) > SINGULAR_VALUE_TOLERANCE * sigma[index]:
+            raise SpectrumError(
+                f"Vector {index} of '{spectrum.name}' has the singular value {value:g}, and {sigma[index]:g} in the "
+                "scan. Report this matrix."
+            )
