@@ -47,7 +47,7 @@ engine_options = stacked(
         help="How verdicts are reached; all give the same ones.",
     ),
     click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
-    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda or mps."),
+    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda."),
     click.option("--memory", type=MemorySize(), help="Budget of the scan, such as 4GiB; larger matrices are streamed."),
     click.option("--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE for the next scan."),
 )
