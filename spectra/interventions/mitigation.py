@@ -152,8 +152,9 @@ def _fingerprint(base: str | Path | None, adapter: Adapter, opening: dict[str, A
 
 def _made_by(treatment: Treatment, settings: ScanSettings) -> str:
     how = "--shrink" if treatment.shrink else f"--rank {treatment.rank}"
+    share = f"--share {treatment.share:g} " if treatment.select == "energy" else ""
     return (
-        f"spectra mitigate --lambda {treatment.lam:g} --select {treatment.select} {how} "
+        f"spectra mitigate --lambda {treatment.lam:g} --select {treatment.select} {share}{how} "
         f"-k {settings.k} --epsilon {settings.epsilon:g}"
     )
 

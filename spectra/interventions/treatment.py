@@ -65,7 +65,9 @@ def treated_factors(
     dtype = factor_dtype(change)
     update = change.low_rank(matrix.W0, dtype, device)
     if update.scaling == 0:
-        raise AdapterError(f"The scaling of '{matrix.name}' is 0: the adapter changes nothing there. Leave it out.")
+        raise AdapterError(
+            f"The scaling of '{matrix.name}' is 0: the adapter changes nothing there. Leave it out with --exclude."
+        )
     W0 = as_operator(matrix.W0, dtype=dtype, device=device, memory_bytes=None)
     triplets = leading_triplets(W0, update, max(chosen) + 1)
     _require_same(spectrum, [float(triplets.S[index]) for index in chosen], chosen)
