@@ -46,6 +46,9 @@ def main() -> None:
     before = AutoModel.from_pretrained(asked.base).state_dict()
     wrong = 0
     for trial in trials.itertuples():
+        if not any((asked.run / "trials" / trial.trial / kept).is_dir() for kept in ("adapter", "checkpoint")):
+            print(json.dumps({"trial": trial.label, "skipped": "its weights were not kept (keep: all keeps them)"}))
+            continue
         after = tuned_weights(asked.run / "trials" / trial.trial, asked.base)
         mine = matrices[matrices["trial"] == trial.trial]
         differing = []
