@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -81,7 +81,8 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
                 f"{group['update_frobenius'].mean():.2f}",
             )
         )
-    header = ("configuration", "rate", "score", *_short(heldout), "intruders", "|update|")
+    held = [name.replace("-", "-\n") for name in _short(heldout)]
+    header = ("configuration", "rate", "score", *held, "intruders", "|update|")
     print_table(header, rows, numeric=range(1, len(header)))
     for _, row in trials[trials["error"] != ""].iterrows():
         click.echo(f"{row['label']}, seed {row['seed']}: failed: {row['error']}", err=True)
@@ -128,7 +129,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for position, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if position in numeric else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if position in numeric else "left"
+        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=position in numeric)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
