@@ -70,7 +70,7 @@ def run_material(folder: Path | str) -> Material:
     specification = run.specification
     return Material(
         kind="sweep",
-        title=str(specification.get("name") or Path(folder).resolve().name),
+        title=str(specification.get("title") or Path(folder).resolve().name),
         tables={name: run.table(name) for name in SCHEMAS},
         settings=specification,
         versions=sweep.get("versions") or {},
