@@ -45,15 +45,16 @@ def smallest_eigenvalue_exceeds(W: LinearOperator, floor: float, largest: float)
     return False
 
 
-def _add_gram(gram: torch.Tensor, rows: torch.Tensor, panels: int = 8) -> None:
+def _add_gram(gram: torch.Tensor, rows: torch.Tensor, panels: int = 12) -> None:
     """gram += rows^H rows, lower block triangle only: the factorisation reads no other part."""
     width = -(-gram.shape[0] // panels)
     for start in range(0, gram.shape[0], width):
         stop = min(start + width, gram.shape[0])
-        gram[start:, start:stop] += rows[:, start:].mH @ rows[:, start:stop]
+        gram[start:, start:stop].addmm_(rows[:, start:].mH, rows[:, start:stop])
 
 
 def _is_positive_definite(gram: torch.Tensor, shift: float) -> bool:
-    shifted = gram.clone()
-    shifted.diagonal().sub_(shift)
-    return int(torch.linalg.cholesky_ex(shifted).info) == 0
+    gram.diagonal().sub_(shift)
+    positive = int(torch.linalg.cholesky_ex(gram).info) == 0
+    gram.diagonal().add_(shift)
+    return positive
