@@ -46,8 +46,8 @@ def write(folder: Path, layers: int, seed: int) -> None:
             name = f"model.layers.{layer}.{role}"
             shard[f"{name}.weight"] = factors[shape][order].to(torch.bfloat16)
             update = synthetic.low_rank(*shape, seed + 1000 * layer + number)
-            lora[f"base_model.model.{name}.lora_A.weight"] = update.A
-            lora[f"base_model.model.{name}.lora_B.weight"] = update.B
+            lora[f"base_model.model.{name}.lora_A.weight"] = update.A.contiguous()
+            lora[f"base_model.model.{name}.lora_B.weight"] = update.B.contiguous()
         file = f"model-{layer + 1:05d}-of-{layers:05d}.safetensors"
         save_file(shard, base / file, metadata={"format": "pt"})
         index.update(dict.fromkeys(shard, file))
