@@ -70,10 +70,12 @@ DEFINITIONS = (
     ),
     Definition(
         "Spearman's ρ",
-        "The correlation of ranks over trials, with the interval atanh ρ ± 1.96 √((1 + ρ²/2) / (n − 3)).",
-        "Trials of one sweep are not independent of each other, so the interval is optimistic; association is not "
-        "cause.",
-        "Bonett & Wright, Psychometrika 65 (2000).",
+        "The correlation of ranks over trials; with another measure held fixed, the partial correlation of ranks. The "
+        "95 % interval is a bootstrap over settings: the trials of one configuration at one learning rate, all its "
+        "seeds, are drawn together. Fewer than 8 settings have no interval.",
+        "Association is not cause: a learning rate moves count, norm and forgetting together. Of many intervals, one "
+        "in twenty leaves out zero by chance.",
+        "Spearman 1904; cluster bootstrap: Field & Welsh, J. R. Stat. Soc. B 69 (2007).",
     ),
     Definition(
         "Chosen trial",

@@ -5,7 +5,7 @@ A sentence states the figure, what it is a figure of, and an interval where ther
 
 from dataclasses import dataclass
 
-from spectra.report.forgetting_findings import correlation_findings, equal_score_findings, forgetting_findings
+from spectra.report.forgetting_findings import association_findings, equal_score_findings, forgetting_findings
 from spectra.report.intruder_findings import intruder_findings, scan_findings
 from spectra.report.sources import Material
 
@@ -31,6 +31,6 @@ def findings(material: Material) -> list[Topic]:
         sentences = forgetting_findings(material, rows)
         if material.kind == "sweep":
             sentences += equal_score_findings(material, rows)
-        sentences += correlation_findings(material, rows)
+        sentences += association_findings(material, rows)
         topics.append(Topic(f"Forgetting: {heldout}", tuple(sentences)))
     return [topic for topic in topics if topic.sentences]

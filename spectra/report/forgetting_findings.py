@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from spectra.report import numbers
 from spectra.report.phrases import groups, highest, lowest, over_seeds
 from spectra.report.sources import Material
-from spectra.report.statistics import RankCorrelation, correlation
+from spectra.report.statistics import Association, association
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,25 +90,34 @@ def _spread(group: "pd.DataFrame") -> tuple[float, float]:
     return float(group["forgetting"].min()), float(group["forgetting"].max())
 
 
-def correlation_findings(material: Material, rows: "pd.DataFrame") -> list[str]:
-    """Whether intruder counts and update norms rank the trials as forgetting does."""
+def association_findings(material: Material, rows: "pd.DataFrame") -> list[str]:
+    """Whether intruder counts and update norms rank the trials as forgetting does, and which keeps its part."""
     table = rows[["trial", "forgetting"]].merge(material.done, on="trial")
     heldout = str(rows["heldout"].iloc[0])
-    by_count = correlation(table, heldout, "count")
-    by_norm = correlation(table, heldout, "update_relative")
+    by_count = association(table, heldout, "count")
+    by_norm = association(table, heldout, "update_relative")
     if by_count.rho is None and by_norm.rho is None:
         return []
+    over = f"Over {by_norm.trials or by_count.trials} trials"
     said = [
-        f"{_rho(row)} with {what}" for row, what in ((by_count, "the intruder count"), (by_norm, "the update's norm"))
+        f"{over}, the forgetting has Spearman's ρ {_rho(by_count)} with the intruder count, and {_rho(by_norm)} with "
+        "the update's norm."
     ]
-    n = max(by_count.n, by_norm.n)
-    return [f"Over {n} trials, the forgetting has Spearman's ρ {said[0]}, and {said[1]}."]
+    if by_count.low is not None and by_norm.low is not None:
+        given_norm = association(table, heldout, "count", given="update_relative")
+        given_count = association(table, heldout, "update_relative", given="count")
+        said.append(
+            f"With the norm held fixed, the count keeps {_rho(given_norm)}; with the count held fixed, the norm keeps "
+            f"{_rho(given_count)}."
+        )
+    return said
 
 
-def _rho(row: RankCorrelation) -> str:
-    """A coefficient with its interval, or why there is none."""
+def _rho(row: Association) -> str:
+    """A coefficient with its interval and what that says, or why there is none."""
     if row.rho is None:
         return f"undefined ({row.note})"
     if row.low is None or row.high is None:
         return f"{numbers.signed(row.rho, 2)} ({row.note})"
-    return f"{numbers.signed(row.rho, 2)} {numbers.interval(row.low, row.high, 2)}"
+    spans = " (the interval spans zero)" if row.low <= 0 <= row.high else ""
+    return f"{numbers.signed(row.rho, 2)} {numbers.interval(row.low, row.high, 2)}{spans}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.report import numbers
 from spectra.report.sources import Material
-from spectra.report.statistics import MEASURES, correlations
+from spectra.report.statistics import MEASURES, SCORE, Association, associations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,13 +128,14 @@ MATRIX_COLUMNS = {
     "method": text("Method"),
 }
 STATISTICS_COLUMNS = {
-    "heldout": text("Forgetting on"),
+    "target_text": text("Goes with"),
     "measure_text": text("Measure"),
-    "n": Column("Trials", str),
+    "trials": Column("Trials", str),
+    "settings": Column("Settings", str),
     "rho": Column("Spearman's ρ", lambda rho: numbers.signed(rho, 2)),
     "low": Column("95 % low", lambda rho: numbers.signed(rho, 2)),
     "high": Column("95 % high", lambda rho: numbers.signed(rho, 2)),
-    "note": text("Note"),
+    "verdict": text("Reading"),
 }
 
 
@@ -163,25 +164,21 @@ def matrices_table(material: Material) -> HtmlTable:
 
 
 def statistics_table(material: Material) -> HtmlTable:
-    """Rank correlations with forgetting."""
+    """Rank correlations of spectral measures with forgetting and with the task score."""
     import pandas as pd
 
-    rows = correlations(material.done, material.tables["forgetting"])
-    names = {row: MEASURES[row.measure] + (f", given the {MEASURES[row.given].lower()}" if row.given else "")
-             for row in rows}  # fmt: skip
-    table = pd.DataFrame(
-        [
-            {
-                "heldout": row.heldout,
-                "measure_text": names[row],
-                "n": row.n,
-                "rho": row.rho,
-                "low": row.low,
-                "high": row.high,
-                "note": row.note,
-            }
-            for row in rows
-        ],
-        columns=list(STATISTICS_COLUMNS),
-    )
-    return html_table("statistics", "Rank correlation with forgetting, over trials", table, STATISTICS_COLUMNS)
+    rows = [
+        {
+            "target_text": "Score on the task (validation)" if row.target == SCORE else f"Forgetting: {row.target}",
+            "measure_text": _measure_text(row),
+            **{name: getattr(row, name) for name in ("trials", "settings", "rho", "low", "high", "verdict")},
+        }
+        for row in associations(material.done, material.tables["forgetting"])
+    ]
+    table = pd.DataFrame(rows, columns=list(STATISTICS_COLUMNS))
+    return html_table("statistics", "Rank correlations over trials", table, STATISTICS_COLUMNS)
+
+
+def _measure_text(row: Association) -> str:
+    given = MEASURES.get(row.given, "")
+    return MEASURES[row.measure] + (f", given the {given[0].lower()}{given[1:]}" if given else "")

@@ -72,8 +72,8 @@ def trials_page(material: Material) -> Page:
         Section(
             "association",
             "Do intruders go with forgetting?",
-            lead="Trials of one sweep share their data and base model, so they are not independent: read the "
-            "intervals as optimistic.",
+            lead="Intervals are drawn over settings, one configuration at one learning rate with all its seeds. All "
+            "trials share one base model and one data set: what holds here may not hold elsewhere.",
             figures=against,
             tables=(statistics_table(material),),
         ),

@@ -1,113 +1,111 @@
-"""Rank correlation of spectral measures with forgetting, over the trials of a sweep.
+"""Do spectral measures rank the trials of a sweep as forgetting does, or as the task score does?
 
-Spearman's rho with the interval of Bonett and Wright: atanh(rho) +- 1.96 * sqrt((1 + rho^2 / 2) / (n - 3)).
-
-Source: Bonett & Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman correlations",
-    Psychometrika 65 (2000), section 2. The partial coefficient is the textbook one on ranks.
-    Difference: none; below five trials, or at rho = +-1, no interval is given, because the formula has none.
+Trials that differ in their seed alone are near-copies of each other, so the bootstrap draws settings: all trials of one
+configuration at one learning rate, together or not at all.
 """
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
+from spectra.report.rank_correlation import rank_correlation
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST = 5
 MEASURES = {
     "count": "Intruder count",
     "energy_share": "Energy share of intruders",
     "update_relative": "Relative norm of the update",
     "effective_rank": "Effective rank of the update",
 }
+# Who takes part in the open dispute: does the count say more than the norm, or the norm more than the count?
+GIVEN = (("count", "update_relative"), ("energy_share", "update_relative"), ("update_relative", "count"))
+# The test split is scored for chosen trials only; the validation split for all.
+SCORE = "validation_score"
 
 
 @dataclass(frozen=True)
-class RankCorrelation:
-    """Spearman's rho between one measure and forgetting.
+class Association:
+    """Spearman's rho between one measure and what it might go with.
 
     Attributes:
-        heldout: The held-out task.
+        target: The held-out task whose forgetting it is, or `SCORE`.
         measure: Column of the trials table.
         given: Column whose ranks are held fixed, or "" for the plain coefficient.
-        n: Trials behind it.
+        trials: How many are behind it.
+        settings: How many configurations at one learning rate they are of.
         rho: The coefficient; None where it is undefined.
         low: Lower end of the 95 % interval; None where there is none.
         high: Upper end of the 95 % interval.
         note: Why something is undefined, or "".
     """
 
-    heldout: str
+    target: str
     measure: str
     given: str
-    n: int
+    trials: int
+    settings: int
     rho: float | None
     low: float | None = None
     high: float | None = None
     note: str = ""
 
+    @property
+    def verdict(self) -> str:
+        """What the interval says, or that there is none."""
+        if self.low is None or self.high is None:
+            return self.note
+        if self.low > 0:
+            return "interval above zero"
+        return "interval below zero" if self.high < 0 else "interval spans zero"
 
-def correlations(trials: "pd.DataFrame", forgetting: "pd.DataFrame") -> list[RankCorrelation]:
-    """All coefficients of the statistics table: each measure with the forgetting of each held-out task.
+
+def associations(trials: "pd.DataFrame", forgetting: "pd.DataFrame") -> list[Association]:
+    """All rows of the statistics table: each measure with the forgetting of each held-out task, and with the score.
 
     Args:
         trials: The trials table; every trial with a count takes part, chosen or not.
         forgetting: The forgetting table.
     """
-    rows = []
+    rows: list[Association] = []
     for heldout in dict.fromkeys(forgetting["heldout"]):
         table = forgetting[forgetting["heldout"] == heldout][["trial", "forgetting"]].merge(trials, on="trial")
-        rows += [correlation(table, str(heldout), measure) for measure in MEASURES if measure in table]
-        rows.append(correlation(table, str(heldout), "count", given="update_relative"))
+        rows += _with_every_measure(table, str(heldout), "forgetting")
+    if SCORE in trials and trials[SCORE].notna().any():
+        rows += _with_every_measure(trials, SCORE, SCORE)
     return rows
 
 
-def correlation(table: "pd.DataFrame", heldout: str, measure: str, given: str = "") -> RankCorrelation:
-    """One coefficient, from the rows in which every column it needs is present."""
-    columns = ["forgetting", measure, *([given] if given else [])]
-    complete = table[columns].dropna().astype(float)
-    n = len(complete)
-    constant = [column for column in columns if complete[column].nunique() < 2]
-    if n < 3 or constant:
-        reason = (
-            f"{n} trials are too few" if n < 3 else f"{MEASURES.get(constant[0], constant[0]).lower()} never varies"
-        )
-        return RankCorrelation(heldout, measure, given, n, None, note=reason)
-    rho = spearman(complete[measure].to_numpy(), complete["forgetting"].to_numpy())
-    if given:
-        with_given = spearman(complete[measure].to_numpy(), complete[given].to_numpy())
-        given_forgetting = spearman(complete[given].to_numpy(), complete["forgetting"].to_numpy())
-        partial = partial_correlation(rho, with_given, given_forgetting)
-        if partial is None:
-            return RankCorrelation(heldout, measure, given, n, None, note="the two measures rank the trials alike")
-        rho = partial
-    low, high, note = rho_interval(rho, n - (1 if given else 0))
-    return RankCorrelation(heldout, measure, given, n, rho, low, high, note)
+def _with_every_measure(table: "pd.DataFrame", target: str, column: str) -> Iterator[Association]:
+    for measure in MEASURES:
+        if measure in table:
+            yield association(table, target, measure, column=column)
+    for measure, given in GIVEN:
+        if measure in table and given in table:
+            yield association(table, target, measure, given=given, column=column)
 
 
-def spearman(first: "np.ndarray", second: "np.ndarray") -> float:
-    """Pearson's correlation of the ranks; ties share their mean rank."""
-    from scipy.stats import rankdata
+def association(
+    table: "pd.DataFrame", target: str, measure: str, *, given: str = "", column: str = "forgetting"
+) -> Association:
+    """One coefficient, from the rows in which every column it needs is present.
 
-    rho = float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
-    # Rounding may leave a perfect ranking a hair off one.
-    return float(np.sign(rho)) if abs(rho) > 1 - 1e-12 else rho
-
-
-def partial_correlation(xy: float, xz: float, yz: float) -> float | None:
-    """Correlation of x and y with z held fixed; None where z determines x or y."""
-    remaining = (1 - xz**2) * (1 - yz**2)
-    return None if remaining < 1e-12 else float(np.clip((xy - xz * yz) / math.sqrt(remaining), -1.0, 1.0))
-
-
-def rho_interval(rho: float, n: int) -> tuple[float | None, float | None, str]:
-    """The 95 % interval of a rank correlation over n independent pairs, and why there is none."""
-    if n < FEWEST:
-        return None, None, f"no interval below {FEWEST} trials"
-    if abs(rho) == 1:
-        return None, None, "no interval for a perfect ranking"
-    half = 1.959964 * math.sqrt((1 + rho**2 / 2) / (n - 3))
-    return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), ""
+    Args:
+        table: Columns label, learning_rate, `column`, `measure` and `given`.
+        target: What `column` is called.
+        measure: The spectral measure.
+        given: The measure whose ranks are held fixed.
+        column: What the measure might go with.
+    """
+    names = [measure, column, *([given] if given else [])]
+    complete = table.dropna(subset=names)
+    settings = complete.groupby(["label", "learning_rate"], dropna=False).ngroup().to_numpy()
+    counts = (len(complete), len(set(settings)))
+    constant = [name for name in names if complete[name].nunique() < 2]
+    if constant and len(complete) > 1:
+        what = MEASURES.get(constant[0], "the score" if constant[0] == SCORE else constant[0])
+        return Association(target, measure, given, *counts, None, note=f"{what[0].lower()}{what[1:]} never varies")
+    x, y, *z = (complete[name].to_numpy(dtype=float) for name in names)
+    found = rank_correlation(x, y, settings, z[0] if z else None)
+    return Association(target, measure, given, *counts, found.rho, found.low, found.high, found.note)

@@ -10,6 +10,7 @@ from spectra.records import Skipped
 from spectra.report.findings import findings
 from spectra.report.intruder_findings import random_direction_note
 from spectra.report.sources import Material, compared, scan_material
+from spectra.report.statistics import associations
 from spectra.report.warnings import warnings
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -130,8 +131,20 @@ def test_lora_is_compared_with_full_where_the_task_scores_are_closest() -> None:
 
 
 def test_a_coefficient_never_comes_without_its_interval_or_the_reason() -> None:
-    said = sentences(material_of())
-    assert said[6].startswith("Over 15 trials, the forgetting has Spearman's ρ +0.80 [+0.43, +0.94] with the intruder")
+    material = material_of()
+    said = sentences(material)
+    forgetting = material.tables["forgetting"]
+    row, _, norm, *_, given_norm, _, given_count = associations(material.done, forgetting)[:7]
+    shown = {one: f"{one.rho:+.2f} [{one.low:+.2f}, {one.high:+.2f}]".replace("-", "−") for one in
+             (row, norm, given_norm, given_count)}  # fmt: skip
+    assert said[6] == (
+        f"Over 15 trials, the forgetting has Spearman's ρ {shown[row]} with the intruder count, and {shown[norm]} "
+        "with the update's norm."
+    )
+    assert said[7].startswith(f"With the norm held fixed, the count keeps {shown[given_norm]}")
+    assert f"the norm keeps {shown[given_count]}" in said[7]
+    spanning = sum(one.verdict == "interval spans zero" for one in (given_norm, given_count))
+    assert said[7].count("(the interval spans zero)") == spanning
     said = sentences(material_of(without_intruders()))
     assert "ρ undefined (intruder count never varies) with the intruder count" in said[5]
 

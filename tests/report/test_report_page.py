@@ -18,7 +18,7 @@ from spectra.report import write_report, write_scan_report
 from spectra.report.figure import COLOURS, FULL_COLOUR
 from spectra.report.page import chart_bundle, policy
 from spectra.report.sources import run_material
-from spectra.report.statistics import correlations
+from spectra.report.statistics import associations
 
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -161,8 +161,11 @@ def test_the_text_of_a_number_is_its_value_rounded(sweep: Document) -> None:
 
 def test_every_coefficient_of_the_statistics_table_is_computed_from_the_runs(sweep: Document, run_folder: Path) -> None:
     material = run_material(run_folder)
-    expected = [row.rho for row in correlations(material.done, material.tables["forgetting"])]
-    assert [float(value or "nan") for _, value in sweep.column("statistics", "Spearman's ρ")] == expected
+    rows = associations(material.done, material.tables["forgetting"])
+    for heading, name in {"Spearman's ρ": "rho", "95 % low": "low", "95 % high": "high"}.items():
+        shown = [None if value is None else float(value) for _, value in sweep.column("statistics", heading)]
+        assert shown == [getattr(row, name) for row in rows], heading
+    assert [text for text, _ in sweep.column("statistics", "Reading")] == [row.verdict for row in rows]
 
 
 def test_every_number_of_the_matrices_table_is_the_scans(scan: Document) -> None:
