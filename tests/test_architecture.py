@@ -13,10 +13,10 @@ PACKAGE = Path(spectra.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("records", "provenance", "linalg"),
-    ("metrics", "weights", "runs", "assets", "counts"),
+    ("metrics", "weights", "runs", "assets", "counts", "measures"),
     ("analysis", "models", "data", "environment"),
-    ("training", "forgetting", "interventions"),
-    ("sweep", "report", "figures"),
+    ("training", "forgetting"),
+    ("sweep", "report", "figures", "interventions"),
     ("cli",),
 )
 
@@ -37,7 +37,7 @@ GUARDED: dict[str, set[str]] = {
 }
 
 # Rooms that must stay usable without torch.
-TORCH_FREE = {"errors", "records", "provenance", "runs", "assets", "counts", "report", "figures", "cli"}
+TORCH_FREE = {"errors", "records", "provenance", "runs", "assets", "counts", "measures", "report", "figures", "cli"}
 
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

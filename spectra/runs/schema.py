@@ -128,6 +128,95 @@ HISTORY = (
     Column("validation_score", "number", "Score on the validation split, where it was measured at this step."),
 )
 
+TRAJECTORY = (
+    TRIAL,
+    Column("step", "integer", "Optimiser step after which the weights were scanned, from 1."),
+    Column("tokens", "integer", "Tokens trained on so far, padding aside; missing where the Trainer did not count."),
+    Column("loss", "number", "Mean training loss that the Trainer logged last, at this step or before."),
+    Column("count", "integer", "Intruder dimensions, summed over matrices."),
+    Column("matrices", "integer", "Compared matrices."),
+    Column("with_intruders", "integer", "Matrices with at least one intruder dimension."),
+    Column("k", "integer", "Leading vectors looked at per matrix."),
+    Column("epsilon", "number", "Cosine below which a vector is an intruder."),
+    Column("energy_share", "number", "Mean over matrices of sum_I S_j^2 / sum_{j<=k} S_j^2."),
+    Column("update_frobenius", "number", "sqrt of the sum over matrices of ||delta_W||_F^2."),
+    Column("update_relative", "number", "update_frobenius over the same norm of W0."),
+    Column("effective_rank", "number", "Mean over matrices of exp(entropy of the spectrum of delta_W)."),
+    Column("seconds", "number", "Time that this scan took."),
+    Column("weights", "text", 'Folder of the weights kept at this step, inside the trial\'s; "" where none were.'),
+)
+
+TRAJECTORY_MATRICES = (
+    TRIAL,
+    Column("step", "integer", "Optimiser step after which the matrix was scanned."),
+    Column("name", "text", "Canonical name of the matrix."),
+    Column("layer", "integer", "Index of the block; missing outside the blocks."),
+    Column("role", "text", "Last meaningful part of the name, such as q_proj."),
+    Column("count", "integer", "Intruder dimensions among the leading k."),
+    Column("energy_share", "number", "sum_I S_j^2 / sum_{j<=k} S_j^2."),
+    Column("update_frobenius", "number", "||delta_W||_F."),
+    Column("update_relative", "number", "||delta_W||_F / ||W0||_F."),
+    Column("effective_rank", "number", "exp(entropy of S / sum S) of delta_W; 0 for a zero update."),
+)
+
+INTERVENTIONS = (
+    Column("trial", "text", "Identity of the trial the checkpoint belongs to; empty outside a run folder."),
+    Column("checkpoint", "text", "The tuned checkpoint as it was named."),
+    Column("arm", "text", "What is edited: intruders, or a control: shrink, shrink-all, random, neighbour, ..."),
+    Column(
+        "factor", "number", "lambda on the treated singular values: 0 removes, 1 is the checkpoint as it was tuned."
+    ),
+    Column("edited_matrices", "integer", "Matrices that the edit changes; at factor 1 those it would change."),
+    Column("directions", "integer", "Directions that the edit scales in all of them; missing for a shrink."),
+    Column("edit_norm", "number", "sqrt of the sum over matrices of ||edit||_F^2."),
+    Column("update_norm", "number", "sqrt of the sum over all scanned matrices of ||delta_W + edit||_F^2."),
+    Column("update_share", "number", "update_norm over its value at factor 1."),
+    Column("heldout", "text", "The held-out task of this row."),
+    Column("metric", "text", "What was measured on it."),
+    Column("unit", "text", "Unit of base, tuned, forgetting and change with their ends."),
+    Column("n", "integer", "Held-out examples behind the figures."),
+    Column("base", "number", "Mean loss of the untouched base model."),
+    Column("tuned", "number", "Mean loss of the edited model."),
+    Column("forgetting", "number", "tuned - base: positive means forgotten."),
+    Column("low", "number", "Lower end of the interval of forgetting."),
+    Column("high", "number", "Upper end of the interval of forgetting."),
+    Column("change", "number", "Loss of the edited model minus that at factor 1: negative means mended."),
+    Column("change_low", "number", "Lower end of the interval of change."),
+    Column("change_high", "number", "Upper end of the interval of change."),
+    Column("score_name", "text", "What people quote of the held-out task, such as accuracy."),
+    Column("score", "number", "Its value for the edited model."),
+    Column("task", "text", "The task that the checkpoint was tuned on; empty where none was given."),
+    Column("task_metric", "text", "Name of the task score: accuracy, or negative loss."),
+    Column("task_n", "integer", "Examples (or blocks) behind the task score."),
+    Column("task_score", "number", "Score of the edited model on its task, higher is better."),
+    Column("task_change", "number", "task_score minus that at factor 1."),
+    Column("task_change_low", "number", "Lower end of the interval of task_change."),
+    Column("task_change_high", "number", "Upper end of the interval of task_change."),
+)
+
+INTERVENTION_CONTRASTS = (
+    Column("trial", "text", "Identity of the trial the checkpoint belongs to; empty outside a run folder."),
+    Column("checkpoint", "text", "The tuned checkpoint as it was named."),
+    Column("control", "text", "The arm that the intruder arm is held against; shrink decides the verdict."),
+    Column("heldout", "text", "The held-out task."),
+    Column("unit", "text", "Unit of forgetting_area and equal_score with their ends."),
+    Column("n", "integer", "Held-out examples."),
+    Column("from_factor", "number", "The smallest lambda of both curves; the areas reach from there to 1."),
+    Column("forgetting_area", "number", "Mean over lambda of forgetting(control) - forgetting(intruders)."),
+    Column("forgetting_low", "number", "Lower end of its interval."),
+    Column("forgetting_high", "number", "Upper end of its interval."),
+    Column("task", "text", "The task; empty where none was given, and then what follows is missing."),
+    Column("task_n", "integer", "Its examples."),
+    Column("task_area", "number", "Mean over lambda of task score(intruders) - task score(control)."),
+    Column("task_low", "number", "Lower end of its interval."),
+    Column("task_high", "number", "Upper end of its interval."),
+    Column("equal_score", "number", "Mean of forgetting(control) - forgetting(intruders) at equal task score."),
+    Column("equal_score_low", "number", "Lower end of its interval."),
+    Column("equal_score_high", "number", "Upper end of its interval."),
+    Column("verdict", "text", "intruders, control, trade-off, not distinguishable or nothing forgotten."),
+    Column("sentence", "text", "The verdict with its figures."),
+)
+
 SCHEMAS: Mapping[str, tuple[Column, ...]] = {
     "trials": TRIALS,
     "forgetting": FORGETTING,
@@ -135,6 +224,14 @@ SCHEMAS: Mapping[str, tuple[Column, ...]] = {
     "vectors": VECTORS,
     "similarity": SIMILARITY,
     "history": HISTORY,
+    "trajectory": TRAJECTORY,
+    "trajectory_matrices": TRAJECTORY_MATRICES,
+}
+
+# Tables of `spectra intervene`, which stand in a folder of their own beside interventions.json: no run needs them.
+BESIDE_RUNS: Mapping[str, tuple[Column, ...]] = {
+    "interventions": INTERVENTIONS,
+    "intervention_contrasts": INTERVENTION_CONTRASTS,
 }
 
 # Records may gain keys (never lose them): the rows of a scan are allowed columns beyond the documented ones.
@@ -149,7 +246,7 @@ def tidy(name: str, rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    schema = SCHEMAS[name]
+    schema = {**SCHEMAS, **BESIDE_RUNS}[name]
     known = [column.name for column in schema]
     table = pd.DataFrame(list(rows))
     extra = [column for column in table.columns if column not in known]
