@@ -141,6 +141,8 @@ class Run:
     def table(self, name: str) -> "pd.DataFrame":
         """A table of the whole run; its columns are in `SCHEMAS[name]`.
 
+        A run of an earlier version lacks the tables that came later: they are empty.
+
         Raises:
             RunError: If there is no such table, or the run has not written it yet.
         """
@@ -150,5 +152,7 @@ class Run:
             raise RunError(f"There is no table '{name}'. Choose one of {', '.join(SCHEMAS)}.")
         path = self.path / "tables" / f"{name}.parquet"
         if not path.exists():
+            if (self.path / "tables" / "trials.parquet").exists():  # written last
+                return tidy(name, [])
             raise RunError(f"'{self.path}' has no table '{name}' yet. Let `spectra sweep --out {self.path}` finish.")
         return pd.read_parquet(path)

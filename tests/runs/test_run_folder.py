@@ -77,6 +77,14 @@ def test_an_empty_table_keeps_its_columns_and_types_through_its_file(name: str, 
     assert list(full.columns) == list(table.columns)
 
 
+def test_a_table_that_came_after_the_run_was_written_is_empty(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", sweep(), same=())
+    with pytest.raises(RunError, match="has no table 'trajectory' yet"):
+        run.table("trajectory")
+    run.write_table("trials", [])
+    assert list(run.table("trajectory").columns) == [column.name for column in SCHEMAS["trajectory"]]
+
+
 def test_missing_values_keep_their_type(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", sweep(), same=())
     run.write_table("trials", [{"trial": "a", "rank": 8, "chosen": True, "alpha": 16}, {"trial": "b", "rank": None}])
