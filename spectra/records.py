@@ -133,7 +133,7 @@ class MatrixSpectrum:
             )
             for vector in self.vectors
         ]
-        return _html_table(caption, headings, rows)
+        return html_table(caption, headings, rows)
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class IntruderScan:
         if self.skipped:
             notes.insert(0, f"{len(self.skipped)} not compared: see skipped.")
         headings = ("matrix", "shape", "count", "energy share", "relative norm of the update")
-        return _html_table(caption, headings, rows, notes)
+        return html_table(caption, headings, rows, notes)
 
     def matrix_rows(self) -> Iterable[dict[str, Any]]:
         """One flat row per matrix: the tidy table behind the reports."""
@@ -278,7 +278,7 @@ def _bracket(vector: VectorVerdict) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _html_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[str] = ()) -> str:
+def html_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[str] = ()) -> str:
     """A small table of escaped text, without style or script."""
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

@@ -1,0 +1,108 @@
+"""Every metric that `spectra scan` knows, by key: its group, its formula and how a checkpoint's figure follows.
+
+The key is `group.name`; it is the same in the records, in the tables, in JSON and in docs/metrics.md.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from spectra.errors import SpectrumError, first_five
+
+Total = Literal["sum", "mean", "root sum of squares"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a matrix.
+
+    Attributes:
+        key: `group.name`.
+        heading: A few words for the head of a column.
+        formula: The definition in code letters; the docstring in `spectra.metrics` is the long form.
+        total: How a checkpoint's figure follows from those of its matrices.
+    """
+
+    key: str
+    heading: str
+    formula: str
+    total: Total = "mean"
+
+    @property
+    def group(self) -> str:
+        """The part of the scan that measures it, one of `GROUPS`."""
+        return self.key.partition(".")[0]
+
+
+# What `--metrics` chooses from, with what each group costs beside the scan for intruders alone.
+GROUPS: dict[str, str] = {
+    "intruders": "tuned vectors that resemble no pre-trained one, and the cluster-aware score",
+    "update": "norms and ranks of delta_W",
+    "alignment": "subspaces of delta_W, W0 and W_tuned against each other",
+    "base": "the spectrum of W0: norms, ranks, Marchenko-Pastur edge and spikes",
+    "nulls": "the same measures on controls: storage rounding, dense noise, random rank-r",
+    "tails": "heavy-tail exponent of W0 (needs every singular value and the powerlaw package)",
+}
+DEFAULT_GROUPS: tuple[str, ...] = ("intruders", "update", "alignment", "base", "nulls")
+ALIASES: dict[str, str] = {"ranks": "update", "norms": "update"}
+EVERYTHING = "all"
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric("intruders.count", "intruders", "#{j < k : max_i |<u_i, y_j>| < epsilon}", "sum"),
+        Metric("intruders.energy_share", "energy share", "sum_{j in I} S_j^2 / sum_{j < k} S_j^2"),
+        Metric("intruders.first_position", "first intruder", "1 + min I, by decreasing singular value"),
+        Metric("intruders.least_cosine", "min |cos|", "min_{j < k} max_i |<u_i, y_j>|"),
+        Metric("intruders.windowed_count", "unclustered", "#{j < k : energy in any 16 neighbours < epsilon^2}", "sum"),
+        Metric("intruders.ill_conditioned", "ill-conditioned", "#{j < k : the vector is arbitrary to rounding}", "sum"),
+        Metric("update.frobenius", "|dW|", "||delta_W||_F", "root sum of squares"),
+        Metric("update.spectral", "|dW|_2", "||delta_W||_2"),
+        Metric("update.relative", "|dW| / |W0|", "||delta_W||_F / ||W0||_F"),
+        Metric("update.relative_spectral", "|dW|_2 / |W0|_2", "||delta_W||_2 / ||W0||_2"),
+        Metric("update.effective_rank", "effective rank", "exp(-sum p log p), p = S / sum S"),
+        Metric("update.stable_rank", "stable rank", "||delta_W||_F^2 / ||delta_W||_2^2"),
+        Metric("update.numerical_rank", "numerical rank", "#{i : S_i > rcond S_1}"),
+        Metric("update.rank_90", "rank for 90 %", "min{j : sum_{i <= j} S_i^2 >= 0.90 sum S^2}"),
+        Metric("update.rank_95", "rank for 95 %", "min{j : sum_{i <= j} S_i^2 >= 0.95 sum S^2}"),
+        Metric("update.rank_99", "rank for 99 %", "min{j : sum_{i <= j} S_i^2 >= 0.99 sum S^2}"),
+        Metric("alignment.amplification", "amplification", "||delta_W||_F / ||U^H W0 V||_F, U, V of delta_W"),
+        Metric("alignment.phi", "phi(dW, W0)", "||U_dW^H U0||_F^2 / min(r, k)"),
+        Metric("alignment.rho", "rho_k", "||U0_k U0_k^H delta_W||_F^2 / ||delta_W||_F^2"),
+        Metric("alignment.least_principal_cosine", "min cos theta", "sigma_min(U0_k^H U_tuned_k)"),
+        Metric("alignment.retention", "retention", "mean_{i < k} u_i^H W_tuned v_i / S0_i"),
+        Metric("alignment.drift", "drift", "||S_tuned - S0|| / ||S0|| over the leading k"),
+        Metric("base.frobenius", "|W0|", "||W0||_F", "root sum of squares"),
+        Metric("base.spectral", "|W0|_2", "||W0||_2"),
+        Metric("base.stable_rank", "stable rank", "||W0||_F^2 / ||W0||_2^2"),
+        Metric("base.effective_rank", "effective rank", "exp(-sum p log p), p = S0 / sum S0"),
+        Metric("base.numerical_rank", "numerical rank", "#{i : S0_i > rcond S0_1}"),
+        Metric("base.full_rank", "full rank", "1 if numerical rank = min(d_out, d_in), else 0"),
+        Metric("base.edge", "MP edge", "sigma (sqrt(d_out) + sqrt(d_in)), sigma of the bulk"),
+        Metric("base.spikes", "spikes", "#{i : S0_i > edge}"),
+        Metric("tails.alpha", "alpha", "exponent of p(x) ~ x^-alpha, x = S0^2 >= xmin"),
+        Metric("tails.distance", "KS distance", "sup |fitted - empirical distribution| over the tail"),
+        Metric("tails.xmin", "xmin", "where the fitted tail begins"),
+        Metric("tails.points", "in the tail", "#{i : S0_i^2 >= xmin}"),
+        Metric("tails.against_lognormal", "R", "log-likelihood ratio, power law over lognormal"),
+    )
+}  # fmt: skip
+
+
+def chosen_groups(text: str | Iterable[str]) -> tuple[str, ...]:
+    """The groups that a choice such as "intruders,ranks" names, in the order of `GROUPS`.
+
+    Raises:
+        SpectrumError: If a name is no group.
+    """
+    names = [part.strip() for part in text.split(",")] if isinstance(text, str) else list(text)
+    wanted = {ALIASES.get(name, name) for name in names if name}
+    if EVERYTHING in wanted:
+        wanted = (wanted - {EVERYTHING}) | set(GROUPS)
+    if unknown := sorted(wanted - set(GROUPS)):
+        raise SpectrumError(
+            f"There is no group of metrics {first_five(unknown)}. Choose from {', '.join(GROUPS)}, all."
+        )
+    if not wanted:
+        raise SpectrumError(f"No group of metrics was chosen. Choose from {', '.join(GROUPS)}, all.")
+    return tuple(group for group in GROUPS if group in wanted)
