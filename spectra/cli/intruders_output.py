@@ -12,6 +12,12 @@ SHOWN = 20
 WIDTH = 80
 
 
+def print_scans(scans: "list[IntruderScan]") -> None:
+    """One scan after the other."""
+    for scan in scans:
+        print_scan(scan)
+
+
 def print_scan(scan: "IntruderScan") -> None:
     """The matrices that hold intruders, most first, and the total in words."""
     from rich.console import Console

@@ -1,12 +1,13 @@
 """`spectra mitigate`: write an adapter whose intruder dimensions are scaled."""
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from spectra.cli.options import name_options, source_options, stacked
+from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ treatment_options = stacked(
     click.option("--shrink", is_flag=True, help="Write the whole update shrunk to the same norm instead."),
 )
 
-output_options = stacked(
+scan_options = stacked(
     click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to write."),
     click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
     click.option(
@@ -68,8 +69,6 @@ output_options = stacked(
         help="Cosine below which a vector counts.",
     ),
     click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda or mps."),
-    click.option("--force", is_flag=True, help="Replace OUT if it exists."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
 )
 
@@ -79,8 +78,9 @@ output_options = stacked(
 @source_options
 @treatment_options
 @name_options
-@output_options
-def command(adapter: str, out: Path, as_json: bool, quiet: bool, **settings: Any) -> None:
+@scan_options
+@output_options("treated matrix")
+def command(adapter: str, out: Path, output: Output, quiet: bool, **settings: Any) -> None:
     """Scale the intruder dimensions of a LoRA ADAPTER by lambda, write it to OUT, scan again and print both counts.
 
     The result is an adapter that peft loads; DoRA and methods other than LoRA are refused. Modules saved whole, biases
@@ -90,13 +90,14 @@ def command(adapter: str, out: Path, as_json: bool, quiet: bool, **settings: Any
     from spectra.interventions import mitigate
 
     with parts_progress("scanning", quiet=quiet) as progress:
-        result = mitigate(adapter, out, cache=FactorCache(), progress=progress, **settings)
+        result = mitigate(adapter, out, cache=FactorCache(), progress=progress, force=output.force, **settings)
     for warning in result.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        _print(result)
+    output.emit(
+        text=lambda: _print(result),
+        whole=result.to_dict,
+        rows=lambda: [{"adapter": result.adapter, "lambda": result.lam, **asdict(one)} for one in result.matrices],
+    )
 
 
 def _print(result: "Mitigation") -> None:

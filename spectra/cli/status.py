@@ -4,13 +4,16 @@ from pathlib import Path
 
 import click
 
+from spectra.cli.output import Output, output_options
+
 
 @click.command(epilog="Example:  spectra status runs/demo")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def command(run: Path, as_json: bool) -> None:
+@output_options("trial", json_help="Print one JSON object instead of a table.")
+def command(run: Path, output: Output) -> None:
     """Show where every trial of a run folder stands; it may be running at the same time."""
-    from spectra.cli.sweep_output import print_status
+    from spectra.cli.sweep_output import print_status, states
     from spectra.runs import Run
 
-    print_status(Run.open(run), as_json=as_json)
+    rows = states(Run.open(run))
+    output.emit(text=lambda: print_status(rows), whole=lambda: {"run": str(run), "trials": rows}, rows=lambda: rows)

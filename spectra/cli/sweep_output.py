@@ -1,7 +1,7 @@
 """What `spectra sweep` and `spectra status` print: tables for people that fit 80 columns, JSON for machines."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,12 +96,13 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
     click.echo(f"Report: {report}")
 
 
-def print_status(run: "Run", *, as_json: bool) -> None:
+def states(run: "Run") -> list[dict[str, Any]]:
     """Where every trial of a run stands."""
-    rows = [_status(run, planned) for planned in run.sweep["trials"]]
-    if as_json:
-        click.echo(json.dumps({"run": str(run.path), "trials": rows}, indent=2))
-        return
+    return [_status(run, planned) for planned in run.sweep["trials"]]
+
+
+def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per trial, every error, and how many trials are in each state."""
     print_table(
         ("trial", "configuration", "rate", "seed", "state"),
         [(row["id"], row["label"], f"{row['learning_rate']:g}", str(row["seed"]), row["state"]) for row in rows],
@@ -110,8 +111,8 @@ def print_status(run: "Run", *, as_json: bool) -> None:
     for row in rows:
         if row["error"]:
             click.echo(f"{row['id']}: {row['error']}")
-    states = [row["state"] for row in rows]
-    click.echo(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))))
+    found = [row["state"] for row in rows]
+    click.echo(", ".join(f"{found.count(state)} {state}" for state in dict.fromkeys(sorted(found))))
 
 
 def _status(run: "Run", planned: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,12 @@ class ForgettingRun:
             "versions": dict(self.versions),
         }
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One flat row per checkpoint and held-out task."""
+        for checkpoint, results in self.results.items():
+            for result in results:
+                yield {"checkpoint": checkpoint, "base_model": self.base, **result.to_dict()}
+
 
 def measure_forgetting(
     checkpoints: Sequence[str],
