@@ -1,5 +1,6 @@
 """What a method says of the leading vectors of one tuned matrix, before it becomes a record."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,8 @@ class CosineBounds:
         ill_conditioned: True where the vector's neighbour in the spectrum is indistinguishable.
         decided: How each verdict was reached.
         method: "exact", "certified" or "cached-basis".
+        U: Gives the vectors y_j as columns; a call, because most scans never ask.
+        cosines: <u_i, y_j> with all u_i, after a full factorisation; else None.
     """
 
     S: Float[Tensor, " k"]
@@ -33,6 +36,8 @@ class CosineBounds:
     ill_conditioned: Bool[Tensor, " k"]
     decided: tuple[Decision, ...]
     method: str
+    U: Callable[[], Float[Tensor, "d_out k"]]
+    cosines: Float[Tensor, "n k"] | None = None
 
     def verdicts(self, epsilon: float, side: OneSide) -> tuple[VectorVerdict, ...]:
         """One record per vector."""
@@ -67,6 +72,7 @@ def exact_bounds(
     ill_conditioned: Bool[Tensor, " k"],
     epsilons: Float[Tensor, " e"],
     method: str,
+    U: Callable[[], Float[Tensor, "d_out k"]],
 ) -> CosineBounds:
     """Bounds that coincide, from the cosines to every base vector.
 
@@ -80,13 +86,14 @@ def exact_bounds(
         ill_conditioned: What is already known to be.
         epsilons: The thresholds asked for.
         method: Name to record.
+        U: Gives the y_j.
     """
     squares = cosines.double() ** 2
     value = squares.max(dim=0).values.sqrt().clamp(max=1.0)
     least, most = _range_over_bases(S0, squares)
     # A tenth of a per mille is the rounding of the cosines themselves.
     hangs = ((least[:, None] < epsilons - 1e-4) & (epsilons + 1e-4 <= most[:, None])).any(dim=1)
-    return CosineBounds(S, value, value, ill_conditioned | hangs, (FACTORISED,) * S.shape[0], method)
+    return CosineBounds(S, value, value, ill_conditioned | hangs, (FACTORISED,) * S.shape[0], method, U, cosines)
 
 
 def _range_over_bases(

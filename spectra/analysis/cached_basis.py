@@ -1,6 +1,7 @@
 """Every cosine exactly, from the full factors of W0: the method for sweeps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from spectra.analysis.bounds import CosineBounds, exact_bounds
 from spectra.analysis.exact import exact
 from spectra.analysis.factors import BaseFactors
 from spectra.analysis.tuned import Tuned
-from spectra.linalg.basis import in_base_basis
+from spectra.linalg.basis import in_base_basis, out_of_base_basis
 from spectra.linalg.svd import SVD
 from spectra.linalg.triplets import LeadingVectors, leading_vectors
 
@@ -27,8 +28,8 @@ def cached_basis(
     full = base.full()
     results = []
     for each in tuned:
-        vectors, cosines = _leading_cosines(base, full, each, k)
-        bounds = exact_bounds(full.S, cosines, vectors.S, vectors.ill_conditioned, epsilons, "cached-basis")
+        vectors, U, cosines = _leading_cosines(base, full, each, k)
+        bounds = exact_bounds(full.S, cosines, vectors.S, vectors.ill_conditioned, epsilons, "cached-basis", U)
         doubtful = ((bounds.lower[:, None] - epsilons[None, :]).abs() <= vectors.sin_angles[:, None]).any(dim=1)
         if not vectors.converged or bool((doubtful | vectors.ill_conditioned).any()):
             results += exact(base, [each], k, epsilons)
@@ -37,18 +38,20 @@ def cached_basis(
     return results
 
 
-def _leading_cosines(base: BaseFactors, full: SVD, tuned: Tuned, k: int) -> tuple[LeadingVectors, Tensor]:
-    """Leading vectors of one tuned matrix and their cosines to all base vectors."""
+def _leading_cosines(
+    base: BaseFactors, full: SVD, tuned: Tuned, k: int
+) -> tuple[LeadingVectors, Callable[[], Tensor], Tensor]:
+    """Leading vectors of one tuned matrix, a call that gives them, and their cosines to all base vectors."""
     n = full.S.shape[0]
     if tuned.update is not None:
         diagonal, update = in_base_basis(full, tuned.update)
         warm = torch.eye(n, k + 2, dtype=full.S.dtype, device=full.S.device)
         [vectors] = leading_vectors(diagonal, [update], k, warm=_padded(warm, min(diagonal.shape)))
-        return vectors, vectors.U[:n]
+        return vectors, partial(out_of_base_basis, full, tuned.update, vectors.U), vectors.U[:n]
     wide = base.W0.shape[0] <= base.W0.shape[1]
     warm = full.U[:, : k + 2] if wide else full.Vh[: k + 2].mH
     [vectors] = leading_vectors(tuned.operator(base.W0), [None], k, warm=warm)
-    return vectors, full.U.mH @ vectors.U
+    return vectors, lambda: vectors.U, full.U.mH @ vectors.U
 
 
 def _padded(warm: Tensor, rows: int) -> Tensor:

@@ -213,14 +213,25 @@ def _result(
     brackets = question.brackets.widened(error)
     decided = [CERTIFICATE if proven else LEADING for proven in torch.isfinite(brackets.rest).tolist()]
     open_columns = brackets.is_open(epsilons)
+    cosines = None
     if bool(open_columns.any()):
         index = open_columns.nonzero().flatten()
         full = base.full()
         S, ill = vectors.S, vectors.ill_conditioned
-        judged = exact_bounds(full.S, full.U.mH @ vectors.U, S, ill, epsilons, "certified")
+        judged = exact_bounds(full.S, full.U.mH @ vectors.U, S, ill, epsilons, "certified", lambda: vectors.U)
+        cosines = judged.cosines
         exactly = Brackets(judged.lower, judged.upper, torch.zeros_like(judged.upper)).widened(error)
         brackets = brackets.replaced(index, exactly.select(index))
         if bool((brackets.is_open(epsilons) | (open_columns & judged.ill_conditioned)).any()):
             return exact(base, [tuned], k, epsilons)[0]
         decided = [FACTORISED if is_open else how for is_open, how in zip(open_columns.tolist(), decided, strict=True)]
-    return CosineBounds(vectors.S, brackets.lower, brackets.upper, vectors.ill_conditioned, tuple(decided), "certified")
+    return CosineBounds(
+        vectors.S,
+        brackets.lower,
+        brackets.upper,
+        vectors.ill_conditioned,
+        tuple(decided),
+        "certified",
+        lambda: vectors.U,
+        cosines,
+    )

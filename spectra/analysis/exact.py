@@ -26,4 +26,4 @@ def _one(base: BaseFactors, full: SVD, tuned: Tuned, k: int, epsilons: Float[Ten
     svd = thin_svd(tuned.operator(base.W0).dense())
     leading = svd.leading(k)
     ill = clustered(svd.S, leading.S.shape[0], svd.S.dtype)
-    return exact_bounds(full.S, full.U.mH @ leading.U, leading.S, ill, epsilons, "exact")
+    return exact_bounds(full.S, full.U.mH @ leading.U, leading.S, ill, epsilons, "exact", lambda: leading.U)

@@ -84,3 +84,21 @@ def in_base_basis(base: SVD, update: LowRankUpdate) -> tuple[Diagonal, LowRankUp
         outside = torch.linalg.qr((update.A - A_along @ base.Vh).mH).R
         A_along = torch.cat([A_along, outside.mH], dim=1)
     return Diagonal(base.S, (B_along.shape[0], A_along.shape[1])), LowRankUpdate(B_along, A_along, update.scaling)
+
+
+def out_of_base_basis(base: SVD, update: LowRankUpdate, coordinates: Float[Tensor, "c k"]) -> Float[Tensor, "d_out k"]:
+    """[U0, Q_B] @ coordinates: left vectors that were found in the coordinates of `in_base_basis`.
+
+    Args:
+        base: The thin SVD of W0.
+        update: The update that the coordinates were made for; its Q_B follows from B again.
+        coordinates: Left vectors in the extended basis.
+
+    Cost: O(d_out n k).
+    """
+    n = base.S.shape[0]
+    vectors = base.U @ coordinates[:n]
+    if coordinates.shape[0] > n:
+        outside = torch.linalg.qr(update.B - base.U @ (base.U.mH @ update.B)).Q
+        vectors = vectors + outside @ coordinates[n:]
+    return vectors

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from spectra.linalg.basis import in_base_basis
+from spectra.linalg.basis import in_base_basis, out_of_base_basis
 from spectra.linalg.operators import Updated
 from spectra.linalg.svd import thin_svd
 from tests.planted import base_matrix, random_update
@@ -17,6 +17,8 @@ def test_the_matrix_in_the_base_basis_has_the_same_singular_values_and_cosines(s
     expected = thin_svd(W + update.dense())
     found = thin_svd(C)
     assert torch.allclose(found.S[:40], expected.S[:40], atol=1e-4)
+    outside = out_of_base_basis(base, update, found.U[:, :5])
+    assert torch.allclose((outside.mH @ expected.U[:, :5]).abs(), torch.eye(5), atol=2e-4)
     cosines = (base.U.mH @ expected.U[:, :5]).abs()
     # 2e-4: two float32 factorisations of matrices with singular values up to 30.
     assert torch.allclose(found.U[:40, :5].abs(), cosines, atol=2e-4)
