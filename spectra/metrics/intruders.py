@@ -47,6 +47,21 @@ def intruder_mask(
     return max_cosines(U0, U_tuned) < epsilon
 
 
+def energy_share(S: Float[Tensor, " k"], mask: Bool[Tensor, " k"]) -> float:
+    """sum_{j in I} S_j^2 / sum_{j < k} S_j^2:  what share of the leading vectors' energy intruders hold.
+
+    Args:
+        S: Singular values of the leading k tuned vectors; all zero gives 0.
+        mask: True where a vector is an intruder.
+
+    Source: proposed in later comparisons of counts and update norms; no canonical definition.
+        Difference: S belongs to W_tuned, not to delta_W.
+    """
+    energy = S.double() ** 2
+    total = float(energy.sum())
+    return float(energy[mask].sum()) / total if total > 0 else 0.0
+
+
 def require_epsilon(epsilon: float) -> None:
     """Refuse a threshold outside (0, 1].
 

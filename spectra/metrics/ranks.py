@@ -5,11 +5,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def effective_rank(S: Float[Tensor, " n"]) -> float:
+def effective_rank(S: Float[Tensor, " n"], weights: Float[Tensor, " n"] | None = None) -> float:
     """exp(entropy of p) with p = S / sum(S).
 
     Args:
         S: Singular values, non-negative; all zero gives 0.
+        weights: How many singular values each entry stands for (estimates of a spectrum); ones by default.
 
     Returns:
         A number in [1, n]; 6.3 for S = (10, 1, 1, ..., 1) with ten ones.
@@ -17,11 +18,12 @@ def effective_rank(S: Float[Tensor, " n"]) -> float:
     Source: Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality", definition 1.
         Difference: none. It is not the stable rank, and not the entropy of squared singular values.
     """
-    total = S.double().sum()
+    counts = torch.ones_like(S, dtype=torch.float64) if weights is None else weights.double()
+    total = (counts * S.double()).sum()
     if total <= 0:
         return 0.0
     p = S.double() / total
-    return float(torch.exp(-torch.special.xlogy(p, p).sum()))
+    return float(torch.exp(-(counts * torch.special.xlogy(p, p)).sum()))
 
 
 def stable_rank(S: Float[Tensor, " n"]) -> float:
@@ -40,3 +42,28 @@ def stable_rank(S: Float[Tensor, " n"]) -> float:
     if largest <= 0:
         return 0.0
     return float(((S.double() / largest) ** 2).sum())
+
+
+def numerical_rank(S: Float[Tensor, " n"], *, rcond: float, weights: Float[Tensor, " n"] | None = None) -> float:
+    """#{ i : S_i > rcond S_1 }.
+
+    Args:
+        S: Singular values, decreasing; all zero gives 0.
+        rcond: Relative size below which a value counts as zero; max(d_out, d_in) roundings of the arithmetic is the
+            usual choice (`default_rcond`).
+        weights: How many singular values each entry stands for; ones by default.
+
+    Source: Golub & Van Loan, Matrix Computations, 4th ed., section 5.4.1.
+        Difference: none; `numpy.linalg.matrix_rank` counts the same.
+    """
+    above = rcond * S[:1] < S
+    return float(above.sum()) if weights is None else float(weights[above].double().sum())
+
+
+def default_rcond(shape: tuple[int, int], dtype: torch.dtype) -> float:
+    """max(d_out, d_in) eps:  as small as a singular value can be told from zero in this arithmetic.
+
+    Source: numpy.linalg.matrix_rank (after MATLAB's rank).
+        Difference: none.
+    """
+    return max(shape) * torch.finfo(dtype).eps
