@@ -23,7 +23,7 @@ HUB_VARIABLES = (
 
 OPTIONAL = {
     "gguf": "reads GGUF files as a base",
-    "ray": "sweeps on a cluster; this version does not use it yet",
+    "ray": "spreads sweeps and large scans over a cluster",
     "lm-eval": "scores held-out tasks of lm-evaluation-harness",
     "bitsandbytes": "not needed to scan: its checkpoints are read without it",
 }

@@ -27,6 +27,10 @@ class RunError(SpectraError):
     """A run folder is missing, incomplete, locked or belongs to another sweep."""
 
 
+class ClusterError(SpectraError):
+    """A cluster cannot be reached, is gone, or has no node for what is asked of it."""
+
+
 class DataError(SpectraError):
     """A data set is missing, malformed or too small for what is asked of it."""
 

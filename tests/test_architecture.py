@@ -32,7 +32,7 @@ GUARDED: dict[str, set[str]] = {
     "altair": {"report"},
     "vl_convert": {"report"},
     "matplotlib": {"figures"},
-    "ray": {"sweep"},
+    "ray": {"cluster"},
     "pydantic": {"sweep"},
 }
 

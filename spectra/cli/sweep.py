@@ -3,8 +3,11 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+
+from spectra.cli.options import stacked
 
 
 class Shard(click.ParamType):
@@ -20,6 +23,21 @@ class Shard(click.ParamType):
         return int(part), int(of)
 
 
+cluster_options = stacked(
+    click.option("--ray", metavar="auto|ADDRESS", help="Spread the trials over a Ray cluster; ADDRESS is HOST:PORT."),
+    click.option(
+        "--cpus-per-trial",
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="With --ray: CPUs, and threads, of a trial.",
+    ),
+    click.option(
+        "--gpus-per-trial", type=click.FloatRange(0), help="With --ray.  [default: one where the cluster has GPUs]"
+    ),
+)
+
+
 @click.command(
     epilog="Example:  spectra sweep rank=1,8,64 alpha=2r,8 seed=0..2 --out runs/ranks",
 )
@@ -29,6 +47,7 @@ class Shard(click.ParamType):
 @click.option("--plan", "plan_only", is_flag=True, help="Print the trials and what they cost; run nothing.")
 @click.option("--shard", type=Shard(), help="Do the i-th of n shares of the trials, for job arrays.")
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per GPU, or one]")
+@cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(
@@ -38,8 +57,10 @@ def command(
     plan_only: bool,
     shard: tuple[int, int] | None,
     workers: int | None,
+    ray: str | None,
     as_json: bool,
     quiet: bool,
+    **cluster: Any,
 ) -> None:
     """Fine-tune paired models, count their intruder dimensions, measure what they forgot.
 
@@ -62,7 +83,10 @@ def command(
             specification,
             folder,
             shard=shard or (1, 1),
+            executor="ray" if ray else "local",
             workers=workers,
+            ray=ray or "auto",
+            **cluster,
             on_event=on_event,
             command=shlex.join(["spectra", *sys.argv[1:]]),
         )

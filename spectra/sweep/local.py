@@ -9,17 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spectra.errors import RunError
 from spectra.runs import Run
-from spectra.sweep.progress import Event, OnEvent, settle
+from spectra.sweep.foreman import Foreman, work_all
+from spectra.sweep.logs import last_line, log_of
+from spectra.sweep.progress import OnEvent
 from spectra.sweep.schedule import Job, Schedule
 from spectra.sweep.specification import Specification
 
@@ -35,8 +32,6 @@ def run_local(
 ) -> None:
     """Do all jobs in worker processes.
 
-    The first Ctrl-C lets every worker write a checkpoint and stop; the second ends them at once.
-
     Args:
         schedule: The jobs.
         run: The run folder.
@@ -49,43 +44,13 @@ def run_local(
         RunError: If the base model cannot be measured.
         KeyboardInterrupt: After a Ctrl-C, when the workers have stopped.
     """
-    devices = _devices(workers)
     first = {
         "run": str(run.path),
         "specification": specification.model_dump(mode="json", exclude_unset=True),
         "save_seconds": save_seconds,
     }
-    foremen = [_Foreman(schedule, run, on_event, first, environment) for environment in devices]
-    with _interrupts() as interrupts, ThreadPoolExecutor(len(foremen)) as pool:
-        working = [pool.submit(foreman.work) for foreman in foremen]
-        answered = 0
-        while wait(working, timeout=0.2).not_done:
-            broken = any(future.done() and future.exception() for future in working)
-            if len(interrupts) > answered or broken:
-                schedule.stop()
-                for foreman in foremen:
-                    foreman.kill() if answered or broken else foreman.stop()
-                answered = len(interrupts)
-    for future in working:
-        future.result()
-    if interrupts:
-        raise KeyboardInterrupt
-    if fatal := next((foreman.fatal for foreman in foremen if foreman.fatal), None):
-        raise RunError(fatal)
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Yield a list that grows with every Ctrl-C, in place of the exception that could strike anywhere."""
-    seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield seen
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
+    devices = _devices(workers)
+    work_all(schedule, [_ProcessForeman(schedule, run, on_event, first=first, environment=each) for each in devices])
 
 
 def _devices(workers: int | None) -> list[dict[str, str]]:
@@ -100,24 +65,18 @@ def _devices(workers: int | None) -> list[dict[str, str]]:
 
 
 @dataclass
-class _Foreman:
-    """Keeps one worker busy, from a thread of its own."""
+class _ProcessForeman(Foreman):
+    """Keeps one worker process, which does one job after another."""
 
-    schedule: Schedule
-    run: Run
-    on_event: OnEvent
-    first: dict[str, Any]
-    environment: dict[str, str]
-    fatal: str = ""
+    first: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
     _process: "subprocess.Popen[str] | None" = None
-    _stopping: bool = False
 
     def work(self) -> None:
         """Hand out jobs until there are none; no worker outlives this."""
         finished = False
         try:
-            while job := self.schedule.next_job():
-                self._hand_out(job)
+            super().work()
             finished = True
         finally:
             if self._process:
@@ -126,26 +85,19 @@ class _Foreman:
                     self._process.kill()
                 self._process.wait()
 
-    def _hand_out(self, job: Job) -> None:
+    def hand_out(self, job: Job) -> None:
         process = self._worker()
         self._send(process, {"job": job.kind, "settings": job.trial.settings.to_dict()})
-        answer = self._listen(process, job)
-        if answer is None:
-            self._died(process, job)
-        elif answer["outcome"] == "failed":
-            self._failed(job, answer["error"], again=False)
-        else:
-            settle(self.schedule, job, answer["outcome"], self.on_event)
+        for line in process.stdout or ():
+            if self.heard(job, json.loads(line)):
+                return
+        self.died(job, _cause(process.wait(), log_of(self.run, job)))
 
     def stop(self) -> None:
-        """Ask the worker to write a checkpoint and stop."""
-        self._stopping = True
         if self._process:
             self._send(self._process, {"stop": True})
 
     def kill(self) -> None:
-        """End the worker at once."""
-        self._stopping = True
         if self._process:
             self._process.kill()
 
@@ -175,33 +127,6 @@ class _Foreman:
         except BrokenPipeError:
             return
 
-    def _listen(self, process: "subprocess.Popen[str]", job: Job) -> dict[str, Any] | None:
-        """Pass events on until the job ends; None if the worker died."""
-        for line in process.stdout or ():
-            answer: dict[str, Any] = json.loads(line)
-            if "outcome" in answer:
-                return answer
-            self.on_event(Event(answer["event"], job, answer["stage"], answer["step"], answer["steps"]))
-        return None
-
-    def _died(self, process: "subprocess.Popen[str]", job: Job) -> None:
-        if self._stopping:
-            self.schedule.put_back(job)
-            return
-        self._failed(
-            job,
-            _cause(process.wait(), self.run.log if job.kind == "base" else self.run.trial(job.trial.id).log),
-            again=True,
-        )
-
-    def _failed(self, job: Job, error: str, *, again: bool) -> None:
-        if job.kind == "base":
-            self.fatal = error
-            self.schedule.stop()
-            return
-        retried = self.schedule.failed(job, error, again=again)
-        self.on_event(Event("retried" if retried else "failed", job, message=error))
-
 
 def _cause(code: int, log: Path) -> str:
     """Why a worker died, as far as its exit code and the last line of its log tell."""
@@ -209,5 +134,4 @@ def _cause(code: int, log: Path) -> str:
         name = signal.Signals(-code).name
         hint = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
         return f"The worker was ended by {name}{hint}. Run the sweep again."
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    return f"The worker ended with code {code}: {lines[-1] if lines else 'no message'}. Read '{log}'."
+    return f"The worker ended with code {code}: {last_line(log)}. Read '{log}'."

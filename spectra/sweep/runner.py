@@ -132,6 +132,7 @@ class Runner:
             tuned = self._load(weights)
             score = evaluate(tuned.model, tuned.tokenizer, self.task, "test", trial.settings)
             folder.write_test({"task_score": score.score, "task_examples": score.examples})
+            folder.forget_failure()
         return "done"
 
     def _describe(self, trial: PlannedTrial, folder: TrialFolder) -> None:

@@ -1,7 +1,7 @@
 """Which job comes next: the base first, then the trials, and the test of a group as soon as the group is done."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ from spectra.sweep.specification import Keep
 JobKind = Literal["base", "trial", "test"]
 Outcome = Literal["done", "busy", "stopped"]
 RETRIES = 2
+LOSSES = 5  # so often may a job be lost before it is blamed after all
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Schedule:
         run: The run folder.
         trials: The trials to do, groups together.
         keep: Which weights outlive the analysis.
+
+    Attributes:
+        size: Number of trials.
+        stopped: True when nothing more is handed out.
     """
 
     def __init__(self, run: Run, trials: tuple[PlannedTrial, ...], keep: Keep) -> None:
@@ -45,6 +50,9 @@ class Schedule:
         self._later: deque[Job] = deque(Job("trial", trial) for trial in unfinished)
         self._held: list[Job] = []
         self._running = 0
+        self._base_attempts = 0
+        self._losses: Counter[tuple[str, str]] = Counter()
+        self.size = len(trials)
         self._changed = threading.Condition()
         self.stopped = False
         for group, left in self._open.items():
@@ -99,7 +107,7 @@ class Schedule:
         """
         with self._changed:
             self._running -= 1
-            attempts = self._run.trial(job.trial.id).record_failure(error)
+            attempts = self._attempts(job, error)
             retry = again and attempts <= RETRIES
             if retry:
                 self._waiting.append(job)
@@ -108,6 +116,28 @@ class Schedule:
             # The weights of a group whose test failed stay for the next call.
             self._changed.notify_all()
             return retry
+
+    def _attempts(self, job: Job, error: str) -> int:
+        """Failed attempts at a job so far, this one included; a trial's are kept in its folder."""
+        if job.kind != "base":
+            return self._run.trial(job.trial.id).record_failure(error)
+        self._base_attempts += 1
+        return self._base_attempts
+
+    def lost(self, job: Job) -> bool:
+        """A job ended through no fault of its own: it is handed out again, unless that happens to it all the time.
+
+        Returns:
+            Whether it will be handed out again; if not, somebody has to be blamed.
+        """
+        with self._changed:
+            self._losses[job.kind, job.trial.id] += 1
+            if self._losses[job.kind, job.trial.id] > LOSSES:
+                return False
+            self._running -= 1
+            self._waiting.append(job)
+            self._changed.notify_all()
+            return True
 
     def put_back(self, job: Job) -> None:
         """A job was stopped on request."""

@@ -15,7 +15,7 @@ from spectra.sweep.schedule import Schedule
 from spectra.sweep.specification import SHARED, Specification
 from spectra.sweep.tables import write_tables
 
-Executor = Literal["local", "inline"]
+Executor = Literal["local", "inline", "ray"]
 
 
 def run_sweep(
@@ -26,6 +26,9 @@ def run_sweep(
     shard: tuple[int, int] = (1, 1),
     executor: Executor = "local",
     workers: int | None = None,
+    ray: str = "auto",
+    cpus_per_trial: float = 1.0,
+    gpus_per_trial: float | None = None,
     save_seconds: float = 120.0,
     on_event: OnEvent = lambda event: None,
     command: str = "",
@@ -40,10 +43,13 @@ def run_sweep(
         out: The run folder; made if absent.
         axes: Axes that are put into the specification, such as "rank=1,8,64".
         shard: (i, n): do the i-th of n shares of the trials; the shares together are the sweep.
-        executor: "local" isolates the work in processes; "inline" does it in this one.
-        workers: Worker processes; None starts one per GPU, or one.
+        executor: "local" isolates the work in processes; "inline" does it in this one; "ray" spreads it over a cluster.
+        workers: Worker processes; None starts one per GPU, or one. With "ray": at most so many trials at once.
+        ray: With "ray": "auto" for the cluster that this machine is part of, or HOST:PORT of its head.
+        cpus_per_trial: With "ray": CPUs, and threads, of a trial.
+        gpus_per_trial: With "ray": GPUs of a trial; None means one where the cluster has GPUs.
         save_seconds: Time between training checkpoints.
-        on_event: Called with every event, from another thread if the executor is "local".
+        on_event: Called with every event, from another thread unless the executor is "inline".
         command: The command line, for the record.
 
     Returns:
@@ -52,6 +58,7 @@ def run_sweep(
     Raises:
         SpecificationError: If the specification is not valid.
         RunError: If `out` holds another sweep, or the base model cannot be measured.
+        ClusterError: If there is no Ray cluster to join.
     """
     specification = read_specification(specification, axes)
     part, of = shard
@@ -70,6 +77,20 @@ def run_sweep(
             from spectra.sweep.runner import Runner
 
             run_inline(schedule, Runner(run, specification, save_seconds=save_seconds), on_event)
+        elif executor == "ray":
+            from spectra.sweep.on_ray import run_on_ray
+
+            run_on_ray(
+                schedule,
+                run,
+                specification,
+                on_event,
+                address=ray,
+                cpus=cpus_per_trial,
+                gpus=gpus_per_trial,
+                workers=workers,
+                save_seconds=save_seconds,
+            )
         else:
             run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
     write_tables(run)
