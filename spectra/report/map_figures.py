@@ -1,6 +1,7 @@
 """Maps over several trials: where intruders sit, and how similar leading vectors are before and after."""
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 OUTSIDE = -1
 MOST_TICKS = 11
 MOST_PANELS = 12
+COSINE = {"i": "Pre-trained vector i", "j": "Tuned vector j", "cosine": "|cosine|"}
 
 
 def place(matrices: "pd.DataFrame") -> "pd.DataFrame":
@@ -152,6 +154,21 @@ def _nearness_colour() -> alt.Color:
     )
 
 
+def cosine_map(chart: alt.Chart, headings: Mapping[str, str], table: "pd.DataFrame") -> alt.Chart:
+    """|cosine| of pre-trained vectors (rows) and tuned ones (columns) as colour, from 0 to 1 in every figure."""
+    return chart.mark_rect().encode(
+        x=alt.X("j:O", title=COSINE["j"], axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        y=alt.Y("i:O", title=COSINE["i"], axis=alt.Axis(labelOverlap=True)),
+        color=alt.Color(
+            "cosine:Q",
+            title=COSINE["cosine"],
+            scale=alt.Scale(domain=[0, 1], scheme="viridis"),
+            legend=alt.Legend(orient="top", gradientLength=160),
+        ),
+        tooltip=fields(headings, table),
+    )
+
+
 def similarity_maps(material: Material) -> Figure | None:
     """|cosine| between leading vectors before and after, one panel per chosen trial, one matrix."""
     table = material.tables["similarity"]
@@ -162,22 +179,10 @@ def similarity_maps(material: Material) -> Figure | None:
     name = str(table[table["trial"].isin(shown["trial"])].groupby("name")["trial"].nunique().idxmax())
     table = labelled(table[table["name"] == name], shown.head(MOST_PANELS))
     series = [str(one) for one in dict.fromkeys(table["series"])]
-    headings = {"series": "Configuration", "i": "Pre-trained vector i", "j": "Tuned vector j", "cosine": "|cosine|"}
+    headings = {"series": "Configuration", **COSINE}
     width = 210
     chart = (
-        alt.Chart(rows())
-        .mark_rect()
-        .encode(
-            x=alt.X("j:O", title="Tuned vector j", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            y=alt.Y("i:O", title="Pre-trained vector i", axis=alt.Axis(labelOverlap=True)),
-            color=alt.Color(
-                "cosine:Q",
-                title="|cosine|",
-                scale=alt.Scale(domain=[0, 1], scheme="viridis"),
-                legend=alt.Legend(orient="top", gradientLength=160),
-            ),
-            tooltip=fields(headings, table),
-        )
+        cosine_map(alt.Chart(rows()), headings, table)
         .properties(width=width, height=width)
         .facet(facet=alt.Facet("series:N", title=None, sort=series), columns=3, spacing=18)
         .resolve_axis(x="independent")

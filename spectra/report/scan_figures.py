@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from spectra.report.figure import COLOURS, FULL_COLOUR, LEGEND, Figure, constants, fields, listed, page_wide, rows
-from spectra.report.map_figures import layer_axis, place
+from spectra.report.map_figures import COSINE, cosine_map, layer_axis, place
 from spectra.report.sources import Material
 from spectra.report.threshold_figures import random_cosines, random_rules, span
 
@@ -149,24 +149,8 @@ def similarity_map(material: Material, opened: str) -> Figure | None:
     table = material.details.get("similarity")
     if table is None or table.empty:
         return None
-    headings = {"i": "Pre-trained vector i", "j": "Tuned vector j", "cosine": "|cosine|"}
-    chart = (
-        alt.Chart(rows())
-        .transform_filter(f"datum.name === {MATRIX}")
-        .mark_rect()
-        .encode(
-            x=alt.X("j:O", title="Tuned vector j", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            y=alt.Y("i:O", title="Pre-trained vector i", axis=alt.Axis(labelOverlap=True)),
-            color=alt.Color(
-                "cosine:Q",
-                title="|cosine|",
-                scale=alt.Scale(domain=[0, 1], scheme="viridis"),
-                legend=alt.Legend(orient="top", gradientLength=160),
-            ),
-            tooltip=fields(headings, table),
-        )
-        .add_params(alt.param(name=MATRIX, value=opened))
-    )
+    opened_rows = alt.Chart(rows()).transform_filter(f"datum.name === {MATRIX}")
+    chart = cosine_map(opened_rows, COSINE, table).add_params(alt.param(name=MATRIX, value=opened))
     return Figure(
         identity="similarity",
         title="Similarity of leading vectors before and after",
@@ -175,8 +159,8 @@ def similarity_map(material: Material, opened: str) -> Figure | None:
         caveat="Only leading pre-trained vectors are drawn; the count looks at all of them.",
         alternative="The data table holds every cosine.",
         chart=page_wide(chart, 300),
-        table=table[["name", *headings]],
-        headings=headings,
+        table=table[["name", *COSINE]],
+        headings=COSINE,
         wide=False,
         digits=3,
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
+from spectra.report import write_scan_report
 from spectra.report.sources import Material
 from spectra.runs import Run, tidy
 
@@ -257,3 +258,8 @@ def write_run(folder: Path, tables: dict[str, list[dict[str, Any]]], name: str =
     for table, rows in tables.items():
         run.write_table(table, rows)
     return folder
+
+
+def hostile_scan_report(path: Path) -> Path:
+    scan = scan_of(3, roles=(f"{HOSTILE} query", "b'\"", "<b>c</b>"), name=HOSTILE, skipped=[Skipped(HOSTILE, HOSTILE)])
+    return write_scan_report(scan, path, details=details_of(scan), command=HOSTILE)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import SHOWN, scan_of, sweep_tables, write_run
-from test_report_page import hostile_scan_report
+from fabricated import SHOWN, hostile_scan_report, scan_of, sweep_tables, write_run
 
 from spectra.report import write_comparison, write_report, write_scan_report
 
@@ -222,6 +221,18 @@ def test_the_report_prints_in_black_on_white(scan_report: Path, opened: Open) ->
     paper = page.pdf(format="A4")
     assert paper.startswith(b"%PDF")
     assert len(paper) > 20_000
+
+
+def test_a_table_longer_than_a_page_has_its_header_on_every_page(tmp_path: Path, opened: Open) -> None:
+    page = opened(write_report(write_run(tmp_path / "run", sweep_tables(seeds=(0, 1, 2)))))
+    header = page.locator("#trials thead th").first
+    assert header.locator("button").count() == 1
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    # A header that holds a button is printed on the table's first page only.
+    assert page.locator("thead button").count() == 0
+    assert header.inner_text() == "Configuration"
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert header.locator("button").count() == 1
 
 
 def test_a_reader_can_reach_everything_by_landmarks_and_the_skip_link(sweep_report: Path, opened: Open) -> None:

@@ -116,6 +116,9 @@
     headers.forEach((header, at) => {
       const button = make("button", header.textContent, { type: "button" });
       header.replaceChildren(button);
+      // Chromium repeats a table's header on every page of paper only if it holds no button.
+      window.addEventListener("beforeprint", () => header.replaceChildren(button.textContent));
+      window.addEventListener("afterprint", () => header.replaceChildren(button));
       button.addEventListener("click", () => {
         const descending = header.classList.contains("number")
           ? header.ariaSort !== "descending"
