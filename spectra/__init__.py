@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "SpectraCallback": "spectra.training.callback",
     "intruders": "spectra.analysis.scan",
     "open_pair": "spectra.weights",
     "run_sweep": "spectra.sweep",
 }
 
-__all__ = ["__version__", "intruders", "open_pair", "run_sweep"]
+__all__ = ["SpectraCallback", "__version__", "intruders", "open_pair", "run_sweep"]
 
 if TYPE_CHECKING:
     from spectra.analysis.scan import intruders
     from spectra.sweep import run_sweep
+    from spectra.training import SpectraCallback
     from spectra.weights import open_pair
 
 

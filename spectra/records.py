@@ -272,6 +272,29 @@ class IntruderScan:
         return pd.DataFrame(list(self.matrix_rows() if rows == "matrices" else self.vector_rows()))
 
 
+def totals(matrices: Sequence[MatrixSpectrum]) -> dict[str, Any]:
+    """A whole checkpoint in the columns that tables of trials and of training steps share.
+
+    Counts and squared norms are summed over matrices, the energy share and the effective rank averaged. Norms are
+    absent where no matrix has any.
+    """
+    updates = [matrix.update for matrix in matrices if matrix.update]
+    whole: dict[str, Any] = {
+        "count": sum(matrix.count for matrix in matrices),
+        "matrices": len(matrices),
+        "energy_share": sum(matrix.energy_share for matrix in matrices) / max(1, len(matrices)),
+    }
+    if not updates:
+        return whole
+    frobenius = sum(update.frobenius**2 for update in updates) ** 0.5
+    base = sum((update.frobenius / update.relative) ** 2 for update in updates if update.relative > 0) ** 0.5
+    return whole | {
+        "update_frobenius": frobenius,
+        "update_relative": frobenius / base if base > 0 else 0.0,
+        "effective_rank": sum(update.effective_rank for update in updates) / len(updates),
+    }
+
+
 def _bracket(vector: VectorVerdict) -> str:
     """The largest cosine: one figure where it is known to three digits, else the proven bracket."""
     low, high = f"{vector.lower:.3f}", f"{vector.upper:.3f}"

@@ -15,7 +15,7 @@ from spectra.analysis.storage import as_operator
 from spectra.analysis.tuned import Tuned, adjoint
 from spectra.linalg.operators import Dense, LinearOperator
 from spectra.records import MatrixSpectrum, UpdateNorms, VectorVerdict
-from spectra.weights import MatrixPair
+from spectra.weights import MatrixPair, StoredMatrix
 from spectra.weights.changes import Replaced
 
 # A fully tuned matrix beyond this size is streamed, so that a scan holds one large matrix and not two.
@@ -36,19 +36,18 @@ def scan_matrix(
         One record per pair, in order. `seconds` is the shared time divided by their number.
     """
     started = time.perf_counter()
-    stored = matrices[0].W0
-    W0 = as_operator(stored, dtype=settings.torch_dtype, device=settings.device, memory_bytes=settings.memory_bytes)
-    base = BaseFactors(W0, cache.entry(stored.digest(), W0) if cache is not None else None)
-    tuned = [_tuned(pair, settings) for pair in matrices]
+    base = base_factors(matrices[0].W0, settings, cache)
+    W0 = base.W0
+    tuned = [tuned_side(pair, settings) for pair in matrices]
     verdicts: list[tuple[VectorVerdict, ...]] = [() for _ in matrices]
     methods = [""] * len(matrices)
     if settings.side in ("left", "both"):
-        for i, bounds in enumerate(_bounds(base, tuned, settings)):
+        for i, bounds in enumerate(cosine_bounds(base, tuned, settings)):
             verdicts[i] += bounds.verdicts(settings.epsilon, "left")
             methods[i] = bounds.method
     if settings.side in ("right", "both"):
         turned = TransposedFactors(adjoint(W0), inner=base)
-        for i, bounds in enumerate(_bounds(turned, [each.transposed() for each in tuned], settings)):
+        for i, bounds in enumerate(cosine_bounds(turned, [each.transposed() for each in tuned], settings)):
             verdicts[i] += bounds.verdicts(settings.epsilon, "right")
             methods[i] = bounds.method
     updates = _norms(W0, tuned, settings)
@@ -69,7 +68,13 @@ def scan_matrix(
     ]
 
 
-def _tuned(pair: MatrixPair, settings: ScanSettings) -> Tuned:
+def base_factors(stored: StoredMatrix, settings: ScanSettings, cache: FactorCache | None) -> BaseFactors:
+    """One W0 as an operator, with what the cache knows of it."""
+    W0 = as_operator(stored, dtype=settings.torch_dtype, device=settings.device, memory_bytes=settings.memory_bytes)
+    return BaseFactors(W0, cache.entry(stored.digest(), W0) if cache is not None else None)
+
+
+def tuned_side(pair: MatrixPair, settings: ScanSettings) -> Tuned:
     """The tuned side as factors where there are factors, else as a matrix of its own, streamed if it is large."""
     update = pair.update(settings.torch_dtype, settings.device)
     if update is not None:
@@ -81,7 +86,7 @@ def _tuned(pair: MatrixPair, settings: ScanSettings) -> Tuned:
     return Tuned(W=Dense(pair.W_tuned(settings.torch_dtype, settings.device)))
 
 
-def _bounds(base: BaseFactors, tuned: Sequence[Tuned], settings: ScanSettings) -> list[CosineBounds]:
+def cosine_bounds(base: BaseFactors, tuned: Sequence[Tuned], settings: ScanSettings) -> list[CosineBounds]:
     name = choose(base, len(tuned), settings.k) if settings.method == AUTO else settings.method
     k = min(settings.k, *base.W0.shape)
     if name != "exact" and choose(base, len(tuned), k) == "exact":

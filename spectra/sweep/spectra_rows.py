@@ -1,13 +1,12 @@
 """The spectral part of a sweep: a trial's checkpoint against the published W0, as rows of the tables."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from spectra.analysis.scan import intruders
 from spectra.analysis.similarity import similarity
-from spectra.records import IntruderScan
+from spectra.records import IntruderScan, totals
 from spectra.runs import TrialFolder
 from spectra.sweep.specification import Specification
 from spectra.weights import MatrixPair, open_pair
@@ -29,20 +28,8 @@ def scan_trial(folder: TrialFolder, weights: Path, base: str, specification: Spe
 
 
 def summary(scan: IntruderScan) -> dict[str, Any]:
-    """One scan as columns of the trials table; means and sums are over matrices."""
-    matrices, updates = scan.matrices, [matrix.update for matrix in scan.matrices if matrix.update]
-    frobenius = math.sqrt(sum(update.frobenius**2 for update in updates))
-    base = math.sqrt(sum((update.frobenius / update.relative) ** 2 for update in updates if update.relative > 0))
-    return {
-        "count": scan.count,
-        "matrices": len(matrices),
-        "k": scan.k,
-        "epsilon": scan.epsilon,
-        "energy_share": sum(matrix.energy_share for matrix in matrices) / len(matrices),
-        "update_frobenius": frobenius,
-        "update_relative": frobenius / base if base > 0 else 0.0,
-        "effective_rank": sum(update.effective_rank for update in updates) / len(updates),
-    }
+    """One scan as columns of the trials table."""
+    return {**totals(scan.matrices), "k": scan.k, "epsilon": scan.epsilon}
 
 
 def shown_matrix(matrices: tuple[MatrixPair, ...]) -> MatrixPair:

@@ -168,7 +168,12 @@ def peft_config(adapter: Adapter) -> Any:
         )
     try:
         with quietly():
-            config = copy.deepcopy(PeftConfig.from_pretrained(str(adapter.path)))
+            stored = adapter.path.is_dir()  # a model in training has no folder, and its configuration is of this peft
+            config = copy.deepcopy(
+                PeftConfig.from_pretrained(str(adapter.path))
+                if stored
+                else PeftConfig.from_peft_type(**dict(adapter.config))
+            )
     except PEFT_ERRORS as error:
         raise AdapterError(
             f"peft refuses the configuration of '{adapter.path}' ({error}). Save the adapter again with this peft."

@@ -1,0 +1,60 @@
+"""Tensors of a model in memory, behind the interface of a file's: what is found in files is found in them too."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MEMORY = Path("the model in memory")
+
+
+@dataclass(frozen=True, eq=False)
+class TensorInMemory:
+    """A tensor of a model in memory; every read sees what it holds then (a `StoredTensor`).
+
+    Attributes:
+        name: Name of the parameter.
+        shape: Shape of the weight.
+        dtype: Dtype of what the reads return.
+        fetch: The tensor as it stands, on any device; a quantised weight is dequantised here.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    fetch: Callable[[], Tensor]
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> "TensorInMemory":
+        """A tensor that is changed in place, as optimisers do; it is not copied."""
+        held = tensor.detach()
+        return cls(name, tuple(held.shape), held.dtype, lambda: held)
+
+    @property
+    def path(self) -> Path:
+        """Stands for the file, in messages."""
+        return MEMORY
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self) -> Tensor:
+        """The whole tensor, on the CPU."""
+        return self.fetch().cpu()
+
+    def read_rows(self, start: int, stop: int, expert: int | None = None) -> Tensor:
+        """Rows along the first axis, of one expert where the first axis counts experts."""
+        return self._of(expert)[start:stop].cpu()
+
+    def read_columns(self, start: int, stop: int, expert: int | None = None) -> Tensor:
+        """Columns of a matrix."""
+        return self._of(expert)[:, start:stop].cpu()
+
+    def _of(self, expert: int | None) -> Tensor:
+        whole = self.fetch()
+        return whole if expert is None else whole[expert]
