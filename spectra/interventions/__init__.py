@@ -1,21 +1,36 @@
 """Interventions on singular directions: scale, remove, shrink; the controls; the mitigated adapter."""
 
+from spectra.interventions.arms import CONTROLS
 from spectra.interventions.choice import chosen_directions
 from spectra.interventions.controls import neighbours, norm_matched_shrink, random_directions, stand_ins
 from spectra.interventions.directions import leading_triplets, scaled_directions, truncated
+from spectra.interventions.experiment import Experiment
 from spectra.interventions.in_place import edited
+from spectra.interventions.intervene import LAMBDAS, experiment, intervene
+from spectra.interventions.intervention_run import Contrast, InterventionRow, InterventionRun
 from spectra.interventions.mitigation import mitigate
 from spectra.interventions.outcome import Mitigation, TreatedMatrix
+from spectra.interventions.own_task import OwnTask, on_validation
 
 __all__ = [
+    "CONTROLS",
+    "LAMBDAS",
+    "Contrast",
+    "Experiment",
+    "InterventionRow",
+    "InterventionRun",
     "Mitigation",
+    "OwnTask",
     "TreatedMatrix",
     "chosen_directions",
     "edited",
+    "experiment",
+    "intervene",
     "leading_triplets",
     "mitigate",
     "neighbours",
     "norm_matched_shrink",
+    "on_validation",
     "random_directions",
     "scaled_directions",
     "stand_ins",

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from spectra.errors import SpectrumError
+from spectra.interventions.deltas import EditNorms
 from spectra.interventions.directions import frobenius, triplets_of
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
 from spectra.records import MatrixSpectrum, VectorVerdict
@@ -33,10 +34,7 @@ def norm_matched_shrink(update: LowRankUpdate, edit: LowRankUpdate) -> LowRankUp
     Source: the control asked for in the public discussion of arXiv:2410.21228 (shrinking the whole update).
         Difference: the norm is matched matrix by matrix, not once for the model.
     """
-    size = frobenius(update)
-    if size == 0:
-        raise SpectrumError("An update of norm 0 cannot be scaled to another norm. Leave this matrix out.")
-    factor = frobenius(update.plus(edit)) / size
+    factor = EditNorms.of(update, edit).shrink_factor(1.0)
     return replace(update, scaling=(factor - 1) * update.scaling)
 
 
@@ -57,20 +55,40 @@ def random_directions(W: LinearOperator, edit: LowRankUpdate, *, seed: int) -> L
     Raises:
         SpectrumError: If W holds nothing in the drawn directions.
 
-    Source: Q from the QR of a Gaussian matrix: Haar measure (Mezzadri 2007, arXiv:math-ph/0609050).
-        Difference: the signs of R are not fixed; Q Q^H does not depend on them.
+    Source: as many random directions, the control asked for in the public discussion of arXiv:2410.21228.
+        Difference: the energy is matched by a factor on the projection, see `random_projections`.
     """
-    generator = torch.Generator().manual_seed(seed)
-    gaussian = torch.randn(W.shape[0], edit.rank, generator=generator, dtype=torch.float64)
-    Q = torch.linalg.qr(gaussian)[0].to(device=W.device, dtype=W.dtype)
-    found = triplets_of(W, Q)
-    root = found.S.sqrt()
-    projection = LowRankUpdate(found.U * root, root[:, None] * found.Vh)
+    projection = random_projections(W, edit.rank, seed=seed)
     size = frobenius(projection)
     if size == 0:
         raise SpectrumError("The tuned matrix is zero in every random direction. Leave this matrix out.")
     factor = frobenius(edit) / size
     return replace(projection, scaling=-factor if edit.scaling < 0 else factor)
+
+
+def random_projections(W: LinearOperator, n: int, *, seed: int) -> LowRankUpdate:
+    """What W reads out into n random directions:  Q Q^H W,  Q a random orthonormal d_out x n.
+
+    Added (lambda - 1) times, it does to random left directions what the intervention does to intruders: they keep
+    lambda times what W holds in them.
+
+    Args:
+        W: W_tuned.
+        n: Number of directions.
+        seed: Of the draw.
+
+    Returns:
+        The projection.
+
+    Source: Q from the QR of a Gaussian matrix: Haar measure (Mezzadri 2007, arXiv:math-ph/0609050).
+        Difference: the signs of R are not fixed; Q Q^H does not depend on them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    gaussian = torch.randn(W.shape[0], n, generator=generator, dtype=torch.float64)
+    Q = torch.linalg.qr(gaussian)[0].to(device=W.device, dtype=W.dtype)
+    found = triplets_of(W, Q)
+    root = found.S.sqrt()
+    return LowRankUpdate(found.U * root, root[:, None] * found.Vh)
 
 
 def neighbours(verdicts: Sequence[VectorVerdict], chosen: Sequence[int]) -> tuple[int, ...]:

@@ -15,14 +15,14 @@ from spectra.linalg.triplets import leading_vectors
 LARGEST_SCALE = 2.0
 
 
-def leading_triplets(W0: LinearOperator, update: LowRankUpdate, k: int) -> SVD:
+def leading_triplets(W0: LinearOperator, update: LowRankUpdate | None, k: int) -> SVD:
     """The k leading singular triplets of  W0 + update,  with  v_j = W^H u_j / sigma_j  and  sigma_j = ||W^H u_j||.
 
     With these v_j the product u_j sigma_j v_j^H is the projection u_j u_j^H W exactly, whatever error u_j carries.
 
     Args:
         W0: The base.
-        update: The tuned matrix minus the base.
+        update: The tuned matrix minus the base; None where `W0` is the tuned matrix itself.
         k: Number of triplets.
 
     Raises:
@@ -32,7 +32,7 @@ def leading_triplets(W0: LinearOperator, update: LowRankUpdate, k: int) -> SVD:
         Difference: small matrices, and those where the iteration does not settle, get the thin SVD.
     Cost: a few passes over W0 with k + 6 columns; O(d_out d_in n) for the thin SVD.
     """
-    W = Updated(W0, update)
+    W = W0 if update is None else Updated(W0, update)
     k = min(k, *W.shape)
     if min(W.shape) >= SMALLEST_SPACE * (k + 6):
         (found,) = leading_vectors(W0, [update], k)

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from spectra.errors import ModelError, first_five
-from spectra.linalg.operators import LowRankUpdate
+from spectra.interventions.deltas import Delta, on
 
 
 @contextmanager
-def edited(model: nn.Module, edits: Mapping[str, LowRankUpdate]) -> Iterator[nn.Module]:
-    """Add a low-rank edit to some weights of a model for as long as the context lasts.
+def edited(model: nn.Module, edits: Mapping[str, Delta]) -> Iterator[nn.Module]:
+    """Add an edit to some weights of a model for as long as the context lasts.
 
-    W -> W + scaling * B @ A  in (d_out, d_in); a Conv1D weight, stored (d_in, d_out), gets the transposed product.
+    W -> W + edit  in (d_out, d_in), edit = scaling * B @ A or dense; a Conv1D weight, stored (d_in, d_out), gets the
+    transposed edit.
     The former values are kept and copied back, bit for bit, also when the body raises.
 
     Args:
@@ -43,7 +44,7 @@ def edited(model: nn.Module, edits: Mapping[str, LowRankUpdate]) -> Iterator[nn.
                 matrix = _matrix(model, name)
                 # The product is rounded once, to the weight's dtype, however coarse that is.
                 wide = torch.promote_types(matrix.dtype, torch.float32)
-                matrix.copy_(matrix.to(wide) + edit.to(dtype=wide, device=matrix.device).dense())
+                matrix.copy_(matrix.to(wide) + on(edit, dtype=wide, device=matrix.device))
         yield model
     finally:
         with torch.no_grad():
@@ -82,7 +83,7 @@ def _matrix(model: nn.Module, name: str) -> Tensor:
     return weight.mT if type(_module(model, name)).__name__ == "Conv1D" else weight.view(weight.shape[0], -1)
 
 
-def _require_fit(name: str, matrix: Tensor, edit: LowRankUpdate) -> None:
+def _require_fit(name: str, matrix: Tensor, edit: Delta) -> None:
     if tuple(matrix.shape) != edit.shape:
         raise ModelError(
             f"The edit of '{name}' is {edit.shape}, and its weight {tuple(matrix.shape)} as (d_out, d_in). "

@@ -70,7 +70,7 @@ def treated_factors(
         )
     W0 = as_operator(matrix.W0, dtype=dtype, device=device, memory_bytes=None)
     triplets = leading_triplets(W0, update, max(chosen) + 1)
-    _require_same(spectrum, [float(triplets.S[index]) for index in chosen], chosen)
+    require_same(spectrum, [float(triplets.S[index]) for index in chosen], chosen)
     edit = scaled_directions(triplets, chosen, treatment.lam)
     new, lost, factor = _new_factors(update, edit, treatment)
     record = TreatedMatrix(
@@ -104,7 +104,7 @@ def _new_factors(
     return *truncated(edited, rank), None
 
 
-def _require_same(spectrum: MatrixSpectrum, values: Sequence[float], chosen: Sequence[int]) -> None:
+def require_same(spectrum: MatrixSpectrum, values: Sequence[float], chosen: Sequence[int]) -> None:
     """Refuse to treat vectors other than the judged ones.
 
     Raises:

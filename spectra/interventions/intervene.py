@@ -1,0 +1,150 @@
+"""`intervene`: do intruder dimensions cause forgetting, or does any update of that size?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spectra.analysis.cache import FactorCache
+from spectra.analysis.scan import Progress, scan_pairs
+from spectra.analysis.settings import ScanSettings
+from spectra.errors import DataError, SpectrumError
+from spectra.forgetting import HeldOut
+from spectra.forgetting.run import Precision
+from spectra.forgetting.store import identity
+from spectra.interventions.arms import CONTROLS, arms_of
+from spectra.interventions.bench import Bench
+from spectra.interventions.directions import require_scale
+from spectra.interventions.experiment import Experiment, Statistics, described
+from spectra.interventions.intervention_run import InterventionRun
+from spectra.interventions.own_task import OwnTask
+from spectra.interventions.points import PointStore
+from spectra.interventions.subject import Subject
+from spectra.models import base_of, is_adapter, resolve_model
+from spectra.weights import open_pair
+
+LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+
+
+def intervene(
+    checkpoint: str | Path, held_out: Sequence[HeldOut], *, progress: Progress | None = None, **settings: Any
+) -> InterventionRun:
+    """Scale the intruder dimensions of a loaded checkpoint, beside the controls, and measure what it changes.
+
+    W = W_tuned + (lambda - 1) sum_{j chosen} u_j sigma_j v_j^H,  in place, for every lambda; no checkpoint is written.
+
+    Args:
+        checkpoint: A peft adapter folder or a full checkpoint folder.
+        held_out: What it may have forgotten.
+        progress: Called with (points done, all, name).
+        **settings: Of `experiment`: task, lambdas, controls, select, k, epsilon, folder, ...
+
+    Returns:
+        Every point with its intervals, the areas between the curves, and the verdict.
+
+    Raises:
+        SpectrumError: If there is no intruder to scale, or a setting has no meaning.
+        ModelError: If the model lacks a head that a task needs.
+        DataError: If a task does not fit its measure.
+
+    Source: Shuttleworth et al., arXiv:2410.21228, section 5 and its figure of interventions.
+        Difference: with controls, paired per example, with intervals and a verdict.
+    """
+    prepared = experiment(checkpoint, held_out, **settings)
+    prepared.run(progress)
+    record = prepared.record()
+    prepared.write(record)
+    return record
+
+
+def experiment(
+    checkpoint: str | Path,
+    held_out: Sequence[HeldOut],
+    *,
+    base: str | None = None,
+    task: OwnTask | None = None,
+    lambdas: Sequence[float] = LAMBDAS,
+    controls: Sequence[str] = CONTROLS,
+    select: str = "top",
+    share: float = 0.9,
+    k: int = 10,
+    epsilon: float = 0.5,
+    device: str = "cpu",
+    dtype: Precision = "float32",
+    batch_size: int = 16,
+    folder: Path | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+    cache: FactorCache | None = None,
+    progress: Progress | None = None,
+    **opening: Any,
+) -> Experiment:
+    """Scan a checkpoint and lay out its intervention; nothing is measured yet.
+
+    Args:
+        checkpoint: A peft adapter folder or a full checkpoint folder.
+        held_out: What it may have forgotten.
+        base: Asset name, folder or hub id; None takes the one that an adapter names.
+        task: The task that it was tuned on, scored with its own head.
+        lambdas: Factors in [0, 2]; 1 is always added.
+        controls: Names among `arms.CONTROLS`.
+        select: "top" (of each matrix the highest-ranked intruder, as in the paper), "all" or "energy".
+        share: Of the intruders' energy, for "energy".
+        k: Leading singular vectors looked at per matrix.
+        epsilon: Cosine below which a vector counts.
+        device: torch device of scan and measurement.
+        dtype: Arithmetic of base and tuned model.
+        batch_size: Sequences per forward pass.
+        folder: Finished points are kept here and not measured again; None keeps nothing.
+        seed: Of random controls and of the bootstrap.
+        resamples: Of the bootstrap.
+        level: Of the intervals.
+        cache: Where factors of W0 are kept between scans.
+        progress: Called with (matrices done, all, name) by the scan.
+        **opening: `include`, `exclude`, `roles`, `layers` of `open_pair`.
+
+    Raises:
+        SpectrumError: If there is no intruder to scale, or a setting has no meaning.
+        DataError: If there is no held-out task, or two have one name.
+    """
+    factors = tuple(sorted({float(factor) for factor in (*lambdas, 1.0)}))
+    for factor in factors:
+        require_scale(factor)
+    _require_distinct(held_out)
+    named = base or _stated_base(Path(checkpoint))
+    reference = resolve_model(named)
+    settings = ScanSettings(k=k, epsilon=epsilon, device=device)
+    pair = open_pair(reference, checkpoint, **opening)
+    (scan,) = scan_pairs([pair], settings, cache=cache, progress=progress)
+    subject = Subject(pair, scan, select, share, device)
+    arms, left_out = arms_of(subject, controls, seed=seed)
+    common = {
+        "base": identity(reference),
+        "dtype": dtype,
+        "batch_size": batch_size,
+        **described(held_out, task),
+    }
+    return Experiment(
+        subject=subject,
+        arms=arms,
+        left_out=left_out,
+        bench=Bench(named, Path(checkpoint), held_out, task, getattr(torch, dtype), device, batch_size),
+        lambdas=factors,
+        statistics=Statistics(seed, resamples, level),
+        store=PointStore.at(folder, common),
+        folder=folder,
+    )
+
+
+def _stated_base(checkpoint: Path) -> str:
+    if not is_adapter(checkpoint):
+        raise SpectrumError(f"A full checkpoint does not name its base: '{checkpoint}'. Give it with --base.")
+    return base_of(checkpoint)
+
+
+def _require_distinct(held_out: Sequence[HeldOut]) -> None:
+    names = [task.name for task in held_out]
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"The held-out tasks are {names}. Give at least one, and each once.")
