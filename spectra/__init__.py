@@ -13,12 +13,14 @@ _HOMES = {
     "intruders": "spectra.analysis.scan",
     "open_pair": "spectra.weights",
     "run_sweep": "spectra.sweep",
+    "scan": "spectra.analysis.survey",
 }
 
-__all__ = ["SpectraCallback", "__version__", "intruders", "open_pair", "run_sweep"]
+__all__ = ["SpectraCallback", "__version__", "intruders", "open_pair", "run_sweep", "scan"]
 
 if TYPE_CHECKING:
     from spectra.analysis.scan import intruders
+    from spectra.analysis.survey import scan
     from spectra.sweep import run_sweep
     from spectra.training import SpectraCallback
     from spectra.weights import open_pair

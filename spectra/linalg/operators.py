@@ -188,18 +188,19 @@ class RowChunked:
         d_out = self.shape[0]
         return [(start, min(start + self.chunk_rows, d_out)) for start in range(0, d_out, self.chunk_rows)]
 
-    def _rows(self, start: int, stop: int) -> Tensor:
+    def read(self, start: int, stop: int) -> Float[Tensor, "rows d_in"]:
+        """Rows [start, stop)."""
         return self.read_rows(start, stop).to(device=self.device, dtype=self.dtype)
 
     def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
         """W @ X, block of rows by block of rows."""
-        return torch.cat([Dense(self._rows(start, stop)).matmat(X) for start, stop in self._chunks()])
+        return torch.cat([Dense(self.read(start, stop)).matmat(X) for start, stop in self._chunks()])
 
     def rmatmat(self, Y: Float[Tensor, "d_out n"]) -> Float[Tensor, "d_in n"]:
         """W^H @ Y, summed over blocks of rows."""
         total = torch.zeros(self.shape[1], Y.shape[1], dtype=self.dtype, device=self.device)
         for start, stop in self._chunks():
-            total += Dense(self._rows(start, stop)).rmatmat(Y[start:stop])
+            total += Dense(self.read(start, stop)).rmatmat(Y[start:stop])
         return total
 
     def dense(self) -> Float[Tensor, "d_out d_in"]:
@@ -209,7 +210,51 @@ class RowChunked:
     def row_blocks(self) -> Iterator[Float[Tensor, "rows d_in"]]:
         """The blocks as they are read."""
         for start, stop in self._chunks():
-            yield self._rows(start, stop)
+            yield self.read(start, stop)
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """W - W0 without the difference: the update of a matrix that was tuned as a whole."""
+
+    W: LinearOperator
+    W0: LinearOperator
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+        return self.W0.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic of the products."""
+        return self.W0.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are computed."""
+        return self.W0.device
+
+    def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
+        """(W - W0) @ X. A small update loses digits to cancellation here; `dense` loses none."""
+        return self.W.matmat(X) - self.W0.matmat(X)
+
+    def rmatmat(self, Y: Float[Tensor, "d_out n"]) -> Float[Tensor, "d_in n"]:
+        """(W - W0)^H @ Y, with the same cancellation."""
+        return self.W.rmatmat(Y) - self.W0.rmatmat(Y)
+
+    def dense(self) -> Float[Tensor, "d_out d_in"]:
+        """The difference, formed entry by entry."""
+        return self.W.dense() - self.W0.dense()
+
+    def row_blocks(self) -> Iterator[Float[Tensor, "rows d_in"]]:
+        """Blocks of rows of the difference, as large as those of W."""
+        start = 0
+        for rows in self.W.row_blocks():
+            stop = start + rows.shape[0]
+            base = self.W0.read(start, stop) if isinstance(self.W0, RowChunked) else self.W0.dense()[start:stop]
+            yield rows - base
+            start = stop
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,143 @@
+"""The measures of the controls beside those of the matrix: one null line per measure and control."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from spectra.analysis.controls import DIRECTION, GAUSSIAN, Control, dense_controls, low_rank_controls
+from spectra.analysis.facts import EXACT_UP_TO, BaseFacts, PairFacts, judged
+from spectra.analysis.measuring import CONTROLLED, MEASURING, spectral_ranks
+from spectra.analysis.null_store import NullStore
+from spectra.counts import random_direction_cosine
+from spectra.linalg.density import Spectrum, estimated_spectrum
+from spectra.linalg.operators import Dense, LowRankUpdate, RowChunked
+from spectra.measures import Measure, NullLine
+
+# (control, metric, side or "") and the values of its draws.
+Values = list[tuple[str, str, str, list[float]]]
+
+
+def with_nulls(
+    measures: Sequence[Measure], facts: PairFacts, storage: torch.dtype, digest: str | None, store: NullStore
+) -> tuple[Measure, ...]:
+    """The same measures, each with the lines that its controls give.
+
+    Args:
+        measures: What was measured of the matrix.
+        facts: The matrix.
+        storage: dtype that the checkpoint is stored in.
+        digest: Hash of W0's content; with it, the simulations are kept for the next scan.
+        store: Where.
+    """
+    settings = facts.base.settings
+    groups = [group for group in settings.groups if group in CONTROLLED]
+    if not groups or facts.delta_frobenius <= 0:
+        return tuple(measures)
+    if digest is None:
+        values = _simulated(facts, groups, storage)
+    else:
+        question = _question(facts, groups, storage, digest)
+        values = store.recall(question, lambda: _simulated(facts, groups, storage))
+    lines: dict[tuple[str, str], list[NullLine]] = {}
+    for null, metric, side, draws in [*values, *_of_shape(facts, groups, store), *_closed(facts, groups)]:
+        line = NullLine(null, sum(draws) / len(draws), min(draws), max(draws), 0 if null == DIRECTION else len(draws))
+        lines.setdefault((metric, side), []).append(line)
+    return tuple(replace(m, nulls=tuple(lines.get((m.metric, m.side or ""), ()))) for m in measures)
+
+
+def _simulated(facts: PairFacts, groups: Sequence[str], storage: torch.dtype) -> Values:
+    """Every control measured as the matrix itself was."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for null, control in _controls(facts, storage):
+        for measure in (measure for group in groups for measure in MEASURING[group](control)):
+            if measure.value is not None:
+                found.setdefault((null, measure.metric, measure.side or ""), []).append(measure.value)
+    return [(*key, values) for key, values in found.items()]
+
+
+def _controls(facts: PairFacts, storage: torch.dtype) -> Iterator[tuple[str, PairFacts]]:
+    """Low-rank controls share the passes over W0; dense ones come one by one. A streamed W0 has no dense ones."""
+    base, settings = facts.base, facts.base.settings
+    like = facts.leading.U
+    size, rank = facts.delta_frobenius, control_rank(facts)
+    low = low_rank_controls(base.W0.shape, rank, size, draws=settings.draws, seed=settings.seed, like=like)
+    yield from _judged(base, low)
+    if not isinstance(base.W0, RowChunked):
+        dense = dense_controls(base.W0.dense(), size, storage, draws=settings.draws, seed=settings.seed)
+        for control in dense:
+            yield from _judged(base, [control])
+
+
+def _judged(base: BaseFacts, controls: list[Control]) -> Iterable[tuple[str, PairFacts]]:
+    found = judged(base, [control.tuned for control in controls], [control.noise for control in controls])
+    return zip((control.null for control in controls), found, strict=True)
+
+
+def control_rank(facts: PairFacts) -> int:
+    """Rank of the random low-rank control: the update's own, or k for a dense update."""
+    return facts.delta.rank if isinstance(facts.delta, LowRankUpdate) else facts.base.k
+
+
+def _of_shape(facts: PairFacts, groups: Sequence[str], store: NullStore) -> Values:
+    """Ranks of a dense Gaussian matrix, scaled to the update's norm: they depend on the shape alone."""
+    if "update" not in groups:
+        return []
+    base = facts.base
+    shape, settings = base.W0.shape, base.settings
+    question = {"of": "gaussian", "shape": list(shape), "seed": settings.seed, "draws": settings.draws}
+    known = store.recall(question, lambda: _gaussian_ranks(base))
+    size = facts.delta_frobenius
+    found = known | {"update.spectral": [size * value for value in known["update.spectral"]]}
+    if (largest := float(base.leading.S[0])) > 0:
+        found["update.relative_spectral"] = [value / largest for value in found["update.spectral"]]
+    return [(GAUSSIAN, metric, "", values) for metric, values in found.items()]
+
+
+def _gaussian_ranks(base: BaseFacts) -> dict[str, list[float]]:
+    """Measures of Gaussian matrices of one shape and unit Frobenius norm, by metric and draw."""
+    found: dict[str, list[float]] = {}
+    settings = base.settings
+    for draw in range(settings.draws):
+        generator = torch.Generator().manual_seed(settings.seed + draw)
+        G = torch.empty(base.W0.shape, dtype=base.W0.dtype).normal_(generator=generator).to(base.W0.device)
+        if min(G.shape) <= EXACT_UP_TO:
+            spectrum = Spectrum.known(torch.linalg.svdvals(G))
+        else:
+            spectrum = estimated_spectrum(Dense(G), seed=settings.seed)
+        size = float(torch.linalg.vector_norm(G, dim=1).double().pow(2).sum()) ** 0.5
+        largest = float(spectrum.values[0])
+        found.setdefault("update.spectral", []).append(largest / size)
+        found.setdefault("update.stable_rank", []).append((size / largest) ** 2)
+        for measure in spectral_ranks("update", spectrum, base):
+            if measure.value is not None:
+                found.setdefault(measure.metric, []).append(measure.value)
+    return found
+
+
+def _closed(facts: PairFacts, groups: Sequence[str]) -> Values:
+    """What a random direction shows, by formula."""
+    if "intruders" not in groups:
+        return []
+    d_out, d_in = facts.base.W0.shape
+    dimensions = {"left": d_out, "right": d_in}
+    return [
+        (DIRECTION, "intruders.least_cosine", side, [random_direction_cosine(dimensions[side], min(d_out, d_in))])
+        for side in facts.sides
+    ]
+
+
+def _question(facts: PairFacts, groups: Sequence[str], storage: torch.dtype, digest: str) -> dict[str, Any]:
+    """Everything that decides the simulated values."""
+    settings = facts.base.settings
+    return {
+        "of": digest,
+        "groups": list(groups),
+        "storage": str(storage),
+        "rank": control_rank(facts),
+        "frobenius": f"{facts.delta_frobenius:.6e}",
+        "scan": [settings.scan.k, settings.scan.epsilon, settings.scan.side, settings.scan.dtype],
+        "seed": settings.seed,
+        "draws": settings.draws,
+    }
