@@ -1,8 +1,8 @@
 """Kill -9 at random moments of a sweep: the driver, a worker, a node of a Ray cluster; then run it again and compare.
 
-Twelve small trials of a tiny model. Every round draws a victim and a moment (so many trials are done, and so many seconds
-have passed since), kills, runs the same command again, and holds the tables against those of an undisturbed sweep. Run
-from the root:
+Twelve small trials of a tiny model. Every round draws a victim and a moment (so many trials are done, and so many
+seconds have passed since), kills, runs the same command again, and holds the tables against those of an undisturbed
+sweep. Run from the root:
 
     python -m scripts.torture_sweep --seed 0 --rounds 10
 """
