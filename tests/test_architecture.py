@@ -12,8 +12,8 @@ PACKAGE = Path(spectra.__file__).parent
 # Floors from the ground up. A room may import any room on a lower floor.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("records", "provenance", "linalg"),
-    ("metrics", "weights", "runs", "assets", "counts", "measures"),
+    ("records", "provenance", "linalg", "counts"),
+    ("metrics", "weights", "runs", "assets", "measures"),
     ("analysis", "models", "data", "environment"),
     ("training", "forgetting"),
     ("sweep", "report", "figures", "interventions"),

@@ -1,32 +1,21 @@
 """`spectra.scan`: every measure of a checkpoint in one pass over its matrices."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from spectra.analysis.cache import FactorCache
-from spectra.analysis.facts import BaseFacts, PairFacts, judged
-from spectra.analysis.matrix import base_factors, tuned_side
-from spectra.analysis.measuring import MEASURING
+from spectra.analysis.matrix_measures import measure_matrix
 from spectra.analysis.null_store import NullStore
-from spectra.analysis.nulls import with_nulls
 from spectra.analysis.settings import ScanSettings
 from spectra.analysis.survey_settings import SurveySettings
-from spectra.analysis.window_bounds import window_bounds
-from spectra.measures import DEFAULT_GROUPS, Grid, LeadingVector, MatrixMeasures, Measure, SpectralScan, chosen_groups
-from spectra.metrics.subspaces import phi_grid, similarity_map
+from spectra.measures import DEFAULT_GROUPS, MatrixMeasures, SpectralScan, chosen_groups
 from spectra.provenance import versions
 from spectra.records import Side
-from spectra.weights import CheckpointPair, MatrixPair, open_pair
-from spectra.weights.changes import Replaced
+from spectra.weights import CheckpointPair, open_pair
 
 Progress = Callable[[int, int, str], None]
-# Leading directions in a grid, and leading singular values in a record.
-GRID = 16
-KEPT_VALUES = 64
 
 
 def scan(
@@ -36,6 +25,7 @@ def scan(
     metrics: str | Sequence[str] = DEFAULT_GROUPS,
     k: int = 10,
     epsilon: float = 0.5,
+    epsilons: Sequence[float] = (),
     side: str = "left",
     seed: int = 0,
     draws: int = 1,
@@ -56,6 +46,7 @@ def scan(
         metrics: Groups of `measures.GROUPS`, such as "intruders,ranks"; "all" for every one.
         k: Leading singular vectors looked at per matrix.
         epsilon: Cosine below which a vector counts as an intruder.
+        epsilons: Further thresholds that the verdicts are decided for.
         side: "left" (the paper), "right" or "both".
         seed: Of every simulated control and every estimate.
         draws: Simulations of each random control.
@@ -76,183 +67,74 @@ def scan(
         SpectrumError: If a setting has no meaning.
     """
     question = ScanSettings(
-        k=k, epsilon=epsilon, side=side, method=method, dtype=dtype, device=device, memory_bytes=memory_bytes
+        k=k,
+        epsilon=epsilon,
+        epsilons=tuple(epsilons),
+        side=side,
+        method=method,
+        dtype=dtype,
+        device=device,
+        memory_bytes=memory_bytes,
     )
     settings = SurveySettings(question, chosen_groups(metrics), seed, draws, exact)
-    pair = open_pair(base, checkpoint, **selection)
-    return scan_pair(pair, settings, cache=cache, progress=progress)
+    partial = PartialSurvey(open_pair(base, checkpoint, **selection), settings, cache)
+    partial.run(progress)
+    return partial.record()
 
 
-def scan_pair(
-    pair: CheckpointPair,
-    settings: SurveySettings,
-    *,
-    cache: FactorCache | None = None,
-    progress: Progress | None = None,
-) -> SpectralScan:
-    """The scan of an opened checkpoint, one matrix in memory at a time."""
-    store = NullStore(keep=cache is not None)
-    done: list[MatrixMeasures] = []
-    for matrix in pair.matrices:
-        done.append(measure_matrix(matrix, settings, cache, store))
-        if progress is not None:
-            progress(len(done), len(pair.matrices), str(matrix.name))
-    return SpectralScan(
-        checkpoint=pair.checkpoint,
-        base=pair.base or "",
-        groups=settings.groups,
-        k=settings.scan.k,
-        epsilon=settings.scan.epsilon,
-        side=cast(Side, settings.scan.side),  # checked by ScanSettings
-        seed=settings.seed,
-        matrices=tuple(done),
-        skipped=pair.skipped,
-        warnings=(*pair.warnings, *_warnings(done)),
-        versions=versions(),
-    )
+@dataclass(eq=False)
+class PartialSurvey:
+    """A scan that can be looked at before it is done: after Ctrl-C, `record()` holds what was finished.
 
-
-def measure_matrix(
-    pair: MatrixPair, settings: SurveySettings, cache: FactorCache | None = None, store: NullStore | None = None
-) -> MatrixMeasures:
-    """All measures of one matrix.
-
-    Args:
-        pair: The matrix and its change.
+    Attributes:
+        pair: The opened checkpoint.
         settings: The question.
-        cache: Where factors of W0 are kept between scans.
-        store: Where simulated controls are kept; None simulates anew.
+        cache: Where factors of W0 and simulations are kept between scans.
+        done: The finished matrices, in checkpoint order.
     """
-    seconds: dict[str, float] = {}
-    clock = _Clock(seconds)
-    base = BaseFacts(base_factors(pair.W0, settings.scan, cache), settings)
-    if base.is_small and {"base", "nulls"} & set(settings.groups):
-        base.factors.full()  # every number below is then exact, and cheaper than by iteration
-    [facts] = judged(base, [tuned_side(pair, settings.scan)], [None])
-    clock.took("intruders")
-    measures: list[Measure] = []
-    for group in settings.groups:
-        if group in MEASURING:
-            measures += MEASURING[group](facts)
-            clock.took(group)
-    if "nulls" in settings.groups:
-        digest = pair.W0.digest() if cache is not None else None
-        measures = list(with_nulls(measures, facts, _storage(pair), digest, store or NullStore(keep=False)))
-        clock.took("nulls")
-    vectors, grids = tuple(_leading(facts)), tuple(_grids(facts))
-    clock.took("alignment" if "alignment" in settings.groups else "intruders")
-    lora = pair.lora
-    return MatrixMeasures(
-        name=str(pair.name),
-        layer=pair.name.layer,
-        role=pair.name.role,
-        block=pair.name.block,
-        shape=pair.shape,
-        rank=None if lora is None else lora.rank,
-        alpha=None if lora is None else lora.alpha,
-        scaling=None if lora is None else lora.scaling,
-        method=next(iter(facts.bounds.values())).method,
-        measures=tuple(measures),
-        vectors=vectors,
-        grids=grids,
-        base_values=_base_values(facts),
-        tuned_values=_numbers(next(iter(facts.bounds.values())).S),
-        update_values=_update_values(facts),
-        seconds=seconds,
-    )
 
+    pair: CheckpointPair
+    settings: SurveySettings
+    cache: FactorCache | None = None
+    done: list[MatrixMeasures] = field(default_factory=list, init=False)
 
-class _Clock:
-    """Where the time goes: work that several groups share counts for the one that asked first."""
+    def run(self, progress: Progress | None = None) -> None:
+        """Measure one matrix after the other."""
+        store = NullStore(keep=self.cache is not None)
+        for matrix in self.pair.matrices:
+            self.done.append(measure_matrix(matrix, self.settings, self.cache, store))
+            if progress is not None:
+                progress(len(self.done), len(self.pair.matrices), str(matrix.name))
 
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = seconds
-        self.last = time.perf_counter()
+    def record(self) -> SpectralScan:
+        """The scan with the matrices that are done."""
+        return SpectralScan(
+            checkpoint=self.pair.checkpoint,
+            base=self.pair.base or "",  # None only when opened to be inspected
+            groups=self.settings.groups,
+            k=self.settings.scan.k,
+            epsilon=self.settings.scan.epsilon,
+            side=cast(Side, self.settings.scan.side),  # checked by ScanSettings
+            seed=self.settings.seed,
+            matrices=tuple(self.done),
+            skipped=self.pair.skipped,
+            warnings=(*self.pair.warnings, *self._warnings()),
+            versions=versions(),
+        )
 
-    def took(self, group: str) -> None:
-        """Book the time since the last call."""
-        now = time.perf_counter()
-        self.seconds[group] = self.seconds.get(group, 0.0) + now - self.last
-        self.last = now
-
-
-def _leading(facts: PairFacts) -> Iterator[LeadingVector]:
-    """One entry per leading vector and side."""
-    settings = facts.base.settings
-    wanted = "alignment" in settings.groups
-    kept = facts.retention.tolist() if wanted else []
-    sizes = facts.base.leading.S.tolist() if wanted else []
-    for side, bounds in facts.bounds.items():
-        scores = torch.stack(window_bounds(facts, side)).tolist() if "intruders" in settings.groups else None
-        for j, verdict in enumerate(bounds.verdicts(settings.scan.epsilon, side)):
-            yield LeadingVector(
-                verdict=verdict,
-                base_singular_value=sizes[j] if wanted else None,
-                retention=kept[j] if wanted else None,
-                windowed_lower=scores[0][j] if scores else None,
-                windowed_upper=scores[1][j] if scores else None,
+    def _warnings(self) -> Iterator[str]:
+        """What a reader of the numbers has to know."""
+        if len(self.done) < len(self.pair.matrices):
+            yield f"Interrupted: {len(self.done)} of {len(self.pair.matrices)} matrices are scanned."
+        ill = sum(vector.verdict.ill_conditioned for matrix in self.done for vector in matrix.vectors)
+        if ill:
+            yield (
+                f"{ill} vectors are ill-conditioned: a neighbouring singular value is equal to rounding, "
+                "so the single vector, and its verdict, is arbitrary."
             )
-
-
-def _grids(facts: PairFacts) -> Iterator[Grid]:
-    """phi of delta_W against W0, and the similarity map of W0 and W_tuned, over the leading directions."""
-    if "alignment" not in facts.base.settings.groups:
-        return
-    base, tuned, delta = facts.base.leading, facts.leading, facts.delta_svd
-    for side in facts.sides:
-        U0, U = (base.U, tuned.U) if side == "left" else (base.Vh.mH, tuned.Vh.mH)
-        yield Grid("similarity", side, _rows(similarity_map(U0[:, :GRID], U[:, :GRID])))
-        if delta is not None:
-            D = delta.U if side == "left" else delta.Vh.mH
-            yield Grid("phi", side, _rows(phi_grid(D[:, :GRID], U0[:, :GRID])))
-
-
-def _storage(pair: MatrixPair) -> torch.dtype:
-    """The coarser dtype of the two checkpoints: that of the base where the tuned side is an adapter."""
-    dtypes = [pair.W0.dtype]
-    if isinstance(pair.change, Replaced):
-        dtypes.append(pair.change.W_tuned.dtype)
-    floating = [dtype for dtype in dtypes if dtype.is_floating_point]
-    return max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
-
-
-def _base_values(facts: PairFacts) -> tuple[float, ...]:
-    """Leading singular values of W0; all of them where they were computed anyway."""
-    if facts.base.factors.has_full():
-        return _numbers(facts.base.factors.full().S)
-    if "base" in facts.base.settings.groups and facts.base.spectrum.is_exact:
-        return _numbers(facts.base.spectrum.values)
-    known = facts.base.factors.leading
-    return () if known is None else _numbers(known.values.clamp_min(0).sqrt())
-
-
-def _update_values(facts: PairFacts) -> tuple[float, ...]:
-    """Singular values of delta_W: all of a low-rank update, the leading ones of a dense one if they were computed."""
-    dense = facts.tuned.update is None
-    if dense and not {"update", "alignment"} & set(facts.base.settings.groups):
-        return ()
-    return () if facts.delta_svd is None else _numbers(facts.delta_svd.S[:KEPT_VALUES] if dense else facts.delta_svd.S)
-
-
-def _numbers(values: torch.Tensor) -> tuple[float, ...]:
-    return tuple(values.double().tolist())
-
-
-def _rows(grid: torch.Tensor) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in grid.double().tolist())
-
-
-def _warnings(matrices: Sequence[MatrixMeasures]) -> Iterator[str]:
-    """What a reader of the numbers has to know."""
-    ill = sum(vector.verdict.ill_conditioned for matrix in matrices for vector in matrix.vectors)
-    if ill:
-        yield (
-            f"{ill} vectors are ill-conditioned: a neighbouring singular value is equal to rounding, "
-            "so the single vector, and its verdict, is arbitrary."
-        )
-    estimated = sum(any(measure.how == "estimate" for measure in matrix.measures) for matrix in matrices)
-    if estimated:
-        yield (
-            f"{estimated} matrices are large: ranks, edge and spikes that need their whole spectrum are estimates "
-            "with a standard error (`how`, `error`). Ask for --exact to compute every singular value."
-        )
+        estimated = sum(any(measure.how == "estimate" for measure in matrix.measures) for matrix in self.done)
+        if estimated:
+            yield (
+                f"{estimated} matrices are large: ranks, edge and spikes that need their whole spectrum are estimates "
+                "with a standard error (`how`, `error`). Ask for --exact to compute every singular value."
+            )

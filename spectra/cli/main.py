@@ -25,9 +25,11 @@ COMMANDS = {
     "figures": "Draw the figures of a run for a paper.",
     "forget": "Measure what fine-tuned checkpoints forgot, with intervals.",
     "inspect": "Show what is in a checkpoint and which matrices would be compared.",
+    "intervene": "Scale the intruders of a loaded checkpoint, beside controls, and measure forgetting.",
     "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
     "mitigate": "Write an adapter with its intruder dimensions scaled, and count again.",
     "report": "Write the HTML report of a run or a scan, or compare several.",
+    "scan": "Measure intruders, ranks, alignment and base spectra, beside their controls.",
     "status": "Show what a run has done, what failed and what is left.",
     "sweep": "Train paired LoRA and fully fine-tuned checkpoints and compare them.",
 }

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spectra.counts import EPSILONS, counts_by_epsilon, counts_by_k
 from spectra.errors import DataError
 from spectra.measures.catalogue import METRICS
 from spectra.measures.records import Grid, LeadingVector, MatrixMeasures, Measure, NullLine
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "spectra-scan-1"
-Rows = Literal["measures", "nulls", "matrices", "vectors", "grids"]
+Rows = Literal["measures", "nulls", "matrices", "vectors", "grids", "epsilons", "positions"]
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,21 @@ class SpectralScan:
         return cls(**own)
 
     def rows(self, kind: Rows = "measures") -> Iterator[dict[str, Any]]:
-        """Flat rows: of measures (one per matrix, metric and side, a column per control), of nulls (one per control
-        and measure), of matrices (a column per metric), of leading vectors, or of grid entries."""
+        """Flat rows.
+
+        Args:
+            kind: "measures" (one per matrix, metric and side, with a column per control), "nulls" (one per measure and
+                control), "matrices" (a column per metric), "vectors" (leading ones), "grids" (entries), "epsilons"
+                (each matrix's count against epsilon) or "positions" (against k).
+        """
         yield from {
             "measures": _measure_rows,
             "nulls": _null_rows,
             "matrices": _matrix_rows,
             "vectors": _vector_rows,
             "grids": _grid_rows,
+            "epsilons": _epsilon_rows,
+            "positions": _position_rows,
         }[kind](self)
 
     def to_dataframe(self, rows: Rows = "measures") -> "pd.DataFrame":
@@ -245,3 +253,12 @@ def _grid_rows(scan: SpectralScan) -> Iterator[dict[str, Any]]:
             for i, row in enumerate(grid.values):
                 for j, value in enumerate(row):
                     yield {**_place(matrix), "grid": grid.name, "side": grid.side, "i": i, "j": j, "value": value}
+
+
+def _epsilon_rows(scan: SpectralScan) -> Iterator[dict[str, Any]]:
+    """The count is proven; `at_most` is larger where a verdict was not decided at that epsilon."""
+    yield from counts_by_epsilon(scan.to_dataframe("vectors"), ["matrix"], EPSILONS).to_dict("records")
+
+
+def _position_rows(scan: SpectralScan) -> Iterator[dict[str, Any]]:
+    yield from counts_by_k(scan.to_dataframe("vectors"), ["matrix"]).to_dict("records")

@@ -1,0 +1,153 @@
+"""All measures of one matrix: facts, groups, controls, and the record they end in."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+from spectra.analysis.cache import FactorCache
+from spectra.analysis.facts import BaseFacts, PairFacts, judged
+from spectra.analysis.matrix import base_factors, tuned_side
+from spectra.analysis.measuring import MEASURING
+from spectra.analysis.null_store import NullStore
+from spectra.analysis.nulls import with_nulls
+from spectra.analysis.survey_settings import SurveySettings
+from spectra.analysis.window_bounds import window_bounds
+from spectra.measures import Grid, LeadingVector, MatrixMeasures, Measure
+from spectra.metrics.subspaces import phi_grid, similarity_map
+from spectra.weights import MatrixPair
+from spectra.weights.changes import Replaced
+
+# Leading directions in a grid, and leading singular values in a record.
+GRID = 16
+KEPT_VALUES = 64
+
+
+def measure_matrix(
+    pair: MatrixPair, settings: SurveySettings, cache: FactorCache | None = None, store: NullStore | None = None
+) -> MatrixMeasures:
+    """All measures of one matrix.
+
+    Args:
+        pair: The matrix and its change.
+        settings: The question.
+        cache: Where factors of W0 are kept between scans.
+        store: Where simulated controls are kept; None simulates anew.
+    """
+    seconds: dict[str, float] = {}
+    clock = _Clock(seconds)
+    base = BaseFacts(base_factors(pair.W0, settings.scan, cache), settings)
+    if base.is_small and {"base", "nulls"} & set(settings.groups):
+        base.factors.full()  # every number below is then exact, and cheaper than by iteration
+    [facts] = judged(base, [tuned_side(pair, settings.scan)], [None])
+    clock.took("intruders")
+    measures: list[Measure] = []
+    for group in settings.groups:
+        if group in MEASURING:
+            measures += MEASURING[group](facts)
+            clock.took(group)
+    if "nulls" in settings.groups:
+        digest = pair.W0.digest() if cache is not None else None
+        measures = list(with_nulls(measures, facts, _storage(pair), digest, store or NullStore(keep=False)))
+        clock.took("nulls")
+    vectors, grids = tuple(_leading(facts)), tuple(_grids(facts))
+    clock.took("alignment" if "alignment" in settings.groups else "intruders")
+    lora = pair.lora
+    return MatrixMeasures(
+        name=str(pair.name),
+        layer=pair.name.layer,
+        role=pair.name.role,
+        block=pair.name.block,
+        shape=pair.shape,
+        rank=None if lora is None else lora.rank,
+        alpha=None if lora is None else lora.alpha,
+        scaling=None if lora is None else lora.scaling,
+        method=next(iter(facts.bounds.values())).method,
+        measures=tuple(measures),
+        vectors=vectors,
+        grids=grids,
+        base_values=_base_values(facts),
+        tuned_values=_numbers(next(iter(facts.bounds.values())).S),
+        update_values=_update_values(facts),
+        seconds=seconds,
+    )
+
+
+class _Clock:
+    """Where the time goes: work that several groups share counts for the one that asked first."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self.last = time.perf_counter()
+
+    def took(self, group: str) -> None:
+        """Book the time since the last call."""
+        now = time.perf_counter()
+        self.seconds[group] = self.seconds.get(group, 0.0) + now - self.last
+        self.last = now
+
+
+def _leading(facts: PairFacts) -> Iterator[LeadingVector]:
+    """One entry per leading vector and side."""
+    settings = facts.base.settings
+    wanted = "alignment" in settings.groups
+    kept = facts.retention.tolist() if wanted else []
+    sizes = facts.base.leading.S.tolist() if wanted else []
+    for side, bounds in facts.bounds.items():
+        scores = torch.stack(window_bounds(facts, side)).tolist() if "intruders" in settings.groups else None
+        for j, verdict in enumerate(bounds.verdicts(settings.scan.epsilon, side)):
+            yield LeadingVector(
+                verdict=verdict,
+                base_singular_value=sizes[j] if wanted else None,
+                retention=kept[j] if wanted else None,
+                windowed_lower=scores[0][j] if scores else None,
+                windowed_upper=scores[1][j] if scores else None,
+            )
+
+
+def _grids(facts: PairFacts) -> Iterator[Grid]:
+    """phi of delta_W against W0, and the similarity map of W0 and W_tuned, over the leading directions."""
+    if "alignment" not in facts.base.settings.groups:
+        return
+    base, tuned, delta = facts.base.leading, facts.leading, facts.delta_svd
+    for side in facts.sides:
+        U0, U = (base.U, tuned.U) if side == "left" else (base.Vh.mH, tuned.Vh.mH)
+        yield Grid("similarity", side, _rows(similarity_map(U0[:, :GRID], U[:, :GRID])))
+        if delta is not None:
+            D = delta.U if side == "left" else delta.Vh.mH
+            yield Grid("phi", side, _rows(phi_grid(D[:, :GRID], U0[:, :GRID])))
+
+
+def _storage(pair: MatrixPair) -> torch.dtype:
+    """The coarser dtype of the two checkpoints: that of the base where the tuned side is an adapter."""
+    dtypes = [pair.W0.dtype]
+    if isinstance(pair.change, Replaced):
+        dtypes.append(pair.change.W_tuned.dtype)
+    floating = [dtype for dtype in dtypes if dtype.is_floating_point]
+    return max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+
+
+def _base_values(facts: PairFacts) -> tuple[float, ...]:
+    """Leading singular values of W0; all of them where they were computed anyway."""
+    if facts.base.factors.has_full():
+        return _numbers(facts.base.factors.full().S)
+    if "base" in facts.base.settings.groups and facts.base.spectrum.is_exact:
+        return _numbers(facts.base.spectrum.values)
+    known = facts.base.factors.leading
+    return () if known is None else _numbers(known.values.clamp_min(0).sqrt())
+
+
+def _update_values(facts: PairFacts) -> tuple[float, ...]:
+    """Singular values of delta_W: all of a low-rank update, the leading ones of a dense one if they were computed."""
+    dense = facts.tuned.update is None
+    if dense and not {"update", "alignment"} & set(facts.base.settings.groups):
+        return ()
+    return () if facts.delta_svd is None else _numbers(facts.delta_svd.S[:KEPT_VALUES] if dense else facts.delta_svd.S)
+
+
+def _numbers(values: torch.Tensor) -> tuple[float, ...]:
+    return tuple(values.double().tolist())
+
+
+def _rows(grid: torch.Tensor) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in grid.double().tolist())

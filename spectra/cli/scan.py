@@ -1,0 +1,107 @@
+"""`spectra scan`: every spectral measure of a checkpoint, beside what chance would give."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spectra.cli.intruders import definition_options, engine_options
+from spectra.cli.options import checkpoint_options, selection_options, stacked
+from spectra.cli.output import Output, output_options
+from spectra.cli.progress import parts_progress
+from spectra.cli.scan_output import print_scan, require_free_folder, write_folder
+
+if TYPE_CHECKING:
+    from spectra.analysis.survey import PartialSurvey
+    from spectra.measures import SpectralScan
+
+# Options that are fields of `analysis.settings.ScanSettings`; what is left over are keywords of `open_pair`.
+QUESTION = ("k", "epsilon", "epsilons", "side", "method", "dtype", "device")
+
+measure_options = stacked(
+    click.option(
+        "--metrics",
+        default="intruders,update,alignment,base,nulls",
+        show_default=True,
+        help="Groups to measure: these, tails (slow), or all; ranks is another name for update.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of every simulated control and estimate."),
+    click.option(
+        "--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Simulations of each random control."
+    ),
+    click.option(
+        "--exact", is_flag=True, help="Compute all singular values of large matrices; by default sums are estimated."
+    ),
+)
+
+
+@click.command(epilog="Example:  spectra scan my-adapter --base roberta-base --metrics intruders,ranks,nulls")
+@click.argument("checkpoint", metavar="CKPT")
+@checkpoint_options
+@measure_options
+@definition_options
+@selection_options
+@engine_options
+@output_options("matrix, metric and side")
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Also write every table here.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def command(
+    checkpoint: str,
+    base: str | None,
+    memory: int | None,
+    cache: bool,
+    output: Output,
+    out: Path | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Measure what fine-tuning did to the spectra of a checkpoint.
+
+    CKPT is a peft adapter folder or a full checkpoint (folder, file or hub id). One pass over its matrices gives
+    intruder dimensions, norms and ranks of the update, alignment with the base, and the base's own spectrum, each
+    number beside controls: the rounding of storage, dense noise and a random update of the same norm and rank.
+    """
+    require_free_folder(out, force=output.force)
+    partial = prepared(checkpoint, base, {"memory_bytes": memory}, options, cache=cache)
+    interrupted = run(partial, quiet=quiet)
+    emit(partial.record(), output, out)
+    if interrupted:
+        sys.exit(130)
+
+
+def prepared(
+    checkpoint: str, base: str | None, question: dict[str, Any], options: dict[str, Any], *, cache: bool
+) -> "PartialSurvey":
+    """Open the checkpoint beside its base and lay out the scan."""
+    from spectra.analysis.cache import FactorCache
+    from spectra.analysis.settings import ScanSettings
+    from spectra.analysis.survey import PartialSurvey
+    from spectra.analysis.survey_settings import SurveySettings
+    from spectra.measures import chosen_groups
+    from spectra.weights import open_pair
+
+    scan = ScanSettings(**question, **{name: options.pop(name) for name in QUESTION})
+    groups = chosen_groups(options.pop("metrics"))
+    settings = SurveySettings(scan, groups, options.pop("seed"), options.pop("draws"), options.pop("exact"))
+    return PartialSurvey(open_pair(base, checkpoint, **options), settings, FactorCache() if cache else None)
+
+
+def run(partial: "PartialSurvey", *, quiet: bool) -> bool:
+    """Scan with progress. True when Ctrl-C ended it: what is done is printed."""
+    try:
+        with parts_progress("scanning", quiet=quiet) as progress:
+            partial.run(progress)
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted after {len(partial.done)} matrices.", err=True)
+        return True
+    return False
+
+
+def emit(scan: "SpectralScan", output: Output, out: Path | None) -> None:
+    """Data to stdout, warnings to stderr, tables to a folder."""
+    for warning in scan.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    output.emit(text=lambda: print_scan(scan), whole=scan.to_dict, rows=lambda: scan.rows("measures"))
+    if out is not None:
+        write_folder(scan, out)

@@ -1,0 +1,142 @@
+"""How a spectral scan reads on a terminal, and the folder of its tables."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+if TYPE_CHECKING:
+    from spectra.measures import Metric, SpectralScan
+
+WIDTH = 80
+# Headings of the controls: as short as the columns they stand over.
+NULLS = {
+    "storage rounding": "rounding",
+    "dense gaussian": "noise",
+    "random low rank": "random r",
+    "random direction": "direction",
+}
+SHOWN = 8
+MARKS = {"estimate": "~", "at most": "<=", "at least": ">="}
+
+
+def print_scan(scan: "SpectralScan") -> None:
+    """The checkpoint's figures beside their controls, then the matrices that changed most."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    console = Console(width=width, highlight=False)
+    console.print(f"[bold]{escape(scan.checkpoint)}[/bold] against {escape(scan.base)}")
+    _print_figures(scan, console)
+    _print_matrices(scan, console)
+    click.echo(_closing(scan))
+
+
+def _print_figures(scan: "SpectralScan", console: "object") -> None:
+    from rich.table import Table
+
+    from spectra.measures import METRICS
+
+    nulls = [
+        null for null in NULLS if any(line.null == null for m in scan.matrices for x in m.measures for line in x.nulls)
+    ]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric", no_wrap=True)
+    for heading in ("value", *(NULLS[null] for null in nulls)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    group = ""
+    for metric in METRICS.values():
+        cells = _cells(scan, metric, nulls)
+        if cells is None:
+            continue
+        if group and metric.group != group:
+            table.add_row()
+        group = metric.group
+        table.add_row(*cells)
+    console.print(table)  # type: ignore[attr-defined]
+
+
+def _cells(scan: "SpectralScan", metric: "Metric", nulls: list[str]) -> list[str] | None:
+    """One row, or None for a metric that no matrix has."""
+    value = scan.total(metric.key)
+    if value is None:
+        return None
+    found = [m.measure(metric.key, scan.primary_side) for m in scan.matrices]
+    marks = {MARKS[measure.how] for measure in found if measure is not None and measure.how in MARKS}
+    mark = next(iter(marks)) if len(marks) == 1 else "~" if marks else ""
+    controls = [_figure(scan.total(metric.key, null)) for null in nulls]
+    name = metric.key if metric.total != "sum" else f"{metric.key} (sum)"
+    return [name, mark + _figure(value), *controls]
+
+
+def _print_matrices(scan: "SpectralScan", console: "object") -> None:
+    """The matrices with the most intruders, then with the largest updates."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    keys = [key for key in ("intruders.count", "update.relative", "update.effective_rank") if _has(scan, key)]
+    if not keys or not scan.matrices:
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("matrix", overflow="fold", ratio=1)
+    for heading in ("shape", *(key.partition(".")[2].replace("_", " ") for key in keys)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    order = sorted(scan.matrices, key=lambda m: tuple(-(m.value(key) or 0.0) for key in keys))
+    for matrix in order[:SHOWN]:
+        figures = [_figure(matrix.value(key, scan.primary_side)) for key in keys]
+        table.add_row(escape(matrix.name), f"{matrix.shape[0]}x{matrix.shape[1]}", *figures)
+    console.print()  # type: ignore[attr-defined]
+    console.print(table)  # type: ignore[attr-defined]
+    if len(order) > SHOWN:
+        console.print(f"... and {len(order) - SHOWN} more matrices (--csv lists all)")  # type: ignore[attr-defined]
+
+
+def _closing(scan: "SpectralScan") -> str:
+    """How to read the figures, in one paragraph."""
+    seconds = ", ".join(f"{group} {time:.1f} s" for group, time in scan.seconds.items())
+    text = (
+        f"{len(scan.matrices)} matrices, {scan.primary_side} vectors, k = {scan.k}, epsilon = {scan.epsilon:g}; means "
+        f"over matrices, norms as root sums of squares; seed {scan.seed}. Time: {seconds}."
+    )
+    if scan.skipped:
+        text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
+    return text
+
+
+def require_free_folder(out: Path | None, *, force: bool) -> None:
+    """Nothing is overwritten without --force, and that is said before the work begins."""
+    if out is not None and out.exists() and any(out.iterdir()) and not force:
+        raise click.ClickException(f"'{out}' is not empty. Add --force to write into it, or choose another folder.")
+
+
+def write_folder(scan: "SpectralScan", out: Path) -> None:
+    """`scan.json`, from which the record can be read again, and each of its tables as Parquet."""
+    from spectra.measures.scan import Rows
+    from spectra.runs.atomic import write_json, write_parquet
+
+    write_json(out / "scan.json", scan.to_dict())
+    for kind in _kinds(scan, get_args(Rows)):
+        write_parquet(out / f"{kind}.parquet", scan.to_dataframe(kind))  # type: ignore[arg-type]
+    click.echo(f"Tables: {out}", err=True)
+
+
+def _kinds(scan: "SpectralScan", kinds: tuple[str, ...]) -> Iterator[str]:
+    """The tables that have rows."""
+    for kind in kinds:
+        if any(True for _ in scan.rows(kind)):  # type: ignore[arg-type]
+            yield kind
+
+
+def _has(scan: "SpectralScan", key: str) -> bool:
+    return any(matrix.value(key) is not None for matrix in scan.matrices)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
