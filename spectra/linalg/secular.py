@@ -21,6 +21,7 @@ from torch import Tensor
 from spectra.linalg.svd import SVD
 
 BISECTIONS = 46  # halvings of a gap between two singular values: near float64's resolution of it
+POLE = 1e-13  # of sigma_1^2: nearer to a pole than this, the terms of the determinant cancel to rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +110,13 @@ class _Equation:
         u, v = directions.u, directions.v
         self.weights = torch.stack([u**2, v**2, S0 * u * v], dim=2)
         self.squares = S0**2
-        self.floor = torch.finfo(S0.dtype).eps ** 2 * float(self.squares[0]) or torch.finfo(S0.dtype).tiny
+        self.floor = POLE * float(self.squares[0])
         self.tiny = torch.finfo(S0.dtype).tiny
 
     def inverse_gaps(self, z: Tensor) -> Tensor:
-        """1 / (z^2 - s_i^2), finite also where z has met a pole."""
+        """1 / (z^2 - s_i^2); a z that has met a pole stands just beside it, where a b - (c - 1/theta)^2 is not lost."""
         gaps = (z * z)[:, :, None] - self.squares
-        return 1 / gaps.masked_fill_(gaps == 0, self.floor)
+        return 1 / torch.where(gaps.abs() < self.floor, torch.where(gaps < 0, -self.floor, self.floor), gaps)
 
     def entries(self, inverse: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """a, b and c - 1/theta at every z."""
