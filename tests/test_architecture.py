@@ -15,7 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("records", "provenance", "linalg", "counts"),
     ("metrics", "weights", "runs", "assets", "measures"),
     ("analysis", "models", "data", "environment"),
-    ("training", "forgetting"),
+    ("training", "forgetting", "cluster"),
     ("sweep", "report", "figures", "interventions"),
     ("cli",),
 )
