@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from spectra.errors import SpectrumError
 from spectra.linalg.svd import thin_svd
-from spectra.metrics.intruders import intruder_mask, max_cosines
+from spectra.metrics.intruders import energy_share, intruder_mask, max_cosines
 from tests import reference
 from tests.planted import orthonormal
 
@@ -60,3 +60,8 @@ def test_an_untuned_matrix_has_no_intruders() -> None:
 def test_an_impossible_epsilon_is_named(epsilon: float) -> None:
     with pytest.raises(SpectrumError, match=r"epsilon is .*lies in \(0, 1\]"):
         intruder_mask(torch.eye(2), torch.eye(2), epsilon=epsilon)
+
+
+def test_the_energy_share_weighs_squares() -> None:
+    assert energy_share(torch.tensor([4.0, 3.0]), torch.tensor([False, True])) == pytest.approx(9 / 25)
+    assert energy_share(torch.zeros(2), torch.tensor([True, True])) == 0.0

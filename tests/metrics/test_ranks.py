@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.metrics.ranks import effective_rank, stable_rank
+from spectra.metrics.ranks import default_rcond, effective_rank, numerical_rank, stable_rank
 from tests import reference
 
 SPECTRUM = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30).map(
@@ -34,3 +35,24 @@ def test_ranks_do_not_depend_on_scale(S: torch.Tensor, scale: float) -> None:
 def test_a_zero_matrix_has_rank_zero() -> None:
     assert effective_rank(torch.zeros(4)) == 0.0
     assert stable_rank(torch.zeros(4)) == 0.0
+
+
+def test_values_below_the_relative_threshold_are_not_counted() -> None:
+    S = torch.tensor([100.0, 1.0, 1e-4])
+    assert numerical_rank(S, rcond=1e-3) == 2
+    assert numerical_rank(S, rcond=1e-7) == 3
+    assert numerical_rank(torch.zeros(3), rcond=1e-3) == 0
+
+
+@given(SPECTRUM)
+def test_the_numerical_rank_is_numpys(S: torch.Tensor) -> None:
+    matrix = torch.diag(S).numpy()
+    rcond = default_rcond(tuple(matrix.shape), torch.float64)
+    assert numerical_rank(S, rcond=rcond) == np.linalg.matrix_rank(matrix)
+
+
+@given(SPECTRUM)
+def test_weights_of_two_stand_for_every_value_twice(S: torch.Tensor) -> None:
+    weights, twice = torch.full_like(S, 2.0), S.repeat_interleave(2)
+    assert effective_rank(S, weights) == pytest.approx(effective_rank(twice))
+    assert numerical_rank(S, rcond=1e-2, weights=weights) == numerical_rank(twice, rcond=1e-2)
