@@ -14,7 +14,7 @@ from spectra.analysis.norms import frobenius
 from spectra.analysis.survey_settings import SurveySettings
 from spectra.analysis.tuned import Tuned, adjoint
 from spectra.linalg.density import Spectrum, estimated_spectrum, exact_spectrum
-from spectra.linalg.operators import Dense, Difference, LinearOperator, LowRankUpdate
+from spectra.linalg.operators import Dense, Difference, LinearOperator, LowRankUpdate, RowChunked
 from spectra.linalg.svd import SVD, low_rank_svd, thin_svd
 from spectra.linalg.triplets import leading_vectors
 from spectra.metrics.retention import diagonal_retention
@@ -48,8 +48,13 @@ class BaseFacts:
 
     @property
     def is_small(self) -> bool:
-        """True where everything is computed exactly."""
-        return min(self.W0.shape) <= EXACT_UP_TO
+        """True where everything is computed exactly: not where W0 is read block by block to save memory."""
+        return min(self.W0.shape) <= EXACT_UP_TO and not isinstance(self.W0, RowChunked)
+
+    @property
+    def wants_all(self) -> bool:
+        """True where every singular value was asked for, whatever it costs."""
+        return self.settings.exact or "tails" in self.settings.groups
 
     @cached_property
     def frobenius(self) -> float:
@@ -74,7 +79,9 @@ class BaseFacts:
         """All singular values where they are known, few, or asked for; else an estimate of their distribution."""
         if self.factors.has_full():
             return Spectrum.known(self.factors.full().S)
-        if self.is_small or self.settings.exact or "tails" in self.settings.groups:
+        if self.wants_all and isinstance(self.W0, RowChunked):
+            return Spectrum.known(self.factors.full().S)  # says why not
+        if self.is_small or self.wants_all:
             return exact_spectrum(self.W0)
         known = self.factors.leading
         if known is not None:
