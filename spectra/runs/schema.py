@@ -59,6 +59,7 @@ TRIALS = (
     Column("peak_memory_bytes", "integer", "Peak memory of the training process (of the GPU where one is used)."),
     Column("status", "text", '"done" or "failed".'),
     Column("error", "text", "Why it failed."),
+    Column("notes", "text", "Sentences of the scan that a reader of the counts has to know."),
 )
 
 FORGETTING = (

@@ -3,9 +3,10 @@
 trial.json          resolved specification, versions, seed, hardware, data fingerprints
 training/           the Trainer's own checkpoints; removed once the trained weights are saved
 adapter/ | checkpoint/   the trained weights, safetensors
+kept/step-<n>/      the weights at the steps that the sweep asks to keep
 metrics.json        validation score, cost, history's summary
 spectra/            matrices.parquet, vectors.parquet, similarity.parquet
-history.parquet, forgetting.parquet, scores.parquet
+history.parquet, trajectory.parquet, trajectory_matrices.parquet, forgetting.parquet, scores.parquet
 test.json           the score on the test split, of a chosen trial only
 failure.json        attempts and the reason of the last failure
 log.txt             what the trial said while it ran
@@ -82,10 +83,24 @@ class TrialFolder:
             yield partial
         atomic.remove(self.training)
 
+    @contextmanager
+    def keeping_weights(self, step: int) -> Iterator[Path]:
+        """Yield an empty folder for the weights at a step of the training; it is kept when everything is written."""
+        with atomic.replacing(self.path / "kept" / f"step-{step}") as partial:
+            partial.mkdir()
+            yield partial
+
+    @property
+    def kept(self) -> dict[int, Path]:
+        """Folders of the weights that were kept along the way, by step."""
+        found = {int(folder.name.removeprefix("step-")): folder for folder in (self.path / "kept").glob("step-*")}
+        return dict(sorted(found.items()))
+
     def drop_weights(self, *, adapters: bool) -> None:
-        """Delete a full checkpoint, and adapters if asked. Call it only when every row that needs them is written."""
-        for folder in (self.adapter, self.checkpoint) if adapters else (self.checkpoint,):
-            atomic.remove(folder)
+        """Delete full checkpoints, and adapters if asked. Call it only when every row that needs them is written."""
+        for folder in (self.adapter, self.checkpoint, *self.kept.values()):
+            if adapters or not (folder / "adapter_config.json").is_file():
+                atomic.remove(folder)
 
     # What was measured.
 

@@ -20,12 +20,14 @@ from spectra.sweep.held_out import HeldOutTasks
 from spectra.sweep.plan import PlannedTrial
 from spectra.sweep.schedule import Outcome
 from spectra.sweep.specification import Specification
-from spectra.sweep.spectra_rows import scan_trial
+from spectra.sweep.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import scaling
+from spectra.training.callback import SpectraCallback
 from spectra.training.driver import TrainingStopped, evaluate, train
 from spectra.training.families import FAMILIES, FamilyName, family_of
 from spectra.training.settings import TrainingSettings
-from spectra.training.store import save_trained, weights_kind
+from spectra.training.store import KeepWeights, save_trained, weights_kind
+from spectra.training.trainer import Tracking
 
 Stage = Literal["training", "scanning", "measuring", "testing"]
 OnStage = Callable[[Stage, int, int], None]  # stage, steps done, steps in all (0 and 0 where there are none)
@@ -164,6 +166,7 @@ class Runner:
         """Train from the last checkpoint; the weights' folder appears after everything else is written."""
         settings = trial.settings
         on_stage("training", 0, settings.steps or 0)
+        watching, keeping = self._along_the_way(folder)
         trained = train(
             settings,
             self.task,
@@ -171,8 +174,15 @@ class Runner:
             save_seconds=self.save_seconds,
             on_step=lambda step, steps: on_stage("training", step, steps),
             stop=self.stop,
+            watching=watching,
+            keeping=keeping,
+            tracking=Tracking(
+                tuple(self.specification.report_to), f"{trial.label} {trial.id}", folder.path / "tensorboard"
+            ),
         )
         folder.write_rows("history", trained.history)
+        folder.write_rows("trajectory", trajectory_rows(watching, folder))
+        folder.write_rows("trajectory_matrices", watching.trajectory.matrices if watching else [])
         folder.write_metrics(
             {
                 **(folder.metrics or {}),
@@ -189,8 +199,27 @@ class Runner:
         )
         kind = weights_kind(settings)
         with folder.saving_weights(kind) as weights:
-            save_trained(trained.model, trained.tokenizer, trained.initial, weights)
+            save_trained(trained.model, trained.tokenizer, trained.initial, weights, self._store_dtype)
         return folder.adapter if kind == "adapter" else folder.checkpoint
+
+    @property
+    def _store_dtype(self) -> torch.dtype | None:
+        """Storage of full checkpoints; None as they were trained."""
+        return getattr(torch, self.specification.store_dtype) if self.specification.store_dtype else None
+
+    def _along_the_way(self, folder: TrialFolder) -> tuple[SpectraCallback | None, KeepWeights | None]:
+        """What looks at the weights, and what keeps them, while the training goes on."""
+        asked, steps = self.specification, self.specification.keep_steps or []
+        watching = SpectraCallback(
+            points=asked.trajectory,
+            at=steps,
+            base=resolve_model(asked.base),
+            k=asked.k,
+            epsilon=asked.epsilon,
+            warn_at=None,
+        )
+        keeping = KeepWeights(steps, folder.keeping_weights, self._store_dtype)
+        return watching if asked.trajectory or steps else None, keeping if steps else None
 
     def _load(self, weights: Path) -> LoadedModel:
         kind = FAMILIES[self.family].model_kind

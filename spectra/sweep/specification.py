@@ -5,12 +5,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
+from spectra.sweep.requirements import TRACKERS
 from spectra.sweep.values import Alpha, LearningRates, expand_integers, one_or_many
 from spectra.training.adapt import METHODS
-from spectra.training.settings import Precision, Schedule
+from spectra.training.settings import Precision, Quantisation, Schedule, ValidationMetric
 
 Keep = Literal["adapters", "all", "none"]
+StoreDtype = Literal["bfloat16"]
 Ranks = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
+Steps = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
+Trackers = Annotated[list[str], BeforeValidator(one_or_many)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(expand_integers), Field(min_length=1)]
 
 
@@ -91,15 +95,21 @@ class Specification(_Strict):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     head_learning_rate: Annotated[float, Field(gt=0)] | None = None
     precision: Precision = "float32"
+    quantisation: Quantisation | None = None
     gradient_checkpointing: bool = False
     evaluate_every: PositiveInt | None = None
+    validation_metric: ValidationMetric | None = None
     train_examples: PositiveInt | None = None
     validation_examples: PositiveInt | None = None
     test_examples: PositiveInt | None = None
 
     k: PositiveInt = 10
     epsilon: Annotated[float, Field(gt=0, le=1)] = 0.5
+    trajectory: Annotated[int, Field(ge=0)] = 10
     keep: Keep = "adapters"
+    keep_steps: Steps | None = None
+    store_dtype: StoreDtype | None = None
+    report_to: Trackers = []
 
     @model_validator(mode="after")
     def _has_a_length(self) -> "Specification":
@@ -107,13 +117,40 @@ class Specification(_Strict):
             raise ValueError("give either steps or epochs, and not both")
         return self
 
+    @model_validator(mode="after")
+    def _keeps_steps_that_come(self) -> "Specification":
+        late = [step for step in self.keep_steps or [] if self.steps is not None and step > self.steps]
+        if late:
+            raise ValueError(f"keep_steps has step {late[0]}, and the training has {self.steps} steps; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _quantises_what_is_frozen(self) -> "Specification":
+        trained = [one.method for one in self.methods if METHODS[one.method].config is None or one.method == "pissa"]
+        if self.quantisation and trained:
+            raise ValueError(
+                f"quantisation is {self.quantisation}, but method '{trained[0]}' changes the base's own weights; "
+                "remove the one or the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_trackers(self) -> "Specification":
+        unknown = [name for name in self.report_to if name not in TRACKERS]
+        if unknown:
+            raise ValueError(f"report_to '{unknown[0]}' is unknown; choose among {', '.join(TRACKERS)}")
+        return self
+
 
 # Fields of the specification that rows of one run folder must share to stand in one table.
-SHARED = ("base", "task", "heldout", "k", "epsilon", "test_examples", "validation_examples")
+SHARED = (
+    "base", "task", "heldout", "k", "epsilon", "test_examples", "validation_examples", "keep_steps", "store_dtype",
+    "validation_metric",
+)  # fmt: skip
 
 # Fields that every trial takes over as they are.
 TRAINING = (
     "base", "task", "steps", "epochs", "batch_size", "gradient_accumulation", "max_length", "schedule", "warmup",
-    "weight_decay", "max_grad_norm", "head_learning_rate", "precision", "gradient_checkpointing", "evaluate_every",
-    "train_examples", "validation_examples", "test_examples",
+    "weight_decay", "max_grad_norm", "head_learning_rate", "precision", "quantisation", "gradient_checkpointing",
+    "evaluate_every", "validation_metric", "train_examples", "validation_examples", "test_examples",
 )  # fmt: skip

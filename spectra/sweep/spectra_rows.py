@@ -9,6 +9,7 @@ from spectra.analysis.similarity import similarity
 from spectra.records import IntruderScan, totals
 from spectra.runs import TrialFolder
 from spectra.sweep.specification import Specification
+from spectra.training.callback import SpectraCallback
 from spectra.weights import MatrixPair, open_pair
 
 SHOWN_VECTORS = 32
@@ -29,7 +30,13 @@ def scan_trial(folder: TrialFolder, weights: Path, base: str, specification: Spe
 
 def summary(scan: IntruderScan) -> dict[str, Any]:
     """One scan as columns of the trials table."""
-    return {**totals(scan.matrices), "k": scan.k, "epsilon": scan.epsilon}
+    return {**totals(scan.matrices), "k": scan.k, "epsilon": scan.epsilon, "notes": " ".join(scan.warnings)}
+
+
+def trajectory_rows(watching: SpectraCallback | None, folder: TrialFolder) -> list[dict[str, Any]]:
+    """What was found along the way, with the weights that were kept at the same steps."""
+    kept = {step: str(weights.relative_to(folder.path)) for step, weights in folder.kept.items()}
+    return [{**row, "weights": kept.get(row["step"], "")} for row in (watching.trajectory.rows if watching else [])]
 
 
 def shown_matrix(matrices: tuple[MatrixPair, ...]) -> MatrixPair:

@@ -13,6 +13,7 @@ from transformers.trainer_callback import ExportableState
 
 from spectra.analysis.cache import FactorCache
 from spectra.analysis.matrix import base_factors, scan_matrix
+from spectra.analysis.methods import SMALLEST_SPACE
 from spectra.analysis.settings import ScanSettings
 from spectra.errors import ModelError, SpectrumError
 from spectra.records import MatrixSpectrum
@@ -70,7 +71,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
 
         Args:
             every: Optimiser steps between scans (100); the last step is always scanned. 0 leaves `at` alone.
-            points: Instead of `every`: so many scans, evenly over the training.
+            points: Instead of `every`: at most so many scans, evenly over the training.
             at: Further steps to scan.
             base: The published checkpoint (folder, file or hub id) that W0 is read from.
             k: Leading singular vectors looked at per matrix.
@@ -144,9 +145,9 @@ class SpectraCallback(TrainerCallback, ExportableState):
             )
         began = time.perf_counter()
         for pair in self._pair(model, args, state).matrices:
-            settings = self._settings_of(pair)
+            settings, cache = self._way_of(pair)
             if settings.method == "cached-basis":
-                base_factors(pair.W0, settings, self._cache).full()
+                base_factors(pair.W0, settings, cache).full()
         self.preparation_seconds = time.perf_counter() - began
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -190,7 +191,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
     def _is_due(self, step: int, steps: int) -> bool:
         every = EVERY if self._every is None else self._every
         if self._points is not None:
-            every = max(1, steps // self._points) if self._points else 0
+            every = max(1, -(-steps // self._points)) if self._points else 0
         return step in self._at or (every > 0 and (step % every == 0 or step == steps))
 
     def _pair(self, model: Any, args: Any, state: Any) -> CheckpointPair:
@@ -199,9 +200,12 @@ class SpectraCallback(TrainerCallback, ExportableState):
             raise ModelError("The Trainer has no model. Give it one before training.")
         return self._live.pair(extract_model_from_parallel(model, keep_torch_compile=False))
 
-    def _settings_of(self, pair: MatrixPair) -> ScanSettings:
-        small = min(pair.shape) <= LARGEST_FACTORISED
-        return replace(self._settings, method="cached-basis" if small else "certified")
+    def _way_of(self, pair: MatrixPair) -> tuple[ScanSettings, FactorCache | None]:
+        """The method for a matrix, and where its factors are kept: tiny ones are factorised anew each time."""
+        n = min(pair.shape)
+        if n < SMALLEST_SPACE * (self._settings.k + 6):
+            return replace(self._settings, method="exact"), None
+        return replace(self._settings, method="cached-basis" if n <= LARGEST_FACTORISED else "certified"), self._cache
 
     def _scan(self, args: Any, state: Any, control: Any, model: Any) -> int:
         """Scan all matrices, keep the rows, log them, warn; returns the count."""
@@ -209,8 +213,8 @@ class SpectraCallback(TrainerCallback, ExportableState):
         on_gpu = next(model.parameters()).device.type == "cuda"
         spectra = []
         for pair in self._pair(model, args, state).matrices:
-            settings = replace(self._settings_of(pair), device="cuda" if on_gpu else "cpu")
-            spectra += scan_matrix([pair], settings, self._cache)
+            settings, cache = self._way_of(pair)
+            spectra += scan_matrix([pair], replace(settings, device="cuda" if on_gpu else "cpu"), cache)
         row = self.trajectory.add(
             state.global_step,
             spectra,

@@ -18,6 +18,7 @@ from spectra.data import TaskData
 from spectra.errors import RunError
 from spectra.models import load_base
 from spectra.training.adapt import attach
+from spectra.training.callback import SpectraCallback
 from spectra.training.cost import (
     StepClock,
     optimiser_bytes,
@@ -27,8 +28,16 @@ from spectra.training.cost import (
 )
 from spectra.training.families import FAMILIES, FamilyName, collator, examples, family_of
 from spectra.training.settings import TrainingSettings
-from spectra.training.store import initial_factors
-from spectra.training.trainer import OnStep, PairedTrainer, Watch, training_arguments
+from spectra.training.store import KeepWeights, initial_factors
+from spectra.training.trainer import (
+    UNTRACKED,
+    OnStep,
+    PairedTrainer,
+    Tracking,
+    Watch,
+    tensorboard_files_in,
+    training_arguments,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,6 +95,9 @@ def train(
     save_seconds: float = 120.0,
     on_step: OnStep | None = None,
     stop: Callable[[], bool] = lambda: False,
+    watching: SpectraCallback | None = None,
+    keeping: KeepWeights | None = None,
+    tracking: Tracking = UNTRACKED,
 ) -> Trained:
     """Train, or go on from the last whole checkpoint in `folder`.
 
@@ -96,6 +108,9 @@ def train(
         save_seconds: Time between checkpoints.
         on_step: Called after every optimiser step.
         stop: Asked after every optimiser step; True writes a checkpoint and ends with `TrainingStopped`.
+        watching: Scans the weights along the way; its rows are taken up again when a training goes on.
+        keeping: Saves the weights along the way.
+        tracking: Trackers that receive what the Trainer logs.
 
     Raises:
         TrainingStopped: If `stop` said so.
@@ -121,7 +136,13 @@ def train(
         ),
         eval_dataset=evaluation_examples(task, "validation", family, loaded.tokenizer, settings),
         callbacks=[clock, watch],
+        tracking=tracking,
     )
+    if watching is not None:
+        watching.attach(trainer)
+    if keeping is not None:
+        keeping.begin(loaded.tokenizer, initial)
+        trainer.add_callback(keeping)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     if watch.stopped:
         raise TrainingStopped
@@ -188,18 +209,20 @@ def _trainer(
     family: FamilyName,
     settings: TrainingSettings,
     folder: Path,
+    tracking: Tracking = UNTRACKED,
     **kwargs: Any,
 ) -> PairedTrainer:
-    trainer = PairedTrainer(
-        model=model,
-        args=training_arguments(settings, folder),
-        processing_class=tokenizer,
-        data_collator=collator(family, tokenizer, model),
-        preprocess_logits_for_metrics=FAMILIES[family].reduce,
-        compute_metrics=_score,
-        settings=settings,
-        **kwargs,
-    )
+    with tensorboard_files_in(tracking.folder):
+        trainer = PairedTrainer(
+            model=model,
+            args=training_arguments(settings, folder, tracking),
+            processing_class=tokenizer,
+            data_collator=collator(family, tokenizer, model),
+            preprocess_logits_for_metrics=FAMILIES[family].reduce,
+            compute_metrics=_score,
+            settings=settings,
+            **kwargs,
+        )
     trainer.remove_callback(PrinterCallback)  # the history is kept; nothing needs to be printed
     return trainer
 
@@ -218,6 +241,8 @@ def _history(log: list[dict[str, Any]], steps: int, validation: Evaluation) -> l
     """The Trainer's log as rows of the history table; the last row carries the final validation."""
     rows: dict[int, dict[str, Any]] = {}
     for entry in log:
+        if "loss" not in entry and "eval_score" not in entry:  # what a callback logged, or the final summary
+            continue
         row = rows.setdefault(entry["step"], {"step": entry["step"]})
         row |= {key: entry[key] for key in ("loss", "learning_rate") if key in entry}
         if "eval_score" in entry:

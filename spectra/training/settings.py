@@ -8,6 +8,8 @@ from spectra.errors import SpecificationError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Quantisation = Literal["nf4", "int8"]
+ValidationMetric = Literal["rouge-l"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,12 @@ class TrainingSettings:
         weight_decay: AdamW's, not applied to biases and norms.
         max_grad_norm: Gradients are clipped to this norm.
         precision: Arithmetic of the forward and backward pass; weights and optimiser stay in float32.
+        quantisation: Hold the frozen base in 4-bit NormalFloat ("nf4") or 8 bits under an adapter (QLoRA); None does
+            not. W0 of every comparison is the published checkpoint, not its quantised copy.
         gradient_checkpointing: Recompute activations in the backward pass to save memory.
         evaluate_every: Optimiser steps between validations; None validates once, at the end.
+        validation_metric: What a score is; None takes the family's own (accuracy, or the negative loss). "rouge-l"
+            generates the answers of a task of sources and targets.
         train_examples: At most this many training examples; None takes all.
         validation_examples: At most this many validation examples; None takes all.
         test_examples: At most this many test examples; None takes all.
@@ -62,8 +68,10 @@ class TrainingSettings:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     precision: Precision = "float32"
+    quantisation: Quantisation | None = None
     gradient_checkpointing: bool = False
     evaluate_every: int | None = None
+    validation_metric: ValidationMetric | None = None
     train_examples: int | None = None
     validation_examples: int | None = None
     test_examples: int | None = None

@@ -1,10 +1,13 @@
 """Saving a trained model: an adapter that peft loads on the published base, or a full checkpoint; safetensors only."""
 
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainerCallback
 
 from spectra.training.adapt import METHODS
 from spectra.training.settings import TrainingSettings
@@ -26,7 +29,9 @@ def initial_factors(model: nn.Module, settings: TrainingSettings) -> dict[str, T
     }
 
 
-def save_trained(model: Any, tokenizer: Any, initial: dict[str, Tensor], folder: Path) -> None:
+def save_trained(
+    model: Any, tokenizer: Any, initial: dict[str, Tensor], folder: Path, dtype: torch.dtype | None = None
+) -> None:
     """Write the trained weights into an empty folder.
 
     Args:
@@ -34,14 +39,63 @@ def save_trained(model: Any, tokenizer: Any, initial: dict[str, Tensor], folder:
         tokenizer: Written beside a full checkpoint, so that the folder stands alone.
         initial: What `initial_factors` returned before training.
         folder: Where to write.
+        dtype: Storage of a full checkpoint; None stores the weights as they are. Adapters are small and stay so.
     """
     if not hasattr(model, "peft_config"):
-        model.save_pretrained(folder)
+        _save_full(model, folder, dtype)
         tokenizer.save_pretrained(folder)
     elif initial:
         _save_against_published_base(model, initial, folder)
     else:
         model.save_pretrained(folder, save_embedding_layers=False)
+
+
+def _save_full(model: Any, folder: Path, dtype: torch.dtype | None) -> None:
+    """Write a full checkpoint, rounded to a coarser dtype if asked; the model itself is left as it is."""
+    if dtype is None:
+        model.save_pretrained(folder)
+        return
+    rounded = {
+        name: value.to(dtype) if value.is_floating_point() else value for name, value in model.state_dict().items()
+    }
+    before = model.config.dtype
+    try:
+        model.config.dtype = dtype
+        model.save_pretrained(folder, state_dict=rounded)
+    finally:
+        model.config.dtype = before
+
+
+class KeepWeights(TrainerCallback):
+    """Saves the weights at chosen steps while the training goes on."""
+
+    def __init__(
+        self,
+        steps: Collection[int],
+        saving: Callable[[int], AbstractContextManager[Path]],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Say when and where.
+
+        Args:
+            steps: Optimiser steps.
+            saving: For a step, the context that yields an empty folder and keeps it once it is whole.
+            dtype: As for `save_trained`.
+        """
+        self._steps = frozenset(steps)
+        self._saving = saving
+        self._dtype = dtype
+        self._save: Callable[[Any, Path], None] = lambda model, folder: None
+
+    def begin(self, tokenizer: Any, initial: dict[str, Tensor]) -> None:
+        """Learn what `save_trained` needs beside the model."""
+        self._save = lambda model, folder: save_trained(model, tokenizer, initial, folder, self._dtype)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Save, if this is one of the steps."""
+        if state.global_step in self._steps and state.is_world_process_zero:
+            with self._saving(state.global_step) as folder:
+                self._save(model, folder)
 
 
 def _save_against_published_base(model: Any, initial: dict[str, Tensor], folder: Path) -> None:

@@ -1,7 +1,10 @@
 """transformers' Trainer as this project drives it: a rate per group of parameters, checkpoints by the clock."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,40 @@ from spectra.training.adapt import parameter_groups
 from spectra.training.settings import TrainingSettings
 
 OnStep = Callable[[int, int], None]  # optimiser step, of how many
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Trackers of a training, as transformers names them.
+
+    Attributes:
+        report_to: Names, such as "tensorboard" or "wandb".
+        run_name: What the trackers call the training.
+        folder: Where TensorBoard's files go; None leaves them among the Trainer's checkpoints.
+    """
+
+    report_to: tuple[str, ...] = ()
+    run_name: str | None = None
+    folder: Path | None = None
+
+
+UNTRACKED = Tracking()
+TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
+
+
+@contextmanager
+def tensorboard_files_in(folder: Path | None) -> Iterator[None]:
+    """Make a Trainer whose TensorBoard files go to `folder`: a variable is the one way in that transformers 5 has."""
+    before = os.environ.get(TENSORBOARD)
+    if folder is not None:
+        os.environ[TENSORBOARD] = str(folder)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop(TENSORBOARD)
+            if before is not None:
+                os.environ[TENSORBOARD] = before
 
 
 class PairedTrainer(Trainer):
@@ -67,7 +104,7 @@ class Watch(TrainerCallback):
             control.should_save = True
             self._saved = time.monotonic()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if loss != loss or abs(loss) == float("inf"):
             raise RunError(
@@ -80,7 +117,7 @@ class Watch(TrainerCallback):
             model.base_model.update_and_allocate(state.global_step + 1)
 
 
-def training_arguments(settings: TrainingSettings, folder: Path) -> TrainingArguments:
+def training_arguments(settings: TrainingSettings, folder: Path, tracking: Tracking = UNTRACKED) -> TrainingArguments:
     """The Trainer's arguments for these settings; checkpoints are left to `Watch`."""
     given: dict[str, Any] = {"max_steps": settings.steps} if settings.steps else {"num_train_epochs": settings.epochs}
     if settings.gradient_checkpointing:
@@ -111,5 +148,6 @@ def training_arguments(settings: TrainingSettings, folder: Path) -> TrainingArgu
         remove_unused_columns=False,
         label_names=["labels"],
         disable_tqdm=True,
-        report_to="none",
+        report_to=list(tracking.report_to) or "none",
+        run_name=tracking.run_name,
     )

@@ -22,7 +22,7 @@ def assert_same_tables(run: Run, expected: Run) -> None:
     pd.testing.assert_frame_equal(outcome(run), outcome(expected))
     for name in ("forgetting", "history", "similarity"):
         pd.testing.assert_frame_equal(run.table(name), expected.table(name))
-    for name in ("matrices", "vectors"):
+    for name in ("matrices", "vectors", "trajectory", "trajectory_matrices"):
         table, other = (one.table(name).drop(columns="seconds", errors="ignore") for one in (run, expected))
         pd.testing.assert_frame_equal(table, other)
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from spectra.analysis.scan import intruders
@@ -59,6 +60,66 @@ def test_the_counts_are_those_of_the_saved_weights(undisturbed: Run, specificati
         assert sum(norm**2 for norm in norms) ** 0.5 == pytest.approx(row["update_frobenius"], rel=1e-5)
         head = [name for name in load_file(folder / "adapter_model.safetensors") if "lora" not in name]
         assert all("classifier" in name or "pooler" in name for name in head)
+
+
+def test_the_trajectory_ends_where_the_scan_of_the_saved_weights_does(undisturbed: Run) -> None:
+    trials, trajectory = undisturbed.table("trials"), undisturbed.table("trajectory")
+    assert trajectory.groupby("trial")["step"].apply(list).tolist() == [[2, 4, 6, 8, 10, 12]] * 4
+    last = trajectory.groupby("trial").last()
+    for _, row in trials.iterrows():
+        found = last.loc[str(row["trial"])]
+        assert found["count"] == row["count"]
+        for name in ("energy_share", "update_frobenius", "update_relative", "effective_rank"):
+            assert found[name] == pytest.approx(row[name], rel=1e-4), name
+    losses = undisturbed.table("history").set_index(["trial", "step"])["loss"]
+    assert trajectory["loss"].tolist() == [
+        losses[key] for key in zip(trajectory["trial"], trajectory["step"], strict=True)
+    ]
+    assert trajectory.groupby("trial")["tokens"].is_monotonic_increasing.all()
+    matrices = undisturbed.table("trajectory_matrices")
+    assert matrices.groupby(["trial", "step"])["count"].sum().tolist() == trajectory["count"].tolist()
+
+
+def test_weights_kept_along_the_way_are_those_of_their_row(specification: dict[str, Any], tmp_path: Path) -> None:
+    given = {**specification, "heldout": [], "keep": "all", "keep_steps": [3, 6], "trajectory": 0, "steps": 6}
+    run = run_sweep(given, tmp_path / "run", axes=["learning_rate=3e-2", "rank=1"], executor="inline")
+    trajectory = run.table("trajectory")
+    assert trajectory["step"].tolist() == [3, 6, 3, 6]
+    for row in trajectory.to_dict("records"):
+        folder = run.trial(row["trial"])
+        assert folder.path / row["weights"] == folder.kept[row["step"]]
+        scan = intruders(folder.kept[row["step"]], specification["base"], method="exact", dense_norms=True)
+        assert scan.count == row["count"]
+        assert sum(m.update.frobenius**2 for m in scan.matrices if m.update) ** 0.5 == pytest.approx(
+            row["update_frobenius"], rel=1e-4
+        )
+    assert [sorted(folder.kept) for folder in run.trials()] == [[3, 6], [3, 6]]
+
+
+def test_full_checkpoints_kept_along_the_way_go_with_the_others(specification: dict[str, Any], tmp_path: Path) -> None:
+    given = {**specification, "heldout": [], "keep_steps": [2], "steps": 3}
+    run = run_sweep(given, tmp_path / "run", axes=["learning_rate=3e-2", "rank=1"], executor="inline")
+    kept = {folder.specification["method"]: sorted(folder.kept) for folder in run.trials()}
+    assert kept == {"full": [], "lora": [2]}
+
+
+def test_a_sweep_without_a_trajectory_has_none(specification: dict[str, Any], tmp_path: Path) -> None:
+    given = {**specification, "heldout": [], "trajectory": 0, "steps": 2}
+    run = run_sweep(given, tmp_path / "run", axes=["method=lora", "rank=1"], executor="inline")
+    assert len(run.table("trajectory")) == len(run.table("trajectory_matrices")) == 0
+
+
+def test_full_checkpoints_may_be_stored_in_bfloat16(specification: dict[str, Any], tmp_path: Path) -> None:
+    given = {**specification, "heldout": [], "keep": "all", "store_dtype": "bfloat16", "steps": 3}
+    run = run_sweep(given, tmp_path / "run", axes=["method=full", "learning_rate=3e-2"], executor="inline")
+    (folder,) = run.trials()
+    stored = load_file(folder.checkpoint / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.bfloat16}
+    (trial,) = run.table("trials").to_dict("records")
+    assert "both are compared in bfloat16" in trial["notes"]
+    scan = intruders(folder.checkpoint, specification["base"], method="exact", dense_norms=True)
+    assert scan.count == trial["count"]
+    assert trial["task_score"] > 0
 
 
 def test_full_checkpoints_go_and_adapters_stay_by_default(undisturbed: Run) -> None:
