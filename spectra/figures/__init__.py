@@ -2,6 +2,7 @@
 
 from spectra.figures.curves import count_against_epsilon, intervention_curve, spectrum
 from spectra.figures.export import write_figures
+from spectra.figures.interventions import trade_off
 from spectra.figures.maps import layer_map, similarity_matrix
 from spectra.figures.scatter import forgetting_scatter
 
@@ -12,5 +13,6 @@ __all__ = [
     "layer_map",
     "similarity_matrix",
     "spectrum",
+    "trade_off",
     "write_figures",
 ]

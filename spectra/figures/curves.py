@@ -101,29 +101,33 @@ def intervention_curve(
 
     Args:
         curve: One row per point, with columns factor (the lambda of the paper; 1 changes nothing), task_score and
-            forgetting, and optionally low and high (the interval of forgetting) and arm (such as "intruder" or a
-            control), one line each.
+            forgetting, and optionally low and high (the interval of forgetting) and arm ("intruders" or a control),
+            one line each: rows of the table `interventions` of one held-out task. Without any task score only
+            forgetting is drawn.
         score: Name of the score.
         forgetting: Name of the forgetting, with unit.
 
     Source: Shuttleworth et al., arXiv:2410.21228, Figure 6.
         Difference: control arms stand beside the intruder.
     """
-    table = curve if "arm" in curve else curve.assign(arm="intruder")
-    look = looks(list(table["arm"]), ["intruder"])
+    table = curve if "arm" in curve else curve.assign(arm="intruders")
+    look = looks(list(table["arm"]), ["intruders"])
+    scored = bool(table["task_score"].notna().any())
     with print_style():
-        figure = Figure(figsize=(COLUMN, 3.8))
-        above, below = figure.subplots(2, 1, sharex=True)
+        figure = Figure(figsize=(COLUMN, 3.8 if scored else 2.8))
+        panels = figure.subplots(2 if scored else 1, 1, sharex=True, squeeze=False)[:, 0]
+        above, below = panels[0], panels[-1]
         for arm, rows in table.groupby("arm", sort=False):
             ordered = rows.sort_values("factor")
-            above.plot(ordered["factor"], ordered["task_score"], label=str(arm), **look[str(arm)])
-            below.plot(ordered["factor"], ordered["forgetting"], **look[str(arm)])
+            if scored:
+                above.plot(ordered["factor"], ordered["task_score"], **look[str(arm)])
+            below.plot(ordered["factor"], ordered["forgetting"], label=str(arm), **look[str(arm)])
             if {"low", "high"} <= set(ordered.columns):
                 colour = look[str(arm)]["color"]
                 below.fill_between(ordered["factor"], ordered["low"], ordered["high"], color=colour, alpha=0.15, lw=0)
-        for axes in (above, below):
+        for axes in panels:
             axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
         above.set_ylabel(score)
         below.set(xlabel="Factor on the singular value (1 = unchanged)", ylabel=forgetting)
-        legend_below(figure, above)
+        legend_below(figure, below)
         return figure

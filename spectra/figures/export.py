@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from spectra.errors import RunError, first_five
 from spectra.figures.curves import count_against_epsilon
+from spectra.figures.interventions import TABLE, intervention_figures
 from spectra.figures.maps import layer_map, similarity_matrix
 from spectra.figures.scatter import forgetting_scatter
 from spectra.figures.style import print_style
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def write_figures(run: Path | str, folder: Path | str, *, kind: str = "pdf", force: bool = False) -> list[Path]:
-    """Draw every figure that a run has the data for.
+    """Draw every figure that a run, or the folder of an intervention, has the data for.
 
     Args:
-        run: The run folder.
+        run: The run folder, or one that `spectra intervene` wrote.
         folder: Where to write; made if absent.
         kind: "pdf", "svg" or "png".
         force: Replace files that exist.
@@ -33,7 +34,8 @@ def write_figures(run: Path | str, folder: Path | str, *, kind: str = "pdf", for
     Raises:
         RunError: If the folder is no run, or a file exists and `force` is not set.
     """
-    figures = dict(run_figures(Run.open(run)))
+    is_intervention = (Path(run) / TABLE).is_file()
+    figures = dict(intervention_figures(Path(run)) if is_intervention else run_figures(Run.open(run)))
     paths = {name: Path(folder) / f"{name}.{kind}" for name in figures}
     existing = [path for path in paths.values() if path.exists()]
     if existing and not force:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from spectra.errors import SpectrumError, first_five
 from spectra.interventions.controls import neighbours, random_directions, random_projections, stand_ins
@@ -20,31 +19,6 @@ from spectra.linalg.operators import LowRankUpdate
 
 INTRUDERS = "intruders"
 UNIT = 2.0  # the lambda whose edit is E itself:  lambda - 1 = 1
-
-
-class Arm(Protocol):
-    """One way of editing the tuned model, for every lambda."""
-
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-
-    @property
-    def matrices(self) -> int:
-        """Matrices that it edits."""
-
-    @property
-    def directions(self) -> int | None:
-        """Directions that it scales in all of them; None for a shrink, which scales all."""
-
-    def edits(self, lam: float) -> Mapping[str, Delta]:
-        """The edits, by matrix."""
-
-    def edit_norm(self, lam: float) -> float:
-        """sqrt of the sum of ||edit||_F^2."""
-
-    def update_norm(self, lam: float) -> float:
-        """sqrt of the sum over all scanned matrices of ||delta_W + edit||_F^2."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +126,9 @@ class Shrink:
         return math.sqrt(
             sum(value * (self.factor(name, lam) ** 2 if name in edited else 1) for name, value in squared.items())
         )
+
+
+Arm = Scaled | Shrink
 
 
 def _intruders(subject: Subject, seed: int) -> Mapping[str, LowRankUpdate]:

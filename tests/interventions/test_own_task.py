@@ -1,0 +1,66 @@
+"""The task score of an intervention is that of the training, kept per example."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectra.data import TaskData, load_task
+from spectra.errors import ModelError
+from spectra.interventions.own_task import OwnTask, has_base_score, measure_own_task, on_validation
+from spectra.models import LoadedModel, load_base
+from spectra.training.driver import evaluate
+from spectra.training.settings import TrainingSettings
+from tests import tiny
+
+
+def task_for(family: str, folder: Path) -> TaskData:
+    save = {"bert": tiny.save_sentiment, "llama": tiny.save_prose, "gpt2": tiny.save_answers, "t5": tiny.save_answers}
+    return load_task(save[family](folder / "task.jsonl"))
+
+
+def loaded(family: str, folder: Path) -> tuple[LoadedModel, str]:
+    reference = tiny.save_model(folder / "model", family)
+    kind = {"bert": "classification", "llama": "causal-lm", "gpt2": "causal-lm", "t5": "seq2seq"}[family]
+    return load_base(reference, kind, num_labels=2 if family == "bert" else None), reference  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "t5"])
+def test_the_score_is_that_of_the_training(family: str, tmp_path: Path) -> None:
+    task, (model, reference) = task_for(family, tmp_path), loaded(family, tmp_path)
+    settings = TrainingSettings(
+        base=reference, task=task.name, method="full", learning_rate=1e-3, seed=0, steps=1, max_length=16, batch_size=4
+    )
+    told = evaluate(model.model, model.tokenizer, task, "test", settings)
+    scores = measure_own_task(model, OwnTask(task, max_length=16), base=reference, batch_size=5)
+    assert scores.score == pytest.approx(told.score, abs=1e-5)
+    assert (scores.score_name, len(scores.values)) == (told.metric, told.examples)
+    assert scores.loss == pytest.approx(1 - told.score if family == "bert" else -told.score, abs=1e-5)
+    if family in ("llama", "gpt2"):  # blocks of tokens, answers with their end
+        assert scores.weights.min() > 1
+
+
+def test_a_limit_takes_the_front_and_validation_is_another_split(tmp_path: Path) -> None:
+    task, (model, reference) = task_for("bert", tmp_path), loaded("bert", tmp_path)
+    whole = OwnTask(task, max_length=16)
+    all_scores, few = (
+        measure_own_task(model, one, base=reference) for one in (whole, OwnTask(task, limit=7, max_length=16))
+    )
+    np.testing.assert_array_equal(few.values, all_scores.values[:7])
+    other = on_validation(whole)
+    assert other.name == "task (validation)"
+    assert measure_own_task(model, other, base=reference).fingerprint != all_scores.fingerprint
+
+
+def test_a_head_that_the_base_does_not_have_has_no_base_score(tmp_path: Path) -> None:
+    assert not has_base_score(OwnTask(task_for("bert", tmp_path)))
+    assert has_base_score(OwnTask(task_for("llama", tmp_path)))
+
+
+def test_a_task_of_another_kind_is_refused(tmp_path: Path) -> None:
+    model, reference = loaded("llama", tmp_path)
+    with pytest.raises(ModelError, match=r"is a causal-lm model, and the task 'task' is scored with a classification"):
+        measure_own_task(model, OwnTask(task_for("bert", tmp_path)), base=reference)
+    three = load_base(tiny.save_model(tmp_path / "bert", "bert"), "classification", num_labels=3)
+    with pytest.raises(ModelError, match=r"tells 3 labels apart, and the task 'task' has 2"):
+        measure_own_task(three, OwnTask(task_for("bert", tmp_path)), base=str(tmp_path / "bert"))
