@@ -24,10 +24,12 @@ from spectra.linalg.definite import smallest_eigenvalue_exceeds
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.triplets import LeadingVectors, angle_bounds, leading_vectors
 
-# Steps after which the brackets are looked at; the last one is the limit.
+# Steps after which the brackets are looked at; the last one is the limit ...
 CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
+# ... of a matrix with this many entries after every step, since a pass over it costs more than a look.
+EVERY_STEP_ENTRIES = 1 << 22
 # The certificate of a tall matrix speaks of eigenvalues above this fraction of the largest; see `definite`.
-RELATIVE_FLOOR = 64 * torch.finfo(torch.float32).eps
+RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
 # Leading factors are kept while their residual stays below this fraction of the largest eigenvalue ...
 KEPT_RESIDUAL = 2e-5
 # ... their angle below this bound, and their number below this and a quarter of the space.
@@ -45,12 +47,18 @@ def certified(base: BaseFactors, tuned: Sequence[Tuned], k: int, epsilons: Float
     """
     epsilons = epsilons.double()
     vectors = _leading_vectors(base, tuned, k)
-    questions = [_Question(base, each.U) for each in vectors]
-    _answer_together(base, questions, epsilons)
+    questions = [_Question(base, each.U, each.sin_angles.double()) for each in vectors]
+    judged = [question for question, each in zip(questions, vectors, strict=True) if _can_be_judged(each)]
+    _answer_together(base, judged, epsilons)
     return [
         _result(base, each, k, epsilons, found, question)
         for each, found, question in zip(tuned, vectors, questions, strict=True)
     ]
+
+
+def _can_be_judged(vectors: LeadingVectors) -> bool:
+    """False where only a full factorisation can tell what the leading vectors are."""
+    return vectors.converged and not bool(vectors.ill_conditioned.any())
 
 
 def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int) -> list[LeadingVectors]:
@@ -67,18 +75,28 @@ def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int) -> list[
 class _Question:
     """Which singular vectors of W0 do the columns of U resemble? The brackets while they are tightened."""
 
-    def __init__(self, base: BaseFactors, U: Float[Tensor, "d_out k"]) -> None:
+    def __init__(self, base: BaseFactors, U: Float[Tensor, "d_out k"], error: Float[Tensor, " k"]) -> None:
         """Project to the smaller space of W0, and ask the leading factors that are already known."""
-        self.base = base
+        self.base, self.error = base, error
         self.right_space = base.W0.shape[0] > base.W0.shape[1]
         self.Y = base.W0.rmatmat(U) if self.right_space else U
         self.brackets = Brackets.unknown(U.shape[1], U)
         self.leak = torch.zeros_like(self.brackets.lower)
         self.run: BlockLanczos | None = None
         self.columns = torch.arange(U.shape[1], device=U.device)
+        self.floor = 0.0  # what the certificates rest on: no eigenvalue of a tall W0 lies below it
         self.locked = base.leading
         if self.locked is not None:
             self._deflate(self.locked)
+
+    @property
+    def final(self) -> Brackets:
+        """The brackets, widened by the error of the columns of U themselves."""
+        return self.brackets.widened(self.error)
+
+    def open_columns(self, epsilons: Float[Tensor, " e"]) -> Bool[Tensor, " k"]:
+        """True where the final brackets leave a verdict open."""
+        return self.final.is_open(epsilons)
 
     def _deflate(self, known: LeadingFactors) -> None:
         along = known.vectors.mH @ self.Y
@@ -105,7 +123,10 @@ class _Question:
         coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
         first = run.start_coordinates[:, :count].double() * self.lengths.double()
         coordinates[: first.shape[0]] = first
-        floor = RELATIVE_FLOOR * largest_eigenvalue(self.locked, pairs) if self.right_space else 0.0
+        if self.right_space:  # Ritz values only grow, and so does the floor
+            self.floor = RELATIVE_FLOOR * _largest_eigenvalue(self.locked, pairs)
+        # What the deflation left of the known vectors; in right space a coordinate counts at most 1 / sqrt(floor).
+        leak = self.leak[self.columns] / (self.floor**0.5 if self.right_space else 1.0)
         found = spectral_brackets(
             pairs,
             coordinates,
@@ -113,15 +134,14 @@ class _Question:
             epsilons,
             dtype=self.Y.dtype,
             right_space=self.right_space,
-            floor=floor,
+            floor=self.floor,
             deflation_residual=self.locked.residual if self.locked is not None else 0.0,
+            margin=leak + self.error[self.columns],
         )
-        # What the deflation left of the known vectors; in right space a coordinate counts at most 1 / sqrt(floor).
-        leak = self.leak[self.columns] / (floor**0.5 if self.right_space else 1.0)
         self.brackets = self.brackets.replaced(self.columns, Brackets(found.lower, found.known, found.rest + leak))
 
 
-def largest_eigenvalue(known: LeadingFactors | None, pairs: RitzPairs) -> float:
+def _largest_eigenvalue(known: LeadingFactors | None, pairs: RitzPairs) -> float:
     """The largest eigenvalue of the Gram operator of W0: known, or the largest Ritz value."""
     return float(known.values[0]) if known is not None else float(pairs.values[0])
 
@@ -130,11 +150,12 @@ def _answer_together(base: BaseFactors, questions: Sequence[_Question], epsilons
     """Run block Lanczos on W0 for all questions in lockstep until their brackets decide every epsilon."""
     active = []
     for question in questions:
-        open_columns = question.brackets.is_open(epsilons)
+        open_columns = question.open_columns(epsilons)
         if bool(open_columns.any()):
             question.begin(open_columns)
             active.append(question)
     best: tuple[BlockLanczos, RitzPairs] | None = None
+    every_step = base.W0.shape[0] * base.W0.shape[1] >= EVERY_STEP_ENTRIES
     for step in range(1, CHECKPOINTS[-1] + 1):
         runs = [question.run for question in active if question.run is not None]
         if not runs:
@@ -143,7 +164,7 @@ def _answer_together(base: BaseFactors, questions: Sequence[_Question], epsilons
             runs, gram_together(base.W0, [None] * len(runs), [r.pending for r in runs]), strict=True
         ):
             run.advance(product)
-        if step not in CHECKPOINTS and not any(run.exhausted for run in runs):
+        if not (step in CHECKPOINTS or every_step or any(run.exhausted for run in runs)):
             continue
         still_active = []
         for question, run in zip(active, runs, strict=True):
@@ -151,51 +172,53 @@ def _answer_together(base: BaseFactors, questions: Sequence[_Question], epsilons
             question.tighten(pairs, run, epsilons)
             if best is None or pairs.values.shape[0] >= best[1].values.shape[0]:
                 best = run, pairs
-            if bool(question.brackets.is_open(epsilons).any()) and not run.exhausted:
+            if bool(question.open_columns(epsilons).any()) and not run.exhausted:
                 still_active.append(question)
         active = still_active
     if best is not None:
-        _learn(base, *best)
-    _prove_floor(base, questions)
+        _learn(base, *best, floor=_proven_floor(base, questions, epsilons))
 
 
-def _learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs) -> None:
+def _proven_floor(base: BaseFactors, questions: Sequence[_Question], epsilons: Float[Tensor, " e"]) -> float:
+    """A tall W0: prove that no eigenvalue lies below the floor that the certificates rest on, or withdraw them.
+
+    Nothing is proven when nothing rests on it, when an earlier scan has proven it, or when some vector stays open:
+    W0 is then factorised anyway, and decides for all.
+
+    Returns:
+        The largest floor known to be proven, 0 when there is none.
+    """
+    known = base.leading.floor if base.leading is not None else 0.0
+    resting = [q for q in questions if q.right_space and bool(torch.isfinite(q.brackets.rest).any())]
+    floor = max((q.floor for q in questions), default=0.0)
+    if not resting or known >= floor:
+        return known
+    open_somewhere = any(bool(q.open_columns(epsilons).any()) for q in questions)
+    if not open_somewhere and smallest_eigenvalue_exceeds(base.W0, floor, floor / RELATIVE_FLOOR):
+        return floor
+    for question in resting:
+        nothing = torch.full_like(question.brackets.rest, float("inf"))
+        question.brackets = Brackets(question.brackets.lower, question.brackets.known, nothing)
+    return known
+
+
+def _learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, floor: float) -> None:
     """Keep the leading vectors of W0 that the run has settled: the next scan on this base starts from them."""
     known = base.leading
     angles = angle_bounds(pairs, pairs.values.shape[0], run.basis.dtype)
     residual = (pairs.residuals**2).cumsum(dim=0).sqrt()
     earlier = known.residual if known is not None else 0.0
     total = (residual**2 + earlier**2).sqrt()
-    settled = (angles <= KEPT_ANGLE) & (total <= KEPT_RESIDUAL * largest_eigenvalue(known, pairs))
+    settled = (angles <= KEPT_ANGLE) & (total <= KEPT_RESIDUAL * _largest_eigenvalue(known, pairs))
     room = min(KEPT_COUNT, run.basis.shape[0] // 4) - (known.values.shape[0] if known is not None else 0)
-    count = min(int(torch.cumprod(settled.int(), dim=0).sum()), room)
-    if count <= 0:
-        return
+    count = max(min(int(torch.cumprod(settled.int(), dim=0).sum()), room), 0)
     vectors, values, sines = run.ritz_vectors(pairs, count), pairs.values[:count], angles[:count]
+    worst = float(total[count - 1]) if count else earlier
     if known is not None:
         vectors = torch.cat([known.vectors, vectors], dim=1)
         values, sines = torch.cat([known.values, values]), torch.cat([known.sin_angles, sines])
-    floor = known.floor if known is not None else 0.0
-    base.learn_leading(LeadingFactors(vectors, values, sines, float(total[count - 1]), floor))
-
-
-def _prove_floor(base: BaseFactors, questions: Sequence[_Question]) -> None:
-    """A tall W0: prove that no eigenvalue lies below the floor that the certificates stand on, or withdraw them."""
-    resting = [q for q in questions if q.right_space and bool(torch.isfinite(q.brackets.rest).any())]
-    if not resting:
-        return
-    known = base.leading
-    if known is not None and known.floor > 0:
-        return
-    largest = max(largest_eigenvalue(known, q.run.ritz()) for q in resting if q.run is not None)
-    floor = RELATIVE_FLOOR * largest
-    if smallest_eigenvalue_exceeds(base.W0, floor, largest):
-        if known is not None:
-            base.learn_leading(LeadingFactors(known.vectors, known.values, known.sin_angles, known.residual, floor))
-        return
-    for question in resting:
-        nothing = torch.full_like(question.brackets.rest, float("inf"))
-        question.brackets = Brackets(question.brackets.lower, question.brackets.known, nothing)
+    if values.shape[0]:
+        base.learn_leading(LeadingFactors(vectors, values, sines, worst, floor))
 
 
 def _result(
@@ -207,10 +230,9 @@ def _result(
     question: _Question,
 ) -> CosineBounds:
     """The brackets as they stand, or a full factorisation where they leave a verdict open."""
-    if not vectors.converged or bool(vectors.ill_conditioned.any()):
+    if not _can_be_judged(vectors):
         return exact(base, [tuned], k, epsilons)[0]
-    error = vectors.sin_angles.double()
-    brackets = question.brackets.widened(error)
+    brackets = question.final
     decided = [CERTIFICATE if proven else LEADING for proven in torch.isfinite(brackets.rest).tolist()]
     open_columns = brackets.is_open(epsilons)
     cosines = None
@@ -220,7 +242,7 @@ def _result(
         S, ill = vectors.S, vectors.ill_conditioned
         judged = exact_bounds(full.S, full.U.mH @ vectors.U, S, ill, epsilons, "certified", lambda: vectors.U)
         cosines = judged.cosines
-        exactly = Brackets(judged.lower, judged.upper, torch.zeros_like(judged.upper)).widened(error)
+        exactly = Brackets(judged.lower, judged.upper, torch.zeros_like(judged.upper)).widened(question.error)
         brackets = brackets.replaced(index, exactly.select(index))
         if bool((brackets.is_open(epsilons) | (open_columns & judged.ill_conditioned)).any()):
             return exact(base, [tuned], k, epsilons)[0]

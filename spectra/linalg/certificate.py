@@ -51,6 +51,7 @@ def spectral_brackets(
     right_space: bool = False,
     floor: float = 0.0,
     deflation_residual: float = 0.0,
+    margin: Float[Tensor, " k"] | None = None,
 ) -> Brackets:
     """Bracket max_i |<u_i, y_j>| with what a Krylov space on W0 proves.
 
@@ -67,6 +68,7 @@ def spectral_brackets(
             eigenvalue (`definite`); without that, the mass that y has outside the range of W0 (an atom at t = 0
             that belongs to no singular vector of the thin SVD) would count.
         deflation_residual: Norm of H X - X Theta when the space is kept orthogonal to known vectors X.
+        margin: What the caller will add to `rest`: bounds are sought this far below the threshold.
 
     Returns:
         Brackets for the y_j as given; the caller widens them by the error of y_j itself.
@@ -83,7 +85,7 @@ def spectral_brackets(
 
     # All other singular vectors are orthogonal to the known ones: drop those coordinates, pay for their angles.
     leak = (G[:atoms].abs() * angles[:atoms, None]).sum(dim=0)
-    wanted = brackets.next_target(epsilons)
+    wanted = brackets.next_target(epsilons) - (margin if margin is not None else 0.0)
     searched = (brackets.is_open(epsilons) & (brackets.known < wanted)).nonzero().flatten()
     if not searched.shape[0]:
         return brackets

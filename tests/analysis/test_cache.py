@@ -4,8 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spectra.analysis.cache import FORMAT, FactorCache
-from spectra.analysis.factors import BaseFactors
+from spectra.analysis import certified
+from spectra.analysis.cache import FORMAT, CacheEntry, FactorCache
+from spectra.analysis.factors import BaseFactors, LeadingFactors
 from spectra.analysis.methods import METHODS
 from spectra.analysis.tuned import Tuned
 from spectra.linalg.operators import Dense
@@ -102,3 +103,27 @@ def test_a_second_scan_starts_from_the_cached_leading_factors(tmp_path: Path) ->
     [found] = METHODS["certified"](base, [second], 6, EPSILON)
     [expected] = METHODS["exact"](BaseFactors(Dense(W0)), [second], 6, EPSILON)
     assert ((found.upper < 0.5) == (expected.upper < 0.5)).all()
+
+
+def test_leading_factors_of_a_tall_base_are_written_once_with_their_floor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[LeadingFactors] = []
+    proofs: list[float] = []
+    original, prove = CacheEntry.save_leading, certified.smallest_eigenvalue_exceeds
+    monkeypatch.setattr(
+        CacheEntry, "save_leading", lambda entry, factors: saved.append(factors) or original(entry, factors)
+    )
+    monkeypatch.setattr(
+        certified, "smallest_eigenvalue_exceeds", lambda W, floor, top: proofs.append(floor) or prove(W, floor, top)
+    )
+    tall = base_matrix(400, 200, "head and bulk", 2)[0]
+    cache = FactorCache(tmp_path)
+    for seed, size in ((1, 60.0), (2, 60.0)):
+        base = BaseFactors(Dense(tall), cache.entry("tall", Dense(tall)))
+        [found] = METHODS["certified"](base, [Tuned(update=random_update(400, 200, 4, size, seed))], 3, EPSILON)
+        assert set(found.decided) == {"certificate"}
+    assert len(saved) >= 1
+    assert len(proofs) == 1  # the second scan rests on the floor that the first one proved
+    assert saved[0].floor == proofs[0]
+    assert len(saved) == len({factors.values.shape[0] for factors in saved})  # never twice with the same vectors

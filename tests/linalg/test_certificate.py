@@ -84,3 +84,23 @@ def test_without_a_floor_a_tall_matrix_certifies_nothing_outside_its_range() -> 
     epsilon = torch.tensor([0.5], dtype=torch.float64)
     assert float(brackets_after(W, y.float(), 36, epsilon).upper) >= 0.5
     assert float(brackets_after(W, y.float(), 36, epsilon, floor=1e-5).upper) < 0.5
+
+
+@pytest.mark.parametrize("margin", [0.02, 0.1])
+def test_a_bound_is_sought_as_far_below_epsilon_as_the_caller_will_add_to_it(margin: float) -> None:
+    W, base = base_matrix(300, 300, "head and bulk", seed=9)
+    y = vector_with_cosine(base.U, 0.1, 50)[:, None].float()
+    epsilon = torch.tensor([0.5], dtype=torch.float64)
+    run = BlockLanczos(y)
+    for _ in range(40):
+        run.advance(gram_together(Dense(W), [None], [run.pending])[0])
+        pairs = run.ritz()
+        coordinates = torch.zeros(pairs.values.shape[0], 1, dtype=torch.float64)
+        coordinates[0] = float(run.start_coordinates)
+        nothing = Brackets.unknown(1, y)
+        wide = torch.full((1,), margin, dtype=torch.float64)
+        found = spectral_brackets(pairs, coordinates, nothing, epsilon, dtype=W.dtype, margin=wide)
+        if bool(torch.isfinite(found.rest)):
+            assert float(found.rest) + margin < 0.5
+            return
+    pytest.fail("nothing was certified")
