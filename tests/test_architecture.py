@@ -17,6 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("analysis", "models", "data", "environment"),
     ("training", "forgetting", "cluster"),
     ("sweep", "report", "figures", "interventions"),
+    ("advice",),
     ("cli",),
 )
 

@@ -54,8 +54,8 @@ class LeadingCosines:
 
 
 def directions_in_basis(base: SVD, U: Float[Tensor, "d_out m"], Vh: Float[Tensor, "m d_in"]) -> Directions:
-    """The coordinates of unit pairs (columns of U, rows of Vh); what is missing to length one lies outside W0."""
-    along_u, along_v = (U.mH @ base.U).double(), (Vh @ base.Vh.mH).double()
+    """The coordinates of unit pairs (columns of U, rows of Vh) on the CPU; what is missing to length one is outside."""
+    along_u, along_v = (U.mH @ base.U).double().cpu(), (Vh @ base.Vh.mH).double().cpu()
     return Directions(along_u, along_v, _missing(along_u), _missing(along_v))
 
 

@@ -106,7 +106,7 @@ def critical_sizes(S0: Float[Tensor, " n"], directions: Directions, *, k: int, e
     require_epsilon(epsilon)
     if float(S0[0]) <= 0:
         raise SpectrumError("W0 has only zero singular values, so no update has a critical size. Leave it out.")
-    S0 = S0.double()
+    S0 = S0.double().cpu()
     start = BELOW * max(float(S0[min(k, S0.shape[0]) - 1]), 1e-3 * float(S0[0]))
 
     def are_crossed(thetas: Tensor, which: Tensor) -> Tensor:
@@ -140,19 +140,20 @@ def random_critical_sizes(
     """
     _require_spectrum(S0, shape)
     generator = torch.Generator().manual_seed(seed)
-    return critical_sizes(S0.cpu(), random_directions(shape, draws, generator), k=k, epsilon=epsilon).sort().values
+    return critical_sizes(S0, random_directions(shape, draws, generator), k=k, epsilon=epsilon).sort().values
 
 
 def first_crossings(
-    are_crossed: Callable[[Tensor, Tensor], Tensor], count: int, start: float, stop: float
+    are_crossed: Callable[[Tensor, Tensor], Tensor], count: int, start: float, stop: float, ratio: float = RATIO
 ) -> Float[Tensor, " count"]:
-    """The first values at which `count` conditions hold, by geometric steps of `RATIO` and bisection of the step.
+    """The first values at which `count` conditions hold, by geometric steps and bisection of the step.
 
     Args:
         are_crossed: From values and the indices of the conditions they are for, True where the condition holds.
         count: Number of conditions.
         start: First value tried.
         stop: No value beyond is tried.
+        ratio: Of two values tried; a condition that holds for a shorter stretch may be missed.
 
     Returns:
         The values; inf where a condition holds nowhere.
@@ -162,9 +163,9 @@ def first_crossings(
     while value <= stop and bool((waiting := found.isinf().nonzero()[:, 0]).numel()):
         hit = are_crossed(torch.full(waiting.shape, value, dtype=torch.float64), waiting)
         found[waiting[hit]] = value
-        value *= RATIO
+        value *= ratio
     which = found.isfinite().nonzero()[:, 0]
-    high, low = found[which], found[which] / RATIO
+    high, low = found[which], found[which] / ratio
     for _ in range(REFINEMENTS if which.numel() else 0):
         middle = (low * high).sqrt()
         hit = are_crossed(middle, which)

@@ -1,0 +1,108 @@
+"""The critical scale of one trained update: predicted from the spectrum of W0, and measured by the scan itself."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.advice.records import CriticalScale
+from spectra.analysis.facts import BaseFacts, PairFacts
+from spectra.analysis.matrix import cosine_bounds
+from spectra.analysis.tuned import Tuned
+from spectra.linalg.density import Spectrum
+from spectra.linalg.operators import Dense, LowRankUpdate
+from spectra.linalg.secular import directions_in_basis
+from spectra.metrics.thresholds import critical_sizes, first_crossings, random_critical_sizes
+
+STEP = 1.1  # of the measured search; its bisection ends within 0.3 %
+SEARCHED_BELOW, SEARCHED_BEYOND = 0.3, 4.0  # range of the measured search, around the predictions
+OWN = 10  # leading singular directions of an update that are predicted one by one
+
+
+def critical_scale(facts: PairFacts, *, draws: int, seed: int, measure: bool) -> CriticalScale | None:
+    """The multiples of delta_W at which the first intruder is predicted, and where it is found.
+
+    Args:
+        facts: What is known of the matrix.
+        draws: Random directions behind the prediction.
+        seed: Of the draws.
+        measure: Also scan W0 + multiple * delta_W, where the thin SVD of W0 is at hand or cheap.
+
+    Returns:
+        None for an update of zero, or one whose leading singular values lie too close to be told apart.
+    """
+    delta = facts.delta_svd
+    if delta is None or not delta.S.shape[0] or float(delta.S[0]) <= 0:
+        return None
+    exact = has_vectors(facts.base)
+    sizes = predicted_sizes(facts.base, draws=draws, seed=seed) / float(delta.S[0])
+    low, predicted, high = (float(torch.quantile(sizes, q, interpolation="nearest")) for q in (0.1, 0.5, 0.9))
+    own = _own(facts) if exact else None
+    if not (exact and measure):
+        return CriticalScale(predicted, low, high, own)
+    reach = [value for value in (low, high, own) if value is not None and math.isfinite(value)]
+    measured, searched = _measured(facts, SEARCHED_BELOW * min(reach), SEARCHED_BEYOND * max(reach))
+    return CriticalScale(predicted, low, high, own, measured, searched)
+
+
+def predicted_sizes(base: BaseFacts, *, draws: int, seed: int) -> Float[Tensor, " draws"]:
+    """The spectral norms at which random updates of this W0 make their first intruder, increasing."""
+    S0 = base.factors.full().S if has_vectors(base) else all_values(base.spectrum, min(base.W0.shape))
+    shape = (base.W0.shape[0], base.W0.shape[1])
+    return random_critical_sizes(S0, shape, k=base.k, epsilon=base.settings.scan.epsilon, draws=draws, seed=seed)
+
+
+def has_vectors(base: BaseFacts) -> bool:
+    """True where the thin SVD of W0 is at hand or costs little."""
+    return base.is_small or base.factors.has_full()
+
+
+def all_values(spectrum: Spectrum, n: int) -> Float[Tensor, " n"]:
+    """n decreasing singular values with the distribution of an estimated spectrum; known ones stay what they are.
+
+    The i-th value is where the weights add up to i + 1/2.
+    """
+    if spectrum.is_exact:
+        return spectrum.values
+    weights = spectrum.weights.mean(dim=0)
+    middles = weights.cumsum(dim=0) - weights / 2
+    wanted = torch.arange(n, dtype=torch.float64, device=middles.device) + 0.5
+    place = torch.searchsorted(middles, wanted).clamp(1, middles.shape[0] - 1)
+    left, right = middles[place - 1], middles[place]
+    share = ((wanted - left) / (right - left).clamp_min(1e-300)).clamp(0, 1)
+    return spectrum.values[place - 1] * (1 - share) + spectrum.values[place] * share
+
+
+def _own(facts: PairFacts) -> float | None:
+    """The smallest multiple at which one of the update's own directions, alone, makes an intruder."""
+    base, delta = facts.base, facts.delta_svd
+    if delta is None:
+        return None
+    leading = delta.leading(OWN)
+    full = base.factors.full()
+    directions = directions_in_basis(full, leading.U, leading.Vh)
+    sizes = critical_sizes(full.S, directions, k=base.k, epsilon=base.settings.scan.epsilon)
+    multiples = sizes / leading.S.double().clamp_min(1e-300).cpu()
+    smallest = float(multiples.min())
+    return smallest if math.isfinite(smallest) else None
+
+
+def _measured(facts: PairFacts, start: float, stop: float) -> tuple[float | None, float]:
+    """Where the count of W0 + multiple * delta_W leaves zero, by the same verdicts as every scan."""
+    base = facts.base
+
+    def has_intruder(multiples: Tensor, which: Tensor) -> Tensor:
+        [bounds] = cosine_bounds(base.factors, [_scaled(facts, float(multiples[0]))], base.settings.scan)
+        return (bounds.upper < base.settings.scan.epsilon).any()[None].cpu()
+
+    found = float(first_crossings(has_intruder, 1, start, stop, STEP)[0])
+    return (found if math.isfinite(found) else None), stop
+
+
+def _scaled(facts: PairFacts, multiple: float) -> Tuned:
+    """W0 + multiple * delta_W."""
+    delta = facts.delta
+    if isinstance(delta, LowRankUpdate):
+        return Tuned(update=LowRankUpdate(delta.B, delta.A, multiple * delta.scaling))
+    return Tuned(W=Dense(facts.base.W0.dense() + multiple * delta.dense()))

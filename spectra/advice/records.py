@@ -1,0 +1,192 @@
+"""The frozen records of advice: plain numbers, what they rest on, and the configuration that peft takes."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from spectra.records import html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "spectra-advice-1"
+
+
+@dataclass(frozen=True)
+class CriticalScale:
+    """How many times an update could be scaled before one of the k leading vectors is an intruder.
+
+    Multiples of the update as it was trained; below 1 it has an intruder already.
+
+    Attributes:
+        predicted: For a random direction of the update's spectral norm, from W0's singular values alone: the median
+            over draws.
+        low: The first decile of the draws.
+        high: The last decile.
+        own: The smallest over the update's own singular directions, each taken alone; None where W0's singular vectors
+            were not at hand, or none of them ever makes an intruder.
+        measured: Where the scan of W0 + multiple * delta_W first counts one; None where it was not measured, or where
+            there is none up to `searched`.
+        searched: The largest multiple that was scanned; None where it was not measured.
+    """
+
+    predicted: float
+    low: float
+    high: float
+    own: float | None = None
+    measured: float | None = None
+    searched: float | None = None
+
+    @property
+    def best(self) -> float | None:
+        """What is known best: measured, else predicted from the update's own directions, else for a random one.
+
+        None where scaling up to `searched` made no intruder.
+        """
+        if self.searched is not None:
+            return self.measured
+        return self.own if self.own is not None else self.predicted
+
+
+@dataclass(frozen=True)
+class MatrixAdvice:
+    """What the evidence says of one matrix.
+
+    Attributes:
+        name: Canonical name: the end of the module's name, as peft's patterns take it.
+        layer: Index of the block, or None outside the blocks.
+        role: Last meaningful part of the name.
+        shape: (d_out, d_in).
+        rank: The smallest rank that keeps the share asked for, or the largest allowed.
+        energy_kept: Share of ||delta_W||_F^2 that the leading `rank` directions hold.
+        alpha: Advised alpha of plain LoRA: scaling * rank.
+        frobenius: ||delta_W||_F of the update that the rank was read from.
+        spectral: Largest singular value of the update that the threshold speaks of; None without one.
+        alpha_in_use: Its alpha, scaled to the advised rank: scaling * rank; None for a full update.
+        critical: Its critical multiples; None where no threshold was asked for or the update is zero.
+    """
+
+    name: str
+    layer: int | None
+    role: str
+    shape: tuple[int, int]
+    rank: int
+    energy_kept: float
+    alpha: float
+    frobenius: float
+    spectral: float | None = None
+    alpha_in_use: float | None = None
+    critical: CriticalScale | None = None
+
+    @property
+    def critical_alpha(self) -> float | None:
+        """The alpha at which the trained factors, at the advised rank, make their first intruder."""
+        if self.critical is None or self.alpha_in_use is None or self.critical.best is None:
+            return None
+        return self.alpha_in_use * self.critical.best
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Rank and alpha per matrix, and what they rest on.
+
+    Attributes:
+        base: The base.
+        keep: Share of the update's energy asked for.
+        k: Leading vectors per matrix, of the intruder thresholds.
+        epsilon: Cosine below which a vector counts.
+        evidence: Sentences: which checkpoints, how many matrices, how many seeds, and what was not looked at.
+        matrices: One entry per matrix.
+        warnings: Sentences that a reader of the numbers has to know.
+        versions: Versions of the software that computed it.
+    """
+
+    base: str
+    keep: float
+    k: int
+    epsilon: float
+    evidence: tuple[str, ...]
+    matrices: tuple[MatrixAdvice, ...]
+    warnings: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def energy_kept(self) -> float:
+        """Share of the squared norm of the whole update that the advised ranks keep."""
+        return _weighted([(matrix.frobenius**2, matrix.energy_kept) for matrix in self.matrices])
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of the advised adapter: sum of rank * (d_out + d_in)."""
+        return sum(matrix.rank * sum(matrix.shape) for matrix in self.matrices)
+
+    def lora_config(self) -> dict[str, Any]:
+        """Keyword arguments of `peft.LoraConfig`: the commonest rank and alpha, and patterns for the exceptions."""
+        ranks = Counter(matrix.rank for matrix in self.matrices)
+        alphas = Counter(matrix.alpha for matrix in self.matrices)
+        rank, alpha = ranks.most_common(1)[0][0], alphas.most_common(1)[0][0]
+        return {
+            "r": rank,
+            "lora_alpha": alpha,
+            "target_modules": [matrix.name for matrix in self.matrices],
+            "rank_pattern": {matrix.name: matrix.rank for matrix in self.matrices if matrix.rank != rank},
+            "alpha_pattern": {matrix.name: matrix.alpha for matrix in self.matrices if matrix.alpha != alpha},
+        }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One flat row per matrix."""
+        for matrix in self.matrices:
+            row = asdict(matrix)
+            critical = row.pop("critical") or {}
+            yield {
+                **row,
+                "critical_alpha": matrix.critical_alpha,
+                **{f"critical_{name}": critical.get(name) for name in CriticalScale.__dataclass_fields__},
+            }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stable JSON object of `spectra advise`: keys are added, never renamed."""
+        return {
+            "format": FORMAT,
+            "base": self.base,
+            "keep": self.keep,
+            "k": self.k,
+            "epsilon": self.epsilon,
+            "energy_kept": self.energy_kept,
+            "parameters": self.parameters,
+            "evidence": list(self.evidence),
+            "lora_config": self.lora_config(),
+            "matrices": list(self.rows()),
+            "warnings": list(self.warnings),
+            "versions": dict(self.versions),
+        }
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row per matrix as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows()))
+
+    def _repr_html_(self) -> str:
+        """One row per matrix, for notebooks, with the evidence below."""
+        caption = (
+            f"{100 * self.energy_kept:.1f} % of the update's energy with {self.parameters} trained numbers "
+            f"(asked: {100 * self.keep:g} % of each matrix)"
+        )
+        rows = [
+            (m.name, str(m.rank), f"{100 * m.energy_kept:.1f} %", f"{m.alpha:g}", number(m.critical_alpha))
+            for m in self.matrices
+        ]
+        headings = ("matrix", "rank", "energy kept", "alpha", "intruders from alpha")
+        return html_table(caption, headings, rows, (*self.evidence, *self.warnings))
+
+
+def number(value: float | None) -> str:
+    """A number in three digits, or a dash."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _weighted(parts: list[tuple[float, float]]) -> float:
+    total = sum(weight for weight, _ in parts)
+    return sum(weight * value for weight, value in parts) / total if total > 0 else 0.0
