@@ -12,7 +12,7 @@ PACKAGE = Path(spectra.__file__).parent
 # Floors from the ground up. A room may import any room on a lower floor.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("records", "provenance", "linalg", "counts"),
+    ("records", "provenance", "linalg", "counts", "pairs"),
     ("metrics", "weights", "runs", "assets", "measures"),
     ("analysis", "models", "data", "environment"),
     ("training", "forgetting", "cluster"),
@@ -38,7 +38,10 @@ GUARDED: dict[str, set[str]] = {
 }
 
 # Rooms that must stay usable without torch.
-TORCH_FREE = {"errors", "records", "provenance", "runs", "assets", "counts", "measures", "report", "figures", "cli"}
+TORCH_FREE = {
+    *("errors", "records", "provenance", "counts", "pairs", "runs", "assets", "measures"),
+    *("report", "figures", "cli"),
+}
 
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

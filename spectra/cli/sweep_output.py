@@ -40,8 +40,7 @@ def print_plan(specification: "Specification", *, as_json: bool) -> None:
         [
             (
                 one.trial.label,
-                f"{one.trial.settings.learning_rate:g}",
-                str(one.trial.settings.seed),
+                *rate_and_seed(one.trial.described()),
                 quantity(one.trainable_parameters),
                 quantity(one.optimiser_bytes, "B"),
                 quantity(one.disk_bytes, "B"),
@@ -53,6 +52,7 @@ def print_plan(specification: "Specification", *, as_json: bool) -> None:
     )
     known = [one.seconds for one in estimates if one.seconds is not None]
     total = f"training takes very roughly {minutes(sum(known))} here" if known else "the time cannot be estimated"
+    total = total if specification.methods else "all exist already and nothing is trained"
     click.echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
 
 
@@ -74,7 +74,7 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
         rows.append(
             (
                 str(label),
-                f"{group['learning_rate'].iloc[0]:g}",
+                _rate(group["learning_rate"].iloc[0]),
                 _mean(group["task_score"]),
                 *(f"{lost[name]:+.4f}" if name in lost else "" for name in heldout),
                 f"{group['count'].astype(float).mean():g}",
@@ -105,7 +105,7 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
     """One line per trial, every error, and how many trials are in each state."""
     print_table(
         ("trial", "configuration", "rate", "seed", "state"),
-        [(row["id"], row["label"], f"{row['learning_rate']:g}", str(row["seed"]), row["state"]) for row in rows],
+        [(row["id"], row["label"], *rate_and_seed(row), row["state"]) for row in rows],
         numeric=range(2, 4),
     )
     for row in rows:
@@ -119,6 +119,15 @@ def _status(run: "Run", planned: dict[str, Any]) -> dict[str, Any]:
     folder = run.trial(planned["id"])
     failure = folder.failure or {}
     return {**planned, "state": folder.state, "error": failure.get("error", ""), "attempts": failure.get("attempts", 0)}
+
+
+def rate_and_seed(row: dict[str, Any]) -> tuple[str, str]:
+    """Of a trial; empty for a checkpoint that existed already."""
+    return _rate(row["learning_rate"]), "" if row["seed"] is None else str(row["seed"])
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None or rate != rate else f"{rate:g}"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range) -> None:
@@ -162,5 +171,7 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def _mean(scores: "pd.Series[float]") -> str:
+    if scores.isna().all():
+        return ""
     spread = f" ±{scores.std():.3f}" if len(scores) > 1 else ""
     return f"{scores.mean():.4f}{spread}"

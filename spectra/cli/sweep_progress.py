@@ -103,11 +103,12 @@ def _count(pace: Pace, event: "Event") -> None:
 
 
 def _sentence(event: "Event") -> str:
-    settings = event.job.trial.settings
-    name = event.job.trial.label
+    trial = event.job.trial.described()
     if event.job.kind == "base":
         return {"started": "base model: measuring", "done": "base model: done"}.get(event.what, "")
-    where = f"{name}, learning rate {settings.learning_rate:g}, seed {settings.seed}"
+    where = str(trial["label"])
+    if trial["learning_rate"] is not None:
+        where += f", learning rate {trial['learning_rate']:g}, seed {trial['seed']}"
     match event.what:
         case "started":
             return f"{where}: {event.stage}"

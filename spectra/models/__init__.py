@@ -3,7 +3,7 @@
 No repository's code is ever run and no pickle is ever opened: weights come from safetensors files only.
 """
 
-from spectra.models.base import load_base, resolve_model
+from spectra.models.base import load_base, load_kind, resolve_model
 from spectra.models.kinds import CLASSES, LoadedModel, Model, ModelKind, body_of
 from spectra.models.tuned import adapter_labels, attach, base_of, is_adapter, load_tuned, tuned_kind
 
@@ -18,6 +18,7 @@ __all__ = [
     "body_of",
     "is_adapter",
     "load_base",
+    "load_kind",
     "load_tuned",
     "resolve_model",
     "tuned_kind",

@@ -218,6 +218,44 @@ INTERVENTION_CONTRASTS = (
     Column("sentence", "text", "The verdict with its figures."),
 )
 
+CONTINUAL = (
+    TRIAL,
+    Column("step", "integer", "How many tasks of the sequence have been learnt, from 1."),
+    Column("learnt", "text", "The task that was learnt in this step."),
+    Column("task", "text", "The task that was measured: this one or an earlier one."),
+    Column("task_step", "integer", "The step in which the measured task was learnt."),
+    Column("metric", "text", "Name of the score, such as accuracy."),
+    Column("score", "number", "Score on the task's validation split, higher is better."),
+    Column("examples", "integer", "Validation examples behind the score."),
+    Column("lost", "number", "The score right after the task was learnt, minus the score now."),
+    Column("matrices", "integer", "Compared matrices. This and what follows is the same in all rows of a step."),
+    Column("count_base", "integer", "Intruder dimensions of the weights after this step against the original base."),
+    Column("count_previous", "integer", "Intruder dimensions against the weights before this step."),
+    Column("energy_share_base", "number", "Their energy share, against the original base."),
+    Column("energy_share_previous", "number", "Their energy share, against the weights before this step."),
+    Column("update_base", "number", "sqrt of the sum over matrices of ||W_t - W_0||_F^2."),
+    Column("update_previous", "number", "sqrt of the sum over matrices of ||W_t - W_{t-1}||_F^2."),
+)
+
+PAIRS = (
+    Column("trial", "text", "Identity of the adapter's trial, at its chosen learning rate."),
+    Column("full_trial", "text", "Identity of the full fine-tuning beside it, of the same seed."),
+    Column("label", "text", "The adapter's configuration."),
+    Column("seed", "integer", "Seed of both."),
+    Column("matched_on", "text", "budget (both at their chosen learning rate), score or norm (any rate of full)."),
+    Column("gap", "number", "What is left: |difference of validation scores|, or |log of the ratio of norms|."),
+    Column("full_learning_rate", "number", "Learning rate of the full fine-tuning."),
+    Column("score", "number", "Validation score of the adapter."),
+    Column("full_score", "number", "Validation score of the full fine-tuning."),
+    Column("norm", "number", "update_frobenius of the adapter."),
+    Column("full_norm", "number", "update_frobenius of the full fine-tuning."),
+    Column("count", "integer", "Intruder dimensions of the adapter."),
+    Column("full_count", "integer", "Intruder dimensions of the full fine-tuning."),
+    Column("heldout", "text", 'The held-out task; "" where there is none.'),
+    Column("forgetting", "number", "Forgetting of the adapter."),
+    Column("full_forgetting", "number", "Forgetting of the full fine-tuning."),
+)
+
 SCHEMAS: Mapping[str, tuple[Column, ...]] = {
     "trials": TRIALS,
     "forgetting": FORGETTING,
@@ -225,6 +263,8 @@ SCHEMAS: Mapping[str, tuple[Column, ...]] = {
     "vectors": VECTORS,
     "similarity": SIMILARITY,
     "history": HISTORY,
+    "continual": CONTINUAL,
+    "pairs": PAIRS,
     "trajectory": TRAJECTORY,
     "trajectory_matrices": TRAJECTORY_MATRICES,
 }

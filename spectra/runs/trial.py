@@ -8,6 +8,8 @@ metrics.json        validation score, cost, history's summary
 spectra/            matrices.parquet, vectors.parquet, similarity.parquet
 history.parquet, trajectory.parquet, trajectory_matrices.parquet, forgetting.parquet, scores.parquet
 test.json           the score on the test split, of a chosen trial only
+continual.parquet   of a sequence of tasks: every task's score after each of them
+steps/<n>/          of a sequence of tasks: a folder like this one per task, with merged/ and head.safetensors
 failure.json        attempts and the reason of the last failure
 log.txt             what the trial said while it ran
 finished            written last: everything above is whole
@@ -101,6 +103,26 @@ class TrialFolder:
         for folder in (self.adapter, self.checkpoint, *self.kept.values()):
             if adapters or not (folder / "adapter_config.json").is_file():
                 atomic.remove(folder)
+
+    # The steps of a sequence of tasks.
+
+    def step(self, number: int) -> "TrialFolder":
+        """The folder of one task of a sequence, from 1; it is laid out like a trial's."""
+        return TrialFolder(self.path / "steps" / str(number))
+
+    def forget_steps(self) -> None:
+        """Delete the folders of all tasks of a sequence."""
+        atomic.remove(self.path / "steps")
+
+    @property
+    def merged(self) -> Path:
+        """Folder of all weights after this step, the updates of earlier tasks included."""
+        return self.path / "merged"
+
+    @property
+    def head(self) -> Path:
+        """File of the task head that was trained in this step."""
+        return self.path / "head.safetensors"
 
     # What was measured.
 

@@ -27,7 +27,7 @@ def chosen(run: Run, group: Sequence[PlannedTrial]) -> list[PlannedTrial]:
         folder = run.trial(trial.id)
         metrics = folder.metrics
         if folder.is_finished and metrics is not None:
-            scores.setdefault(trial.settings.learning_rate, []).append(metrics["validation_score"])
+            scores.setdefault(trial.settings.learning_rate, []).append(metrics.get("validation_score", -math.inf))
     if not scores:
         return []
     best = max(scores, key=lambda rate: (len(scores[rate]), _finite(fmean(scores[rate])), -rate))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -10,7 +10,9 @@ import torch
 
 from spectra.data import TaskData, load_task
 from spectra.errors import DataError, ModelError
+from spectra.sweep.given import is_given
 from spectra.sweep.plan import PlannedTrial
+from spectra.sweep.requirements import require_packages
 from spectra.sweep.specification import Specification
 from spectra.training.skeleton import Skeleton, padded_length, skeleton
 from spectra.training.store import weights_kind
@@ -42,11 +44,22 @@ class Estimate:
 
 def estimate(specification: Specification, trials: Sequence[PlannedTrial]) -> list[Estimate]:
     """The expected cost of each trial; what depends on a model or on data that are not at hand is None."""
-    data = _data(specification.task)
+    require_packages(specification.report_to, specification.quantisation)
+    trained = [trial for trial in trials if not is_given(trial.settings)]
+    costs = _of_training(specification.sequence, trained) if trained else []
+    return [_stored(one, specification) for one in costs] + [
+        Estimate(trial, 0, 0, 0, 0.0) for trial in trials if is_given(trial.settings)
+    ]
+
+
+def _of_training(tasks: Sequence[str | Mapping[str, Any]], trials: Sequence[PlannedTrial]) -> list[Estimate]:
+    """Of a sequence of tasks, the first one's length stands for all."""
+    task = tasks[0]
+    data = _data(task)
     if data is not None:
         kind, labels = data.kind, len(data.label_names)
     else:
-        stated = dict(specification.task)  # type: ignore[arg-type] # a name would have been loaded
+        stated = dict(task)  # type: ignore[arg-type] # a name would have been loaded
         kind, labels = stated["kind"], len(stated.get("label_names", ()))
     lengths: dict[tuple[int, int], float] = {}
     estimates = []
@@ -60,7 +73,7 @@ def estimate(specification: Specification, trials: Sequence[PlannedTrial]) -> li
         shape = (settings.batch_size, settings.max_length)
         if data is not None and shape not in lengths:
             lengths[shape] = padded_length(settings, data)
-        estimates.append(_estimate(trial, size, lengths.get(shape)))
+        estimates.append(_estimate(trial, size, lengths.get(shape), len(tasks)))
     return estimates
 
 
@@ -77,23 +90,32 @@ def _data(task: str | Mapping[str, Any]) -> TaskData | None:
         return None
 
 
-def _estimate(trial: PlannedTrial, size: Skeleton, length: float | None) -> Estimate:
-    saved = size.parameters if weights_kind(trial.settings) == "checkpoint" else size.trainable
+def _estimate(trial: PlannedTrial, size: Skeleton, length: float | None, tasks: int) -> Estimate:
+    whole = tasks > 1 or weights_kind(trial.settings) == "checkpoint"  # a sequence keeps its merged weights
+    saved = size.parameters if whole else size.trainable
     return Estimate(
         trial,
         trainable_parameters=size.trainable,
         optimiser_bytes=ADAM_STATES * BYTES * size.trainable,
         disk_bytes=BYTES * saved,
-        seconds=None if length is None else _seconds(trial, size, length),
+        seconds=None if length is None else _seconds(trial, size, length, tasks),
     )
 
 
-def _seconds(trial: PlannedTrial, size: Skeleton, length: float) -> float | None:
+def _stored(one: Estimate, specification: Specification) -> Estimate:
+    """Weights kept along the way count as those at the end do; bfloat16 halves a full checkpoint."""
+    if one.disk_bytes is None:
+        return one
+    halves = 2 if specification.store_dtype and weights_kind(one.trial.settings) == "checkpoint" else 1
+    return replace(one, disk_bytes=(1 + len(specification.keep_steps or ())) * one.disk_bytes // halves)
+
+
+def _seconds(trial: PlannedTrial, size: Skeleton, length: float, tasks: int) -> float | None:
     """Two operations per weight and token forward and four backward, whatever the method."""
     settings = trial.settings
     if settings.steps is None:
         return None
-    tokens = settings.steps * settings.batch_size * settings.gradient_accumulation * length
+    tokens = tasks * settings.steps * settings.batch_size * settings.gradient_accumulation * length
     return 6 * size.multiplied * tokens / (EFFICIENCY * _operations_per_second())
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spectra.errors import SpecificationError
+from spectra.sweep.given import given_settings, is_given
 from spectra.sweep.specification import TRAINING, MethodSpecification, Specification
 from spectra.sweep.values import resolved_alpha
 from spectra.training.adapt import METHODS
@@ -15,7 +16,7 @@ from spectra.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """One training run of a sweep.
+    """One training run of a sweep, or one checkpoint that exists already.
 
     Attributes:
         id: Hash of the settings.
@@ -30,26 +31,42 @@ class PlannedTrial:
     group: str
     settings: TrainingSettings
 
+    def described(self) -> dict[str, Any]:
+        """What tells it from the other trials; a checkpoint that exists already has no learning rate and no seed."""
+        given = is_given(self.settings)
+        return {
+            "id": self.id,
+            "label": self.label,
+            "group": self.group,
+            "learning_rate": None if given else self.settings.learning_rate,
+            "seed": None if given else self.settings.seed,
+        }
+
 
 def planned(settings: TrainingSettings) -> PlannedTrial:
     """The trial with these settings."""
     return PlannedTrial(
         id=_hash(settings.to_dict()),
-        label=METHODS[settings.method].label(settings),
+        label=_label(settings),
         group=_hash(replace(settings, learning_rate=1.0, seed=0).to_dict()),
         settings=settings,
     )
 
 
+def _label(settings: TrainingSettings) -> str:
+    return str(settings.arguments["label"]) if is_given(settings) else METHODS[settings.method].label(settings)
+
+
 def plan(specification: Specification) -> tuple[PlannedTrial, ...]:
     """All trials, the trials of a group next to one another, none twice."""
-    shared = {name: getattr(specification, name) for name in TRAINING}
+    shared = {name: getattr(specification, name) for name in TRAINING} | {"task": specification.trained_on}
     trials = [
         planned(TrainingSettings(**shared, **own, seed=seed))
         for method in specification.methods
         for own in _configurations(method)
         for seed in specification.seeds
     ]
+    trials += [planned(settings) for settings in given_settings(specification)]
     return tuple(sorted({trial.id: trial for trial in trials}.values(), key=_by_group(trials)))
 
 

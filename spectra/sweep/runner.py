@@ -4,7 +4,7 @@ Each job leaves whole files and does nothing twice: what is already written is t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +13,11 @@ import torch
 
 from spectra.data import TaskData, load_task
 from spectra.errors import RunError
-from spectra.models import LoadedModel, load_base, load_tuned, resolve_model
+from spectra.models import LoadedModel, load_base, load_kind, load_tuned, resolve_model
 from spectra.provenance import commit, hardware, versions
 from spectra.runs import BASE_TASK, Run, TrialFolder
+from spectra.sweep.continual import TaskSequence, mean_score
+from spectra.sweep.given import is_given, reference
 from spectra.sweep.held_out import HeldOutTasks
 from spectra.sweep.plan import PlannedTrial
 from spectra.sweep.schedule import Outcome
@@ -23,11 +25,12 @@ from spectra.sweep.specification import Specification
 from spectra.sweep.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import scaling
 from spectra.training.callback import SpectraCallback
-from spectra.training.driver import TrainingStopped, evaluate, train
+from spectra.training.driver import Evaluation, TrainingStopped, evaluate, train
 from spectra.training.families import FAMILIES, FamilyName, family_of
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import KeepWeights, save_trained, weights_kind
 from spectra.training.trainer import Tracking
+from spectra.weights.hub import locate
 
 Stage = Literal["training", "scanning", "measuring", "testing"]
 OnStage = Callable[[Stage, int, int], None]  # stage, steps done, steps in all (0 and 0 where there are none)
@@ -56,8 +59,13 @@ class Runner:
 
     @cached_property
     def task(self) -> TaskData:
-        """The task that is trained on."""
-        return load_task(self.specification.task)
+        """The task that is trained on; the first one of a sequence."""
+        return self.tasks[0]
+
+    @cached_property
+    def tasks(self) -> tuple[TaskData, ...]:
+        """The tasks that are trained on, in their order."""
+        return tuple(load_task(task) for task in self.specification.sequence)
 
     @cached_property
     def family(self) -> FamilyName:
@@ -79,15 +87,20 @@ class Runner:
             names = [BASE_TASK, *(task.name for task in self.held_out.tasks)]
             if all(self.run.base_result(name) is not None for name in names):
                 return
-            labels = len(self.task.label_names) or None
-            base = load_base(
-                self.specification.base, FAMILIES[self.family].model_kind, num_labels=labels, device=self.device
-            )
+            base = self._base()
             self.held_out.measure_base(base)
             score: dict[str, Any] = {}
-            if self.family != "classification":
+            if self.specification.task is not None and self.family != "classification":  # one task, and its own head
                 score = {"base_task_score": evaluate(base.model, base.tokenizer, self.task, "test", settings).score}
             self.run.write_base_result(BASE_TASK, score)
+
+    def _base(self) -> LoadedModel:
+        """The untouched base, with the head that the task needs, or as it was saved where there is no task."""
+        name = self.specification.base
+        if not self.tasks:
+            return load_base(name, load_kind(name), device=self.device)
+        labels = len(self.task.label_names) or None
+        return load_base(name, FAMILIES[self.family].model_kind, num_labels=labels, device=self.device)
 
     def do_trial(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
         """Train and measure one trial, or what is left of it.
@@ -104,7 +117,7 @@ class Runner:
             folder.clear_partials()
             self._describe(trial, folder)
             try:
-                weights = folder.weights or self._train(trial, folder, on_stage)
+                weights = self._weights(trial, folder, on_stage)
             except TrainingStopped:
                 return "stopped"
             on_stage("scanning", 0, 0)
@@ -125,21 +138,20 @@ class Runner:
                 return "done"
             if not mine:
                 return "busy"
+            on_stage("testing", 0, 0)
             try:
                 # A trial that was not chosen when its weights were dropped may be chosen once the grid has grown.
-                weights = folder.weights or self._train(trial, folder, on_stage)
+                score = self._score(trial, self._weights(trial, folder, on_stage), "test")
             except TrainingStopped:
                 return "stopped"
-            on_stage("testing", 0, 0)
-            tuned = self._load(weights)
-            score = evaluate(tuned.model, tuned.tokenizer, self.task, "test", trial.settings)
-            folder.write_test({"task_score": score.score, "task_examples": score.examples})
+            folder.write_test({"task_score": score.score, "task_examples": score.examples} if score else {})
             folder.forget_failure()
         return "done"
 
     def _describe(self, trial: PlannedTrial, folder: TrialFolder) -> None:
         """Write trial.json, or make sure that the data are still those it speaks of."""
-        fingerprints = {"task": self.task.fingerprint} | {
+        names = [f"task {number}" for number in range(1, len(self.tasks) + 1)] if self.specification.tasks else ["task"]
+        fingerprints = {name: task.fingerprint for name, task in zip(names, self.tasks, strict=False)} | {
             task.name: task.data.fingerprint for task in self.held_out.tasks if task.data
         }
         if (folder.path / "trial.json").exists():
@@ -161,6 +173,40 @@ class Runner:
                 "commit": commit(),
             }
         )
+
+    def _weights(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
+        """The tuned weights of a trial: given, trained before, or trained now."""
+        if self.specification.tasks:
+            return self._sequence(trial, folder).learn(
+                lambda settings, step: self._learn(replace(trial, settings=settings), step, on_stage)
+            )
+        if not is_given(trial.settings):
+            return folder.weights or self._train(trial, folder, on_stage)
+        weights = locate(reference(trial.settings))
+        if folder.metrics is None:
+            on_stage("measuring", 0, 0)
+            score = self._score(trial, weights, "validation")
+            folder.write_metrics({"task_metric": score.metric, "validation_score": score.score} if score else {})
+        return weights
+
+    def _score(self, trial: PlannedTrial, weights: Path, split: str) -> Evaluation | None:
+        """The score of tuned weights on a split of the task; None without a task."""
+        if self.specification.tasks:
+            return mean_score(self._sequence(trial, self.run.trial(trial.id)).scores(split))
+        if self.specification.task is None:
+            return None
+        tuned = self._load(weights)
+        return evaluate(tuned.model, tuned.tokenizer, self.task, split, trial.settings)
+
+    def _sequence(self, trial: PlannedTrial, folder: TrialFolder) -> TaskSequence:
+        kind = FAMILIES[self.family].model_kind
+        return TaskSequence(trial.settings, self.specification, self.tasks, folder, kind, self.device)
+
+    def _learn(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
+        """One task of a sequence, by a runner that knows of this task alone."""
+        alone = {"base": trial.settings.base, "task": trial.settings.task, "tasks": None, "trajectory": 0}
+        one = replace(self, specification=self.specification.model_copy(update=alone))
+        return folder.weights or one._train(trial, folder, on_stage)
 
     def _train(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
         """Train from the last checkpoint; the weights' folder appears after everything else is written."""
@@ -222,5 +268,5 @@ class Runner:
         return watching if asked.trajectory or steps else None, keeping if steps else None
 
     def _load(self, weights: Path) -> LoadedModel:
-        kind = FAMILIES[self.family].model_kind
+        kind = FAMILIES[self.family].model_kind if self.tasks else None
         return load_tuned(weights, base=self.specification.base, kind=kind, device=self.device)

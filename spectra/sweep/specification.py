@@ -70,8 +70,23 @@ class HeldOutSpecification(BaseModel):
     task: str | dict[str, Any]
 
 
+def checkpoint_or_mapping(value: Any) -> Any:
+    """A reference alone stands for a checkpoint of which nothing more is known."""
+    return {"checkpoint": value} if isinstance(value, str) else value
+
+
+class CheckpointSpecification(_Strict):
+    """A checkpoint that exists already, and what it is known of it; only the reference is needed."""
+
+    checkpoint: str
+    label: str = ""
+    method: str = ""
+    rank: PositiveInt | None = None
+    alpha: Annotated[float, Field(gt=0)] | None = None
+
+
 class Specification(_Strict):
-    """A sweep: one base, one task, any number of held-out tasks and of methods.
+    """A sweep: one base, one task, any number of held-out tasks, of methods to train and of existing checkpoints.
 
     The training fields have the meaning of `TrainingSettings`; they are shared by all methods, so that methods differ
     in what they train and in their learning rate alone.
@@ -79,9 +94,12 @@ class Specification(_Strict):
 
     title: str = ""
     base: str
-    task: str | dict[str, Any]
+    task: str | dict[str, Any] | None
+    tasks: Annotated[list[str | dict[str, Any]], Field(min_length=2)] | None = None
+    merge: bool | None = None
     heldout: list[str | HeldOutSpecification] = []
-    methods: Annotated[list[MethodSpecification], Field(min_length=1)]
+    methods: list[MethodSpecification]
+    checkpoints: list[Annotated[CheckpointSpecification, BeforeValidator(checkpoint_or_mapping)]] = []
     seeds: Seeds = [0]
 
     steps: PositiveInt | None = None
@@ -111,9 +129,26 @@ class Specification(_Strict):
     store_dtype: StoreDtype | None = None
     report_to: Trackers = []
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_sequence_or_existing_checkpoints_need_no_task(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("tasks"):
+            values = {"task": None, **values}
+        if isinstance(values, Mapping) and "checkpoints" in values:
+            values = {"task": None, "methods": [], **values}
+        return values
+
     @model_validator(mode="after")
-    def _has_a_length(self) -> "Specification":
-        if (self.steps is None) == (self.epochs is None):
+    def _is_complete(self) -> "Specification":
+        if not self.methods and not self.checkpoints:
+            raise ValueError("methods is empty; add a method to train, or checkpoints that exist already")
+        if self.methods and not self.sequence:
+            raise ValueError("methods are trained on a task, and there is none; add task")
+        if self.tasks and (self.task is not None or self.checkpoints):
+            raise ValueError("tasks are learnt one after the other, and nothing else is; remove task and checkpoints")
+        if self.merge is not None and not self.tasks:
+            raise ValueError("merge says how a sequence of tasks goes on, and there is none; add tasks or remove merge")
+        if self.methods and (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs, and not both")
         return self
 
@@ -141,11 +176,26 @@ class Specification(_Strict):
             raise ValueError(f"report_to '{unknown[0]}' is unknown; choose among {', '.join(TRACKERS)}")
         return self
 
+    @property
+    def sequence(self) -> tuple[str | dict[str, Any], ...]:
+        """The tasks that are trained on, in their order: one as a rule, none where nothing is trained or scored."""
+        return tuple(self.tasks or ([] if self.task is None else [self.task]))
+
+    @property
+    def merges(self) -> bool:
+        """Whether a task of a sequence starts from what the tasks before it left."""
+        return self.merge is not False
+
+    @property
+    def trained_on(self) -> str | dict[str, Any]:
+        """What trials are identified by: the task, or the sequence and how it goes on."""
+        return {"tasks": list(self.tasks), "merge": self.merges} if self.tasks else self.task or ""
+
 
 # Fields of the specification that rows of one run folder must share to stand in one table.
 SHARED = (
-    "base", "task", "heldout", "k", "epsilon", "test_examples", "validation_examples", "keep_steps", "store_dtype",
-    "validation_metric",
+    "base", "task", "tasks", "merge", "heldout", "k", "epsilon", "test_examples", "validation_examples", "keep_steps",
+    "store_dtype", "validation_metric",
 )  # fmt: skip
 
 # Fields that every trial takes over as they are.

@@ -11,6 +11,7 @@ from spectra.sweep.local import run_local
 from spectra.sweep.plan import PlannedTrial, plan, share
 from spectra.sweep.progress import OnEvent
 from spectra.sweep.read import read_specification
+from spectra.sweep.requirements import require_packages
 from spectra.sweep.schedule import Schedule
 from spectra.sweep.specification import SHARED, Specification
 from spectra.sweep.tables import write_tables
@@ -61,6 +62,7 @@ def run_sweep(
         ClusterError: If there is no Ray cluster to join.
     """
     specification = read_specification(specification, axes)
+    require_packages(specification.report_to, specification.quantisation)
     part, of = shard
     if not 1 <= part <= of:
         raise RunError(f"Shard {part}/{of} does not exist. Give i/n with i from 1 to n.")
@@ -101,16 +103,7 @@ def _record(specification: Specification, trials: Sequence[PlannedTrial], comman
     """The content of sweep.json."""
     return {
         "specification": specification.model_dump(mode="json"),
-        "trials": [
-            {
-                "id": trial.id,
-                "label": trial.label,
-                "group": trial.group,
-                "learning_rate": trial.settings.learning_rate,
-                "seed": trial.settings.seed,
-            }
-            for trial in trials
-        ],
+        "trials": [trial.described() for trial in trials],
         "command": command,
         "versions": dict(versions()),
         "hardware": dict(hardware()),

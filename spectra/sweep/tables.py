@@ -1,14 +1,18 @@
 """All trials of a run folder together, as the tables that reports read."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from spectra.pairs import matched_pairs
 from spectra.runs import BASE_TASK, SCHEMAS, Run, TrialFolder
 from spectra.sweep.choice import chosen, groups
+from spectra.sweep.given import is_given
 from spectra.sweep.plan import PlannedTrial, planned
 from spectra.training.settings import TrainingSettings
 
+OF_TRAINING = ("learning_rate", "seed", "steps")  # not known of a checkpoint that existed already
 OF_THE_SETTINGS = ("method", "rank", "alpha", "learning_rate", "seed", "steps")
 
 
@@ -24,16 +28,17 @@ def write_tables(run: Run) -> pd.DataFrame:
         at_chosen_rate = {trial.id for group in groups(trials) for trial in chosen(run, group)}
         ordered = sorted(trials, key=_order)
         finished = [folders[trial.id] for trial in ordered if folders[trial.id].is_finished]
-        for name in SCHEMAS:
-            if name != "trials":
-                run.write_table(name, _together(name, finished))
+        collected = {name: _together(name, finished) for name in SCHEMAS if name not in ("trials", "pairs")}
+        written = {name: run.write_table(name, table) for name, table in collected.items()}
         base = run.base_result(BASE_TASK) or {}
         rows = [
             _row(trial, folders[trial.id], trial.id in at_chosen_rate, base)
             for trial in ordered
             if folders[trial.id].is_finished or folders[trial.id].failure
         ]
-        return run.write_table("trials", rows)
+        table = run.write_table("trials", rows)
+        run.write_table("pairs", matched_pairs(table, written["forgetting"]))
+        return table
 
 
 def _order(trial: PlannedTrial) -> tuple[Any, ...]:
@@ -58,17 +63,24 @@ def _together(name: str, finished: list[TrialFolder]) -> pd.DataFrame:
 
 def _row(trial: PlannedTrial, folder: TrialFolder, is_chosen: bool, base: dict[str, Any]) -> dict[str, Any]:
     settings, failure = trial.settings, folder.failure
-    task = settings.task if isinstance(settings.task, str) else settings.task.get("name", "")
     test = folder.test if is_chosen else None
+    absent = OF_TRAINING if is_given(settings) else ()
     return {
         "trial": trial.id,
         "label": trial.label,
-        **{name: getattr(settings, name) for name in OF_THE_SETTINGS},
+        **{name: getattr(settings, name) for name in OF_THE_SETTINGS if name not in absent},
         "chosen": is_chosen,
-        "task": task,
+        "task": _task_name(settings.task),
         **base,
         **(folder.metrics or {}),
         **(test or {}),
         "status": "done" if folder.is_finished else "failed",
         "error": "" if folder.is_finished or failure is None else failure["error"],
     }
+
+
+def _task_name(task: str | Mapping[str, Any]) -> str:
+    """As the specification names it; the tasks of a sequence in their order."""
+    if isinstance(task, str):
+        return task
+    return ", ".join(map(_task_name, task["tasks"])) if "tasks" in task else str(task.get("name", ""))

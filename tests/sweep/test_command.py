@@ -129,8 +129,12 @@ def test_the_presets_of_the_paper_are_planned_without_the_hub(preset: str) -> No
     result = spectra("sweep", "--preset", preset, "--plan", "--json")
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
-    assert {row["rank"] for row in rows} == {None, 1, 2, 4, 8, 16, 64}
-    assert all(row["trainable_parameters"] is None for row in rows)
+    if preset == "paper-llama2":
+        assert [row["rank"] for row in rows] == [None, 16, 64, 256] * 2
+        assert all(row["trainable_parameters"] == 0 for row in rows)
+    else:
+        assert {row["rank"] for row in rows} == {None, 1, 2, 4, 8, 16, 64}
+        assert all(row["trainable_parameters"] is None for row in rows)
 
 
 def test_the_paper_holds_alpha_times_learning_rate() -> None:

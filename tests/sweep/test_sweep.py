@@ -21,7 +21,7 @@ def started(events: list[Event]) -> list[tuple[str, str, str]]:
 def test_a_sweep_leaves_every_documented_table(undisturbed: Run) -> None:
     for name, schema in SCHEMAS.items():
         table = undisturbed.table(name)
-        assert len(table) > 0, name
+        assert (len(table) > 0) == (name != "continual"), name  # one task here, and no sequence
         assert list(table.columns)[: len(schema)] == [column.name for column in schema]
         assert len(pd.read_csv(undisturbed.path / "tables" / f"{name}.csv")) == len(table)
 

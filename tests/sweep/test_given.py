@@ -1,0 +1,93 @@
+"""Checkpoints that exist already, as trials of a sweep."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from spectra.analysis.scan import intruders
+from spectra.cli.main import main
+from spectra.errors import SpecificationError
+from spectra.runs import Run
+from spectra.sweep import plan, read_specification, run_sweep
+
+
+@pytest.fixture(scope="module")
+def trained(specification: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two trained checkpoints, kept: where the checkpoints of the tests come from."""
+    methods = [{"method": "full", "learning_rate": 1e-2}, {"method": "lora", "rank": 2, "learning_rate": 3e-2}]
+    given = {**specification, "methods": methods, "steps": 4, "keep": "all"}
+    return run_sweep(given, tmp_path_factory.mktemp("trained") / "run", executor="inline")
+
+
+def checkpoints(trained: Run) -> list[Any]:
+    full, lora = trained.table("trials")["trial"]
+    adapter = {"checkpoint": str(trained.trial(lora).adapter), "label": "mine", "method": "lora", "rank": 2, "alpha": 4}
+    return [str(trained.trial(full).checkpoint), adapter]
+
+
+def test_they_get_the_figures_of_the_sweep_that_trained_them(
+    trained: Run, specification: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {name: specification[name] for name in ("base", "task", "heldout", "max_length", "batch_size")}
+    run = run_sweep({**given, "checkpoints": checkpoints(trained)}, tmp_path / "run", executor="inline")
+    table, expected = run.table("trials").set_index("label"), trained.table("trials").set_index("method")
+    assert table["error"].tolist() == ["", ""]
+    for label, method in (("checkpoint", "full"), ("mine", "lora")):
+        for column in ("count", "validation_score", "task_score", "update_frobenius"):
+            assert table.loc[label, column] == pytest.approx(expected.loc[method, column], rel=1e-5), column
+    assert table.loc["mine", ["method", "rank", "alpha"]].tolist() == ["lora", 2, 4.0]
+    assert table[["learning_rate", "seed", "steps"]].isna().all().all()
+    lost, before = run.table("forgetting"), trained.table("forgetting")
+    assert sorted(lost["forgetting"].round(6)) == sorted(before["forgetting"].round(6))
+
+
+def test_without_a_task_they_are_scanned_and_measured_and_the_report_is_written(
+    trained: Run, specification: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {"base": specification["base"], "heldout": specification["heldout"], "checkpoints": checkpoints(trained)}
+    out = tmp_path / "run"
+    run = run_sweep(given, out, executor="inline")
+    table = run.table("trials")
+    for _, row in table.iterrows():
+        weights = plan(read_specification(given))[0 if row["label"] == "checkpoint" else 1].settings.arguments
+        assert intruders(weights["checkpoint"], specification["base"]).count == row["count"]
+    assert table["task_score"].isna().all()
+    assert len(run.table("forgetting")) == 4
+    result = CliRunner().invoke(main, ["report", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "mine" in CliRunner().invoke(main, ["status", str(out)]).stdout
+
+
+def test_they_are_planned_without_being_there(specification: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("base: org/base\ncheckpoints: [org/one, {checkpoint: org/two, rank: 8}]\n")
+    result = CliRunner().invoke(main, ["sweep", str(path), "--plan"])
+    assert result.exit_code == 0, result.output
+    assert "2 trials; all exist already and nothing is trained" in result.stdout
+
+
+def test_a_checkpoint_that_is_nowhere_fails_alone(trained: Run, specification: dict[str, Any], tmp_path: Path) -> None:
+    given = {"base": specification["base"], "checkpoints": [*checkpoints(trained)[:1], "./nowhere"]}
+    table = run_sweep(given, tmp_path / "run", executor="inline").table("trials").set_index("label")
+    assert table["status"].to_dict() == {"checkpoint": "done", "nowhere": "failed"}
+    assert table.loc["nowhere", "error"] == "The checkpoint './nowhere' does not exist. Check the path."
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"checkpoints": []}, "methods is empty; add a method to train, or checkpoints that exist already"),
+        (
+            {"checkpoints": ["a"], "methods": [{"method": "full", "learning_rate": 1e-3}]},
+            "methods are trained on a task, and there is none; add task",
+        ),
+        ({"checkpoints": [{"checkpoint": "a", "rank": 0}]}, "checkpoints.0.rank: input should be greater than 0"),
+        ({"checkpoints": [{"path": "a"}]}, "'checkpoints.0.checkpoint' is missing. Add it."),
+    ],
+)
+def test_what_cannot_be_is_said_with_its_place(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecificationError) as raised:
+        read_specification({"base": "b", **given})
+    assert message in str(raised.value)
