@@ -44,6 +44,8 @@ measure_options = stacked(
 @selection_options
 @engine_options
 @output_options("matrix, metric and side")
+@click.option("--texts", metavar="TASK", help="Also the drift of outputs on these texts: asset task or file.")
+@click.option("--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Texts at most.")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Also write every table here.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def command(
@@ -53,6 +55,8 @@ def command(
     cache: bool,
     output: Output,
     out: Path | None,
+    texts: str | None,
+    text_limit: int,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -65,7 +69,10 @@ def command(
     require_free_folder(out, force=output.force)
     partial = prepared(checkpoint, base, {"memory_bytes": memory}, options, cache=cache)
     interrupted = run(partial, quiet=quiet)
-    emit(partial.record(), output, out)
+    scan = partial.record()
+    if texts is not None and not interrupted:
+        scan = on_texts(partial, scan, texts, text_limit, quiet=quiet)
+    emit(scan, output, out)
     if interrupted:
         sys.exit(130)
 
@@ -96,6 +103,20 @@ def run(partial: "PartialSurvey", *, quiet: bool) -> bool:
         click.echo(f"Interrupted after {len(partial.done)} matrices.", err=True)
         return True
     return False
+
+
+def on_texts(partial: "PartialSurvey", scan: "SpectralScan", texts: str, limit: int, *, quiet: bool) -> "SpectralScan":
+    """The scan with the drift of every matrix's outputs on the activations of the base."""
+    from spectra.forgetting import open_held_out
+    from spectra.forgetting.output_drift import output_drift, with_drift
+    from spectra.models import load_base, load_kind
+
+    task = open_held_out(texts, limit=limit)
+    device = partial.settings.scan.device
+    loaded = load_base(scan.base, load_kind(scan.base), device=device)
+    with parts_progress("reading texts", quiet=quiet) as progress:
+        drift = output_drift(partial.pair, loaded.model, loaded.tokenizer, task.test_texts(), progress=progress)
+    return with_drift(scan, drift, texts)
 
 
 def emit(scan: "SpectralScan", output: Output, out: Path | None) -> None:

@@ -30,7 +30,7 @@ class Metric:
 
     @property
     def group(self) -> str:
-        """The part of the scan that measures it, one of `GROUPS`."""
+        """The part of the scan that measures it, one of `GROUPS`; `texts` is measured where texts are given."""
         return self.key.partition(".")[0]
 
 
@@ -80,6 +80,7 @@ METRICS: dict[str, Metric] = {
         Metric("base.full_rank", "full rank", "1 if numerical rank = min(d_out, d_in), else 0"),
         Metric("base.edge", "MP edge", "sigma (sqrt(d_out) + sqrt(d_in)), sigma of the bulk"),
         Metric("base.spikes", "spikes", "#{i : S0_i > edge}"),
+        Metric("texts.drift", "drift on texts", "E ||delta_W h||^2 / E ||W0 h||^2, h of the base on given texts"),
         Metric("tails.alpha", "alpha", "exponent of p(x) ~ x^-alpha, x = S0^2 >= xmin"),
         Metric("tails.distance", "KS distance", "sup |fitted - empirical distribution| over the tail"),
         Metric("tails.xmin", "xmin", "where the fitted tail begins"),
