@@ -15,7 +15,6 @@ from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.secular import directions_in_basis
 from spectra.metrics.thresholds import critical_sizes, first_crossings, random_critical_sizes
 
-STEP = 1.1  # of the measured search; its bisection ends within 0.3 %
 SEARCHED_BELOW, SEARCHED_BEYOND = 0.3, 4.0  # range of the measured search, around the predictions
 OWN = 10  # leading singular directions of an update that are predicted one by one
 
@@ -96,7 +95,7 @@ def _measured(facts: PairFacts, start: float, stop: float) -> tuple[float | None
         [bounds] = cosine_bounds(base.factors, [_scaled(facts, float(multiples[0]))], base.settings.scan)
         return (bounds.upper < base.settings.scan.epsilon).any()[None].cpu()
 
-    found = float(first_crossings(has_intruder, 1, start, stop, STEP)[0])
+    found = float(first_crossings(has_intruder, 1, start, stop)[0])
     return (found if math.isfinite(found) else None), stop
 
 

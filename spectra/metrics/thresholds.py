@@ -144,16 +144,15 @@ def random_critical_sizes(
 
 
 def first_crossings(
-    are_crossed: Callable[[Tensor, Tensor], Tensor], count: int, start: float, stop: float, ratio: float = RATIO
+    are_crossed: Callable[[Tensor, Tensor], Tensor], count: int, start: float, stop: float
 ) -> Float[Tensor, " count"]:
-    """The first values at which `count` conditions hold, by geometric steps and bisection of the step.
+    """The first values at which `count` conditions hold, by geometric steps of `RATIO` and bisection of the step.
 
     Args:
         are_crossed: From values and the indices of the conditions they are for, True where the condition holds.
         count: Number of conditions.
         start: First value tried.
         stop: No value beyond is tried.
-        ratio: Of two values tried; a condition that holds for a shorter stretch may be missed.
 
     Returns:
         The values; inf where a condition holds nowhere.
@@ -163,9 +162,9 @@ def first_crossings(
     while value <= stop and bool((waiting := found.isinf().nonzero()[:, 0]).numel()):
         hit = are_crossed(torch.full(waiting.shape, value, dtype=torch.float64), waiting)
         found[waiting[hit]] = value
-        value *= ratio
+        value *= RATIO
     which = found.isfinite().nonzero()[:, 0]
-    high, low = found[which], found[which] / ratio
+    high, low = found[which], found[which] / RATIO
     for _ in range(REFINEMENTS if which.numel() else 0):
         middle = (low * high).sqrt()
         hit = are_crossed(middle, which)
