@@ -49,6 +49,16 @@ DEFINITIONS = (
         f"{INTRUDER}, section 4, for losses; for task errors, the same difference.",
     ),
     Definition(
+        "Intervention",
+        "W_tuned + (λ − 1) Σ u_j σ_j v_jᵀ over the treated intruders, applied to the loaded model: λ = 0 removes them, "
+        "1 changes nothing. Its control, the shrink, scales the update of the same matrices to the norm that this "
+        "leaves. The verdict rests on the areas between the two curves, at equal λ and at equal task score.",
+        "That intruders matter by themselves, unless both areas favour scaling them; random directions and neighbours "
+        "are weaker controls than the shrink.",
+        f"{INTRUDER}, section 5, for scaling the highest-ranked intruder of each matrix; the controls are this "
+        "project's.",
+    ),
+    Definition(
         "Relative norm of the update",
         "‖ΔW‖_F / ‖W0‖_F with ΔW = W_tuned − W0; a trial's figure takes both norms over all compared matrices.",
         "A large update is not by itself a harmful one.",

@@ -6,6 +6,7 @@ A sentence states the figure, what it is a figure of, and an interval where ther
 from dataclasses import dataclass
 
 from spectra.report.forgetting_findings import association_findings, equal_score_findings, forgetting_findings
+from spectra.report.intervention_findings import intervention_findings
 from spectra.report.intruder_findings import intruder_findings, scan_findings
 from spectra.report.sources import Material
 
@@ -22,6 +23,9 @@ def findings(material: Material) -> list[Topic]:
     """The first screen, most important topic first."""
     if material.kind == "scan":
         return [Topic("Intruder dimensions", tuple(scan_findings(material)))]
+    cause = Topic("What causes the forgetting?", tuple(intervention_findings(material)))
+    if material.done.empty and cause.sentences:
+        return [cause]
     if material.done.empty:
         return [Topic("Nothing yet", ("No trial has finished, so there is nothing to compare.",))]
     topics = [Topic("Intruder dimensions", tuple(intruder_findings(material)))]
@@ -33,4 +37,4 @@ def findings(material: Material) -> list[Topic]:
             sentences += equal_score_findings(material, rows)
         sentences += association_findings(material, rows)
         topics.append(Topic(f"Forgetting: {heldout}", tuple(sentences)))
-    return [topic for topic in topics if topic.sentences]
+    return [topic for topic in [*topics, cause] if topic.sentences]

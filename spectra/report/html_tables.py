@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spectra.report import numbers
+from spectra.report.intervention_figures import arm_in_words, subjects
 from spectra.report.sources import Material
 from spectra.report.statistics import MEASURES, SCORE, Association, associations
 
@@ -137,6 +138,36 @@ STATISTICS_COLUMNS = {
     "high": Column("95 % high", lambda rho: numbers.signed(rho, 2)),
     "verdict": text("Reading"),
 }
+
+
+CONTRAST_COLUMNS = {
+    "subject": text("Checkpoint"),
+    "heldout": text("Held-out task"),
+    "control_text": text("Intruders against"),
+    "forgetting_area": Column("Equal λ", numbers.signed),
+    "forgetting_low": Column("low", numbers.signed),
+    "forgetting_high": Column("high", numbers.signed),
+    "equal_score": Column("Equal score", numbers.signed),
+    "equal_score_low": Column("low", numbers.signed),
+    "equal_score_high": Column("high", numbers.signed),
+    "task_area": Column("Task score", numbers.signed),
+    "task_low": Column("low", numbers.signed),
+    "task_high": Column("high", numbers.signed),
+    "unit": text("Unit of forgetting"),
+    "n": Column("Examples", numbers.count),
+    "verdict": text("Reading"),
+}
+
+
+def contrasts_table(material: Material) -> HtmlTable:
+    """The area between the intruders' curve and that of each control."""
+    table = material.tables["intervention_contrasts"]
+    table = table.assign(subject=subjects(material, table), control_text=list(map(arm_in_words, table["control"])))
+    caption = (
+        "What scaling the intruders spares beside each control: forgetting at equal λ and at equal task score, and the "
+        "task score that it keeps (means over λ up to 1, 95 % intervals; positive favours scaling the intruders)"
+    )
+    return html_table("contrasts", caption, table, CONTRAST_COLUMNS)
 
 
 def trials_table(material: Material) -> HtmlTable:

@@ -9,7 +9,15 @@ from spectra.report import numbers
 from spectra.report.figure import Figure
 from spectra.report.findings import findings
 from spectra.report.forgetting_figures import forgetting_against, score_against_forgetting
-from spectra.report.html_tables import cost_table, forgetting_table, matrices_table, statistics_table, trials_table
+from spectra.report.html_tables import (
+    contrasts_table,
+    cost_table,
+    forgetting_table,
+    matrices_table,
+    statistics_table,
+    trials_table,
+)
+from spectra.report.intervention_figures import intervention_figures
 from spectra.report.intruder_findings import random_direction_note
 from spectra.report.map_figures import layer_maps, similarity_maps
 from spectra.report.packed import packed
@@ -77,6 +85,7 @@ def trials_page(material: Material) -> Page:
             figures=against,
             tables=(statistics_table(material),),
         ),
+        _interventions(material),
         Section("updates", "Size and shape of the updates", figures=_drawn([size_and_shape(material)])),
         Section("training", "Training", figures=_drawn([training_history(material)]), tables=(cost_table(material),)),
         Section("all-trials", "Every trial", tables=(trials_table(material),)),
@@ -89,6 +98,31 @@ def trials_page(material: Material) -> Page:
         sections=[section for section in sections if _has_content(section)],
         facts=_facts(material),
         command=material.command,
+    )
+
+
+def intervention_page(material: Material) -> Page:
+    """The page of one intervention."""
+    return Page(
+        title=material.title,
+        kind=material.kind,
+        findings=findings(material),
+        warnings=warnings(material),
+        sections=[_interventions(material)],
+        facts=_facts(material),
+        command=material.command,
+    )
+
+
+def _interventions(material: Material) -> Section:
+    return Section(
+        "interventions",
+        "Do the intruders cause the forgetting?",
+        lead="A checkpoint is edited in memory and measured again, with its intruders scaled and with controls of the "
+        "same size. Only where scaling intruders forgets less than the norm-matched shrink, also at equal task score, "
+        "is forgetting attributed to them.",
+        figures=intervention_figures(material),
+        tables=(contrasts_table(material),),
     )
 
 

@@ -2,24 +2,26 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from spectra.errors import RunError
 from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
-from spectra.runs import SCHEMAS, Run, tidy
+from spectra.report.beside import MARKER, intervention_tables, interventions_inside, is_intervention
+from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
+from spectra.runs.atomic import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T", VectorVerdict, UpdateNorms)
-Kind = Literal["sweep", "scan", "comparison"]
+Kind = Literal["sweep", "scan", "intervention", "comparison"]
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """The tables of `spectra.runs.SCHEMAS`, and what is known of their making.
+    """The tables of `spectra.runs.SCHEMAS` and `BESIDE_RUNS`, and what is known of their making.
 
     Attributes:
         kind: What the report is about.
@@ -71,7 +73,7 @@ def run_material(folder: Path | str) -> Material:
     return Material(
         kind="sweep",
         title=str(specification.get("title") or Path(folder).resolve().name),
-        tables={name: run.table(name) for name in SCHEMAS},
+        tables={**{name: run.table(name) for name in SCHEMAS}, **intervention_tables(interventions_inside(run.path))},
         settings=specification,
         versions=sweep.get("versions") or {},
         hardware=sweep.get("hardware") or {},
@@ -103,7 +105,7 @@ def scan_material(
     return Material(
         kind="scan",
         title=scan.checkpoint,
-        tables={name: tidy(name, tables.get(name, [])) for name in SCHEMAS},
+        tables={name: tidy(name, tables.get(name, [])) for name in (*SCHEMAS, *BESIDE_RUNS)},
         details=details or {},
         skipped=tuple((trial, skipped) for skipped in scan.skipped),
         warnings=scan.warnings,
@@ -139,11 +141,11 @@ def compared(materials: Sequence[Material], names: Sequence[str]) -> Material:
     import pandas as pd
 
     tables = {}
-    for table in SCHEMAS:
+    for table in (*SCHEMAS, *BESIDE_RUNS):
         parts = []
         for material, name in zip(materials, names, strict=True):
             part = material.tables[table].copy()
-            part["trial"] = [f"{name}/{trial}" for trial in part["trial"]]
+            part["trial"] = [f"{name}/{trial}" if trial else "" for trial in part["trial"]]
             if table == "trials":
                 is_scan = material.kind == "scan"
                 part["label"] = [name if is_scan else f"{name}: {label}" for label in part["label"]]
@@ -162,13 +164,39 @@ def compared(materials: Sequence[Material], names: Sequence[str]) -> Material:
     )
 
 
+def intervention_material(folder: Path) -> Material:
+    """The material of a folder that `spectra intervene` wrote."""
+    content = read_json(folder / MARKER)
+    settings = ("checkpoint", "base", "select", "k", "epsilon", "lambdas", "seed", "level", "resamples", "directions",
+                "matrices", "count")  # fmt: skip
+    return Material(
+        kind="intervention",
+        title="/".join(Path(content["checkpoint"]).parts[-2:]),
+        tables={**{name: tidy(name, []) for name in SCHEMAS}, **intervention_tables([folder])},
+        warnings=tuple(content.get("warnings", ())),
+        settings={name: content[name] for name in settings if name in content},
+        versions=content.get("versions", {}),
+    )
+
+
+def joined(run: Material, interventions: Sequence[Path]) -> Material:
+    """A run with interventions that lie elsewhere, beside those in its own folder."""
+    import pandas as pd
+
+    more = intervention_tables(interventions)
+    both = {name: pd.concat([run.tables[name], table], ignore_index=True) for name, table in more.items() if len(table)}
+    return replace(run, tables={**run.tables, **both})
+
+
 def read_material(path: Path | str) -> Material:
-    """The material of a run folder or of the JSON of `spectra intruders`.
+    """The material of a run folder, of one of `spectra intervene`, or of the JSON of `spectra intruders`.
 
     Raises:
-        RunError: If it is neither.
+        RunError: If it is none of them.
     """
     path = Path(path)
+    if path.is_dir() and is_intervention(path) and not (path / "sweep.json").is_file():
+        return intervention_material(path)
     if path.is_dir():
         return run_material(path)
     return scan_material(read_scan(path))

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from spectra.errors import RunError
 from spectra.records import IntruderScan
-from spectra.report.page import render
-from spectra.report.pages import scan_page, trials_page
-from spectra.report.sources import compared, read_material, read_scan, run_material, scan_material
+from spectra.report.beside import is_intervention
+from spectra.report.page import Page, render
+from spectra.report.pages import intervention_page, scan_page, trials_page
+from spectra.report.sources import Material, compared, joined, read_material, run_material, scan_material
 from spectra.runs import Run
 from spectra.runs.atomic import write_text
 
@@ -62,43 +63,56 @@ def write_scan_report(
 def write_comparison(sources: Sequence[Path | str], path: Path | str) -> Path:
     """Write the report that puts several run folders or scan files (`spectra intruders --json`) side by side.
 
+    Folders of `spectra intervene` beside a single run are no comparison: its report then shows them too.
+
     Raises:
         RunError: If a source is neither, or fewer than two are given.
     """
     if len(sources) < 2:
         raise RunError(f"A comparison needs two runs or scans, not {len(sources)}. Name another one.")
-    materials = [read_material(source) for source in sources]
     out = Path(path)
-    write_text(out, render(trials_page(compared(materials, distinct_names(sources)))))
+    write_text(out, render(_page(_together([Path(source) for source in sources]))))
     return out
 
 
+def _together(sources: Sequence[Path]) -> Material:
+    """What several sources are, taken together."""
+    interventions = [source for source in sources if source.is_dir() and is_intervention(source)]
+    others = [source for source in sources if source not in interventions]
+    if len(others) == 1 and others[0].is_dir():
+        return joined(run_material(others[0]), interventions)
+    return compared([read_material(source) for source in sources], distinct_names(sources))
+
+
+def _page(material: Material) -> Page:
+    return {"scan": scan_page, "intervention": intervention_page}.get(material.kind, trials_page)(material)
+
+
 def report_on(sources: Sequence[Path | str], out: Path | str | None = None, *, force: bool = False) -> Path:
-    """Write the report of one run or scan, or the comparison of several, as `spectra report` does.
+    """Write the report of one run, scan or intervention, or of several together, as `spectra report` does.
 
     Args:
-        sources: Run folders or scan files.
-        out: Where to write; may be omitted for a single run folder, whose own report.html is replaced freely.
+        sources: Run folders, folders of `spectra intervene`, or scan files.
+        out: Where to write; may be omitted for a single folder, whose own report.html is replaced freely.
         force: Replace `out` if it exists.
 
     Returns:
         The path written to.
 
     Raises:
-        RunError: If `out` is missing where it is needed, or exists, or a source is neither run nor scan.
+        RunError: If `out` is missing where it is needed, or exists, or a source is none of these.
     """
     single = Path(sources[0]) if len(sources) == 1 else None
-    own = Run(single).report if single is not None and single.is_dir() else None
-    if out is None:
-        if own is None:
-            raise RunError("Only the report of a single run folder has a place of its own. Name the file with -o OUT.")
-        return write_report(own.parent)
-    path = Path(out)
+    own = single / "report.html" if single is not None and single.is_dir() else None
+    if out is None and own is None:
+        raise RunError("Only the report of a single folder has a place of its own. Name the file with -o OUT.")
+    path = own if out is None and own is not None else Path(str(out))
     if path.exists() and not force and (own is None or path.resolve() != own.resolve()):
         raise RunError(f"'{path}' exists. Add --force to replace it, or choose another name.")
     if single is None:
         return write_comparison(sources, path)
-    return write_report(single, path) if own else write_scan_report(read_scan(single), path)
+    write_text(path, render(_page(read_material(single))))
+    return path
 
 
 def distinct_names(sources: Sequence[Path | str]) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
 from spectra.report import write_scan_report
 from spectra.report.sources import Material
-from spectra.runs import Run, tidy
+from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
 
 ROLES = (
     "attention.self.query",
@@ -238,7 +238,8 @@ def sweep_tables(
 
 def sweep_material(tables: dict[str, list[dict[str, Any]]]) -> Material:
     """What a report is made of, without a run folder in between."""
-    return Material(kind="sweep", title="fabricated", tables={name: tidy(name, rows) for name, rows in tables.items()})
+    whole = {name: tidy(name, tables.get(name, [])) for name in (*SCHEMAS, *BESIDE_RUNS)}
+    return Material(kind="sweep", title="fabricated", tables=whole)
 
 
 def write_run(folder: Path, tables: dict[str, list[dict[str, Any]]], name: str = "fabricated") -> Path:

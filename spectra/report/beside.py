@@ -1,0 +1,35 @@
+"""What stands beside a run: folders of `spectra intervene`, inside the run's own folder or anywhere else."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectra.runs import BESIDE_RUNS, tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARKER = "interventions.json"
+
+
+def is_intervention(path: Path) -> bool:
+    """Whether `spectra intervene` wrote into this folder."""
+    return (path / MARKER).is_file()
+
+
+def interventions_inside(run: Path) -> list[Path]:
+    """The folders of interventions that lie in a run folder, at its top or under interventions/."""
+    found = [run, *sorted(path.parent for path in (run / "interventions").rglob(MARKER))]
+    return [folder for folder in found if is_intervention(folder)]
+
+
+def intervention_tables(folders: Sequence[Path]) -> "dict[str, pd.DataFrame]":
+    """The tables of all folders, one below the other; empty ones without a folder."""
+    import pandas as pd
+
+    tables = {}
+    for name in BESIDE_RUNS:
+        parts = [pd.read_parquet(folder / f"{name}.parquet") for folder in folders]
+        kept = [part for part in parts if len(part)]
+        tables[name] = pd.concat(kept, ignore_index=True) if kept else tidy(name, [])
+    return tables
