@@ -37,7 +37,8 @@ def rouge_l(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut,
     written = generate(model, tokenizer, contexts, held_out.max_new_tokens, batch_size=batch_size, seq2seq=seq2seq)
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     scores = np.array(
-        [scorer.score(target, text)["rougeL"].fmeasure for target, text in zip(rows["target"], written, strict=True)]
+        [scorer.score(target, text)["rougeL"].fmeasure for target, text in zip(rows["target"], written, strict=True)],
+        dtype=np.float64,  # the package says 0, not 0.0, where nothing was written
     )
     settings = {"measure": "rouge-l", "max_length": held_out.max_length, "max_new_tokens": held_out.max_new_tokens}
     return Scores(

@@ -42,6 +42,7 @@ def load_base(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     revision: str | None = None,
+    quantization_config: Any = None,
 ) -> LoadedModel:
     """Load a pre-trained model in evaluation mode.
 
@@ -52,14 +53,14 @@ def load_base(
         dtype: Arithmetic and storage of the weights.
         device: Where to put it.
         revision: Commit of a hub model.
+        quantization_config: transformers' own, for a base that is quantised while it is loaded.
 
     Raises:
         ModelError: If the model cannot be found or has no such head.
     """
     tokenizer = load_tokenizer(reference, revision)
-    return LoadedModel(
-        load_model(reference, kind, tokenizer, num_labels, dtype, device, revision), tokenizer, reference, kind
-    )
+    model = load_model(reference, kind, tokenizer, num_labels, dtype, device, revision, quantization_config)
+    return LoadedModel(model, tokenizer, reference, kind)
 
 
 def load_kind(reference: str) -> ModelKind:
@@ -98,13 +99,16 @@ def load_model(
     dtype: torch.dtype,
     device: str,
     revision: str | None = None,
+    quantization_config: Any = None,
 ) -> PreTrainedModel:
     """Load a model in evaluation mode, without its tokenizer.
 
     Raises:
         ModelError: If it cannot be found, or weights that no tuning would replace are missing and would be random.
     """
-    labels = {} if num_labels is None else {"num_labels": num_labels}
+    options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
+    if quantization_config is not None:  # packed weights are placed where they are packed
+        options |= {"quantization_config": quantization_config, "device_map": {"": device}}
     try:
         model, loading = CLASSES[kind].from_pretrained(
             resolve_model(reference),
@@ -113,14 +117,14 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # a classification head of another width is replaced; others are refused
-            **labels,
+            **options,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # absent, offline, a pickle, broken; no head
         raise _not_loaded(f"Model '{reference}' as {kind}", error) from error
     _require_weights(reference, kind, model, loading)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return cast(PreTrainedModel, model.to(device).eval())
+    return cast(PreTrainedModel, (model if quantization_config is not None else model.to(device)).eval())
 
 
 def _require_weights(

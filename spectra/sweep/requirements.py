@@ -1,9 +1,7 @@
-"""What a specification needs beside this package, said before anything runs: trackers, bitsandbytes, a GPU."""
+"""What a specification needs beside this package, said before anything runs: trackers, bitsandbytes."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-
-import torch
 
 from spectra.errors import SpecificationError
 
@@ -23,14 +21,14 @@ TRACKERS: Mapping[str, Sequence[str]] = {
 
 
 def require_packages(report_to: Sequence[str], quantisation: str | None) -> None:
-    """Refuse trackers and a quantisation that this machine cannot serve.
+    """Refuse trackers and a quantisation whose packages are not installed.
 
     Args:
         report_to: Trackers asked for.
         quantisation: "nf4", "int8" or None.
 
     Raises:
-        SpecificationError: If a package is missing, or the GPU that quantised training needs.
+        SpecificationError: If a package is missing.
     """
     for tracker in report_to:
         packages = TRACKERS[tracker]
@@ -42,8 +40,4 @@ def require_packages(report_to: Sequence[str], quantisation: str | None) -> None
     if quantisation and not find_spec("bitsandbytes"):
         raise SpecificationError(
             f"quantisation is '{quantisation}', and the package bitsandbytes is not installed. Install spectra[quant]."
-        )
-    if quantisation and not torch.cuda.is_available():
-        raise SpecificationError(
-            f"quantisation is '{quantisation}', and torch sees no GPU. Run where there is one, or remove quantisation."
         )

@@ -21,11 +21,13 @@ from spectra.sweep.given import is_given, reference
 from spectra.sweep.held_out import HeldOutTasks
 from spectra.sweep.plan import PlannedTrial
 from spectra.sweep.schedule import Outcome
+from spectra.sweep.score import require_writer
+from spectra.sweep.score import score as score_of
 from spectra.sweep.specification import Specification
 from spectra.sweep.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import scaling
 from spectra.training.callback import SpectraCallback
-from spectra.training.driver import Evaluation, TrainingStopped, evaluate, train
+from spectra.training.driver import Evaluation, TrainingStopped, train
 from spectra.training.families import FAMILIES, FamilyName, family_of
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import KeepWeights, save_trained, weights_kind
@@ -83,6 +85,8 @@ class Runner:
         Args:
             settings: Of any trial: they decide how a text is cut into tokens.
         """
+        if self.tasks:
+            require_writer(self.task, settings)
         with self.run.base_lock():
             names = [BASE_TASK, *(task.name for task in self.held_out.tasks)]
             if all(self.run.base_result(name) is not None for name in names):
@@ -91,7 +95,7 @@ class Runner:
             self.held_out.measure_base(base)
             score: dict[str, Any] = {}
             if self.specification.task is not None and self.family != "classification":  # one task, and its own head
-                score = {"base_task_score": evaluate(base.model, base.tokenizer, self.task, "test", settings).score}
+                score = {"base_task_score": score_of(base.model, base.tokenizer, self.task, "test", settings).score}
             self.run.write_base_result(BASE_TASK, score)
 
     def _base(self) -> LoadedModel:
@@ -196,7 +200,7 @@ class Runner:
         if self.specification.task is None:
             return None
         tuned = self._load(weights)
-        return evaluate(tuned.model, tuned.tokenizer, self.task, split, trial.settings)
+        return score_of(tuned.model, tuned.tokenizer, self.task, split, trial.settings)
 
     def _sequence(self, trial: PlannedTrial, folder: TrialFolder) -> TaskSequence:
         kind = FAMILIES[self.family].model_kind
@@ -225,6 +229,7 @@ class Runner:
             tracking=Tracking(
                 tuple(self.specification.report_to), f"{trial.label} {trial.id}", folder.path / "tensorboard"
             ),
+            validate=self._validation(settings),
         )
         folder.write_rows("history", trained.history)
         folder.write_rows("trajectory", trajectory_rows(watching, folder))
@@ -247,6 +252,12 @@ class Runner:
         with folder.saving_weights(kind) as weights:
             save_trained(trained.model, trained.tokenizer, trained.initial, weights, self._store_dtype)
         return folder.adapter if kind == "adapter" else folder.checkpoint
+
+    def _validation(self, settings: TrainingSettings) -> Callable[[Any, Any], Evaluation] | None:
+        """How the trained model is scored on the validation split, where not as while it trains."""
+        if settings.validation_metric is None:
+            return None
+        return lambda model, tokenizer: score_of(model, tokenizer, self.task, "validation", settings)
 
     @property
     def _store_dtype(self) -> torch.dtype | None:

@@ -160,6 +160,15 @@ class Specification(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _validates_once(self) -> "Specification":
+        if self.validation_metric and self.evaluate_every:
+            raise ValueError(
+                f"validation_metric '{self.validation_metric}' is measured at the end of training; "
+                "remove evaluate_every"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _quantises_what_is_frozen(self) -> "Specification":
         trained = [one.method for one in self.methods if METHODS[one.method].config is None or one.method == "pissa"]
         if self.quantisation and trained:

@@ -16,7 +16,6 @@ from transformers import PrinterCallback, set_seed
 
 from spectra.data import TaskData
 from spectra.errors import RunError
-from spectra.models import load_base
 from spectra.training.adapt import attach
 from spectra.training.callback import SpectraCallback
 from spectra.training.cost import (
@@ -27,6 +26,7 @@ from spectra.training.cost import (
     trainable_parameters,
 )
 from spectra.training.families import FAMILIES, FamilyName, collator, examples, family_of
+from spectra.training.quantise import load_for_training
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import KeepWeights, initial_factors
 from spectra.training.trainer import (
@@ -98,6 +98,7 @@ def train(
     watching: SpectraCallback | None = None,
     keeping: KeepWeights | None = None,
     tracking: Tracking = UNTRACKED,
+    validate: Callable[[Any, Any], Evaluation] | None = None,
 ) -> Trained:
     """Train, or go on from the last whole checkpoint in `folder`.
 
@@ -111,6 +112,7 @@ def train(
         watching: Scans the weights along the way; its rows are taken up again when a training goes on.
         keeping: Saves the weights along the way.
         tracking: Trackers that receive what the Trainer logs.
+        validate: Scores the trained model (with its tokenizer) at the end; None takes the family's own score.
 
     Raises:
         TrainingStopped: If `stop` said so.
@@ -119,7 +121,7 @@ def train(
     start_peak_memory()
     family = family_of(task.kind, settings.base)
     set_seed(settings.seed)  # for the new head, which is therefore the same for all methods of a seed
-    loaded = load_base(settings.base, FAMILIES[family].model_kind, num_labels=len(task.label_names) or None)
+    loaded = load_for_training(settings, FAMILIES[family].model_kind, len(task.label_names) or None)
     set_seed(settings.seed)  # for the adapter
     model = attach(loaded.model, settings, FAMILIES[family].task_type)
     initial = initial_factors(model, settings)
@@ -146,7 +148,7 @@ def train(
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     if watch.stopped:
         raise TrainingStopped
-    validation = _evaluation(trainer, family)
+    validation = validate(model, loaded.tokenizer) if validate else _evaluation(trainer, family)
     if not math.isfinite(validation.score):
         raise RunError(f"The validation score is {validation.score}. Lower the learning rate of this method.")
     return Trained(
