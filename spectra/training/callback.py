@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EVERY = 100
+# Without factors, all singular values of every delta_W have to be computed (`scripts/bench_training.py`).
+EVERY_OF_A_DENSE_UPDATE = 200
 # Up to this size of the smaller side W0 is factorised once, for good; beyond it the certified method needs no factors.
 LARGEST_FACTORISED = 2048
 LOGGED = ("count", "energy_share", "update_frobenius", "update_relative", "effective_rank")
@@ -70,7 +72,8 @@ class SpectraCallback(TrainerCallback, ExportableState):
         """Say what to look at, and how often.
 
         Args:
-            every: Optimiser steps between scans (100); the last step is always scanned. 0 leaves `at` alone.
+            every: Optimiser steps between scans, by default 100, and 200 where all weights are trained; the last step
+                is always scanned. 0 leaves `at` alone.
             points: Instead of `every`: at most so many scans, evenly over the training.
             at: Further steps to scan.
             base: The published checkpoint (folder, file or hub id) that W0 is read from.
@@ -152,7 +155,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Scan, if it is time."""
-        if not self._is_due(state.global_step, state.max_steps):
+        if not self._is_due(state.global_step, state.max_steps, model):
             return
         count = 0
         if state.is_world_process_zero:
@@ -188,10 +191,13 @@ class SpectraCallback(TrainerCallback, ExportableState):
 
     # How it is done.
 
-    def _is_due(self, step: int, steps: int) -> bool:
-        every = EVERY if self._every is None else self._every
+    def _is_due(self, step: int, steps: int, model: Any) -> bool:
+        every = self._every
         if self._points is not None:
             every = max(1, -(-steps // self._points)) if self._points else 0
+        elif every is None:
+            wrapped = extract_model_from_parallel(model, keep_torch_compile=False)
+            every = EVERY if hasattr(wrapped, "peft_config") else EVERY_OF_A_DENSE_UPDATE
         return step in self._at or (every > 0 and (step % every == 0 or step == steps))
 
     def _pair(self, model: Any, args: Any, state: Any) -> CheckpointPair:
