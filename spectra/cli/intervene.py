@@ -1,6 +1,7 @@
 """`spectra intervene`: do the intruders cause the forgetting, or does any update of that size?"""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 
 if TYPE_CHECKING:
-    from spectra.interventions import Experiment, InterventionRun
+    from spectra.forgetting import HeldOut
+    from spectra.interventions import Experiment, InterventionRun, OwnTask
 
 CONTROLS = ("shrink", "shrink-all", "random", "random-matched", "neighbour", "stand-in")
 MOST_FACTORS = 50
+LIMITS = ("limit", "fit_limit", "max_length", "task_max_length", "instruction")
 
 
 class Lambdas(click.ParamType):
@@ -51,22 +54,30 @@ class Controls(click.ParamType):
         return names
 
 
-task_options = stacked(
+# What a task is cut to; `spectra mitigate --choose-by` measures with the same options.
+limit_options = stacked(
+    click.option("--limit", type=click.IntRange(min=1), help="Examples to score per task.  [default: all]"),
     click.option(
-        "--heldout", required=True, multiple=True, metavar="TASK[:MEASURE]", help="Held-out task; repeatable."
-    ),
-    click.option("--task", metavar="TASK", help="The task it was tuned on, scored with the model's own head."),
-    click.option("--limit", type=click.IntRange(min=1), help="Test examples per task.  [default: all]"),
-    click.option(
-        "--fit-limit", type=click.IntRange(min=1), help="Training examples that a probe is fitted on.  [default: 2000]"
+        "--fit-limit",
+        type=click.IntRange(min=1),
+        help="Training examples that a probe is fitted on.  [default: 2000]",
     ),
     click.option("--max-length", type=click.IntRange(min=2), default=256, show_default=True, help="Tokens per text."),
     click.option(
         "--task-max-length",
         type=click.IntRange(min=2),
-        help="Of --task; use that of training.  [default: --max-length]",
+        help="Of the task tuned on; use that of training.  [default: --max-length]",
     ),
     click.option("--instruction", help="Text between an input and the answer, for generative models."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True),
+)
+
+task_options = stacked(
+    click.option(
+        "--heldout", required=True, multiple=True, metavar="TASK[:MEASURE]", help="Held-out task; repeatable."
+    ),
+    click.option("--task", metavar="TASK", help="The task it was tuned on, scored with the model's own head."),
+    limit_options,
 )
 
 edit_options = stacked(
@@ -105,7 +116,6 @@ edit_options = stacked(
 )
 
 measuring_options = stacked(
-    click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True),
     click.option("--device", default="cpu", show_default=True, help="Where to scan and measure, such as cuda."),
     click.option(
         "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
@@ -154,22 +164,36 @@ def _prepared(
 ) -> "Experiment":
     """Load the tasks, scan the checkpoint, build the arms."""
     from spectra.analysis.cache import FactorCache
-    from spectra.data import load_task
-    from spectra.forgetting import open_held_out
-    from spectra.interventions import OwnTask, experiment
+    from spectra.interventions import experiment
 
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
-    shared = {name: settings.pop(name) for name in ("limit", "max_length")}
-    length = settings.pop("task_max_length") or shared["max_length"]
-    own = OwnTask(load_task(task, progress=say), limit=shared["limit"], max_length=length) if task else None
-    shared |= {name: value for name in ("fit_limit", "instruction") if (value := settings.pop(name)) is not None}
-    held_out = [open_held_out(spec, progress=say, **shared) for spec in heldout]
+    limits = {name: settings.pop(name) for name in LIMITS}
+    held_out = held_out_tasks(heldout, limits)
+    own = own_task(task, limits) if task else None
     with parts_progress("scanning", quiet=quiet) as progress:
         return experiment(
             checkpoint, held_out, task=own, folder=out, cache=FactorCache(), progress=progress, **settings
         )
+
+
+def held_out_tasks(specs: Sequence[str], limits: Mapping[str, Any]) -> "list[HeldOut]":
+    """The held-out tasks with their data."""
+    from spectra.forgetting import open_held_out
+
+    settings = {name: value for name, value in limits.items() if name != "task_max_length" and value is not None}
+    return [open_held_out(spec, progress=_say, **settings) for spec in specs]
+
+
+def own_task(spec: str, limits: Mapping[str, Any]) -> "OwnTask":
+    """The task that was tuned on, with its data."""
+    from spectra.data import load_task
+    from spectra.interventions import OwnTask
+
+    length = limits["task_max_length"] or limits["max_length"]
+    return OwnTask(load_task(spec, progress=_say), limit=limits["limit"], max_length=length)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _run(experiment: "Experiment", *, quiet: bool) -> bool:

@@ -18,7 +18,7 @@ def print_run(record: "InterventionRun") -> None:
         f"{record.matrices} matrices (k = {record.k}, epsilon = {record.epsilon:g}, select: {record.select})."
     )
     for heldout in dict.fromkeys(row.heldout for row in record.rows):
-        _print_points([row for row in record.rows if row.heldout == heldout])
+        print_points([row for row in record.rows if row.heldout == heldout])
     if record.missing:
         click.echo(f"{len(record.missing)} points are not measured yet.")
     for one in record.contrasts:
@@ -28,7 +28,8 @@ def print_run(record: "InterventionRun") -> None:
         click.echo(f"Verdict: {sentence}")
 
 
-def _print_points(rows: "Sequence[InterventionRow]") -> None:
+def print_points(rows: "Sequence[InterventionRow]") -> None:
+    """The points of one held-out task."""
     first = rows[0]
     click.echo(f"\n{first.heldout}, {first.n:,} examples; forgetting in {first.unit}, base {first.base:.4g}")
     header = ("arm", "lambda", "norm", "score", "forgetting", "interval", "change")

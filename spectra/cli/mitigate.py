@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.mitigate_choice import Chosen, choice_options, chosen, print_choice
 from spectra.cli.options import name_options, source_options, stacked
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
@@ -78,35 +79,51 @@ scan_options = stacked(
 @source_options
 @treatment_options
 @name_options
+@choice_options
 @scan_options
 @output_options("treated matrix")
-def command(adapter: str, out: Path, output: Output, quiet: bool, **settings: Any) -> None:
+def command(
+    adapter: str,
+    out: Path,
+    output: Output,
+    quiet: bool,
+    choose_by: str | None,
+    heldout: tuple[str, ...],
+    **settings: Any,
+) -> None:
     """Scale the intruder dimensions of a LoRA ADAPTER by lambda, write it to OUT, scan again and print both counts.
 
     The result is an adapter that peft loads; DoRA and methods other than LoRA are refused. Modules saved whole, biases
     and everything else are carried over. Embeddings and what stands outside the blocks are treated with --include.
+    With --choose-by lambda is chosen on validation splits: of those that cost little task score, the one that lowers
+    the held-out losses most; 1 if none does.
     """
     from spectra.analysis.cache import FactorCache
     from spectra.interventions import mitigate
+    from spectra.weights.write import require_free
 
+    require_free(out, force=output.force)
+    made = chosen(adapter, choose_by, heldout, settings, quiet=quiet)
     with parts_progress("scanning", quiet=quiet) as progress:
         result = mitigate(adapter, out, cache=FactorCache(), progress=progress, force=output.force, **settings)
     for warning in result.warnings:
         click.echo(f"Warning: {warning}", err=True)
     output.emit(
-        text=lambda: _print(result),
-        whole=result.to_dict,
+        text=lambda: _print(result, made),
+        whole=lambda: {**result.to_dict(), **(made.to_dict() if made else {})},
         rows=lambda: [{"adapter": result.adapter, "lambda": result.lam, **asdict(one)} for one in result.matrices],
     )
 
 
-def _print(result: "Mitigation") -> None:
-    """The treated matrices, most energy moved first, and the counts in words."""
+def _print(result: "Mitigation", made: Chosen | None = None) -> None:
+    """How lambda was chosen, the treated matrices, most energy moved first, and the counts in words."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(width=80, highlight=False)
+    if made is not None:
+        print_choice(made)
     if result.matrices:
         table = Table(box=None, pad_edge=False)
         table.add_column("matrix", overflow="fold", ratio=1)
