@@ -5,6 +5,7 @@ from spectra.figures.export import write_figures
 from spectra.figures.interventions import trade_off
 from spectra.figures.maps import layer_map, similarity_matrix
 from spectra.figures.scatter import forgetting_scatter
+from spectra.figures.trajectory import training_trajectory
 
 __all__ = [
     "count_against_epsilon",
@@ -14,5 +15,6 @@ __all__ = [
     "similarity_matrix",
     "spectrum",
     "trade_off",
+    "training_trajectory",
     "write_figures",
 ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.report import numbers
 from spectra.report.intervention_figures import arm_in_words, subjects
+from spectra.report.pair_figures import MATCHED
 from spectra.report.sources import Material
 from spectra.report.statistics import MEASURES, SCORE, Association, associations
 
@@ -140,6 +141,22 @@ STATISTICS_COLUMNS = {
 }
 
 
+PAIR_COLUMNS = {
+    "label": text("Adapter"),
+    "seed": Column("Seed", str),
+    "matched_text": text("Paired with full at"),
+    "gap": Column("Left over", numbers.compact),
+    "full_learning_rate": Column("Full: learning rate", numbers.exact),
+    "score": Column("Score", numbers.decimal),
+    "full_score": Column("Full: score", numbers.decimal),
+    "norm": Column("‖ΔW‖", numbers.compact),
+    "full_norm": Column("Full: ‖ΔW‖", numbers.compact),
+    "count": Column("Intruders", numbers.count),
+    "full_count": Column("Full: intruders", numbers.count),
+    "heldout": text("Held-out task"),
+    "forgetting": Column("Forgetting", numbers.signed),
+    "full_forgetting": Column("Full: forgetting", numbers.signed),
+}
 CONTRAST_COLUMNS = {
     "subject": text("Checkpoint"),
     "heldout": text("Held-out task"),
@@ -157,6 +174,13 @@ CONTRAST_COLUMNS = {
     "n": Column("Examples", numbers.count),
     "verdict": text("Reading"),
 }
+
+
+def pairs_table(material: Material) -> HtmlTable:
+    """Each adapter beside a full fine-tuning."""
+    table = material.tables["pairs"]
+    table = table.assign(matched_text=[MATCHED.get(str(one), str(one)) for one in table["matched_on"]])
+    return html_table("pairs", "Each adapter beside full fine-tuning of the same seed", table, PAIR_COLUMNS)
 
 
 def contrasts_table(material: Material) -> HtmlTable:

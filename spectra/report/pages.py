@@ -14,6 +14,7 @@ from spectra.report.html_tables import (
     cost_table,
     forgetting_table,
     matrices_table,
+    pairs_table,
     statistics_table,
     trials_table,
 )
@@ -22,6 +23,7 @@ from spectra.report.intruder_findings import random_direction_note
 from spectra.report.map_figures import layer_maps, similarity_maps
 from spectra.report.packed import packed
 from spectra.report.page import Page, Section
+from spectra.report.pair_figures import pair_figure
 from spectra.report.scan_figures import (
     fitting,
     layer_map,
@@ -34,6 +36,7 @@ from spectra.report.scan_figures import (
 )
 from spectra.report.sources import Material
 from spectra.report.threshold_figures import count_against_epsilon, count_against_k
+from spectra.report.trajectory_figures import trajectory_figures
 from spectra.report.trial_figures import (
     count_against_learning_rate,
     count_per_trial,
@@ -59,7 +62,10 @@ def trials_page(material: Material) -> Page:
     against = _drawn([forgetting_against(material, heldout, measure) for heldout, measure in by_heldout])
     sections = [
         Section(
-            "trade-off", "What was learned, what was forgotten", figures=scores, tables=(forgetting_table(material),)
+            "trade-off",
+            "What was learned, what was forgotten",
+            figures=(*scores, *_drawn([pair_figure(material, heldout) for heldout in heldouts])),
+            tables=(forgetting_table(material), pairs_table(material)),
         ),
         Section(
             "intruders",
@@ -87,7 +93,12 @@ def trials_page(material: Material) -> Page:
         ),
         _interventions(material),
         Section("updates", "Size and shape of the updates", figures=_drawn([size_and_shape(material)])),
-        Section("training", "Training", figures=_drawn([training_history(material)]), tables=(cost_table(material),)),
+        Section(
+            "training",
+            "Training",
+            figures=(*trajectory_figures(material), *_drawn([training_history(material)])),
+            tables=(cost_table(material),),
+        ),
         Section("all-trials", "Every trial", tables=(trials_table(material),)),
     ]
     return Page(

@@ -145,7 +145,10 @@ def compared(materials: Sequence[Material], names: Sequence[str]) -> Material:
         parts = []
         for material, name in zip(materials, names, strict=True):
             part = material.tables[table].copy()
-            part["trial"] = [f"{name}/{trial}" if trial else "" for trial in part["trial"]]
+            for column in [column for column in ("trial", "full_trial") if column in part]:
+                part[column] = [f"{name}/{trial}" if trial else "" for trial in part[column]]
+            if table == "pairs":
+                part["label"] = [f"{name}: {label}" for label in part["label"]]
             if table == "trials":
                 is_scan = material.kind == "scan"
                 part["label"] = [name if is_scan else f"{name}: {label}" for label in part["label"]]

@@ -1,0 +1,66 @@
+"""Figures of what the trials pass through: intruders and the update, step by step."""
+
+import altair as alt
+
+from spectra.report import numbers
+from spectra.report.figure import (
+    AXES,
+    Figure,
+    colour_of_label,
+    dash_of_label,
+    fields,
+    labelled,
+    listed,
+    page_wide,
+    rows,
+)
+from spectra.report.sources import Material
+
+TITLES = {
+    "count": "Intruder dimensions along the training",
+    "energy_share": "Energy share of intruders along the training",
+    "update_relative": "Size of the update along the training",
+    "effective_rank": "Effective rank of the update along the training",
+}
+
+
+def trajectory_figures(material: Material) -> tuple[Figure, ...]:
+    """One figure per measure that varies, over the optimiser steps of the chosen trials."""
+    return tuple(figure for measure in TITLES if (figure := _trajectory(material, measure)) is not None)
+
+
+def _trajectory(material: Material, measure: str) -> Figure | None:
+    table = labelled(material.tables["trajectory"], material.chosen)
+    table = table[table[measure].notna()]
+    if table.empty or table[measure].nunique() < 2:
+        return None
+    headings = {"series": "Configuration", "step": "Step", "loss": "Training loss", measure: AXES[measure]}
+    chart = (
+        alt.Chart(rows())
+        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
+        .encode(
+            x=alt.X("step:Q", title="Optimiser step"),
+            y=alt.Y(f"{measure}:Q", title=AXES[measure]),
+            color=colour_of_label(material.chosen),
+            strokeDash=dash_of_label(material.chosen),
+            detail="trial:N",
+            tooltip=fields(headings, table),
+        )
+    )
+    said = [
+        f"{name}: from {numbers.compact(group[measure].iloc[0])} at step {group['step'].iloc[0]} to "
+        f"{numbers.compact(group[measure].iloc[-1])} at step {group['step'].iloc[-1]}"
+        for name, group in table.sort_values("step", kind="stable").groupby("series", sort=False)
+    ]
+    return Figure(
+        identity=f"trajectory-{measure.replace('_', '-')}",
+        title=TITLES[measure],
+        shows="Every scan of the weights during the training, chosen trials, one line per trial.",
+        caveat="Points of one line are one training: they are not independent of each other. Under a falling learning "
+        "rate late steps change little.",
+        alternative=listed(said),
+        chart=page_wide(chart, 250),
+        table=table[["trial", "label", *headings]],
+        headings={name: heading for name, heading in headings.items() if table[name].notna().any()},
+        wide=False,
+    )
