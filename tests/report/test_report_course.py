@@ -18,7 +18,8 @@ def trajectory(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "trial": trial["trial"], "step": step, "loss": None if step == 0 else 1 / step,
-            "count": trial["count"] * step // 200, "matrices": 36, "k": K, "epsilon": EPSILON, "energy_share": trial["energy_share"] * step / 200,
+            "count": trial["count"] * step // 200, "matrices": 36, "k": K, "epsilon": EPSILON,
+            "energy_share": trial["energy_share"] * step / 200,
             "update_relative": trial["update_relative"] * (step / 200) ** 0.5, "effective_rank": 3.0,
         }
         for trial in trials
