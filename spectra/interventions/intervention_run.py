@@ -1,6 +1,6 @@
 """What an intervention found: plain numbers per arm, lambda and held-out task, the contrasts and the verdict."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -153,7 +153,7 @@ class InterventionRun:
         return html_table(caption, headings, map(_cells, self.rows), [*self.verdicts.values(), *self.warnings])
 
 
-def _cells(row: InterventionRow) -> Iterable[str]:
+def _cells(row: InterventionRow) -> tuple[str, ...]:
     return (
         row.heldout,
         row.arm,
