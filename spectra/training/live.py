@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spectra.errors import ModelError
 from spectra.weights import CheckpointPair
 from spectra.weights.adapter import Adapter
-from spectra.weights.adapter_pair import aligned_with
+from spectra.weights.adapter_pair import aligned_with, subtracting
 from spectra.weights.catalogue import Catalogue, catalogue
 from spectra.weights.changes import LoraChange
 from spectra.weights.checkpoint import Checkpoint, open_checkpoint
@@ -30,7 +30,7 @@ from spectra.weights.hub import locate
 from spectra.weights.lora import is_plain, lora_matches
 from spectra.weights.matching import Match, assemble
 from spectra.weights.memory import MEMORY, TensorInMemory
-from spectra.weights.mutated import SubtractedAdapter, mutating_init
+from spectra.weights.mutated import mutating_init
 from spectra.weights.names import canonical_names
 from spectra.weights.others import peft_matches, saved_whole
 from spectra.weights.selection import Selection
@@ -86,8 +86,8 @@ class LiveWeights:
         aligned = aligned_with(adapter, self._book)
         matches = lora_matches(adapter, aligned) if is_plain(adapter) else peft_matches(adapter, aligned)
         if self._initial:
-            before = {match.module: match for match in lora_matches(_with(adapter, self._initial), aligned)}
-            matches = [Match(m.module, m.W0, SubtractedAdapter(m.change, before[m.module].change)) for m in matches]
+            before = {m.module: m.change for m in lora_matches(_with(adapter, self._initial), aligned)}
+            matches = [subtracting(match, before.get(match.module), adapter) for match in matches]
         whole, unmatched = saved_whole(adapter, self._book, aligned)
         matrices, skipped = assemble(
             self._book, [*matches, *whole], self._chosen, untouched="not changed by this adapter"

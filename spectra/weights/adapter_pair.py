@@ -109,7 +109,7 @@ def _lora(adapter: Adapter, aligned: Alignment, sources: Sources) -> tuple[list[
         told = f"W_tuned is '{sources.tuned_base}' plus the adapter; W0 is the original base."
     elif sources.initial_adapter is not None:
         initial = {match.module: match.change for match in lora_matches(_initial(adapter, sources), aligned)}
-        matches = [_subtracting(match, initial.get(match.module), adapter) for match in matches]
+        matches = [subtracting(match, initial.get(match.module), adapter) for match in matches]
         told = f"The update is the adapter minus its initial state '{sources.initial_adapter}'."
     elif init is None:
         return matches, method, warnings
@@ -149,7 +149,12 @@ def _low_rank_part(change: Change) -> Change:
     return change.inner if isinstance(change, DoraChange) else change
 
 
-def _subtracting(match: Match, initial: Change | None, adapter: Adapter) -> Match:
+def subtracting(match: Match, initial: Change | None, adapter: Adapter) -> Match:
+    """The match with the adapter's initial state taken off its low-rank part.
+
+    Raises:
+        AdapterError: If the initial adapter lacks this module.
+    """
     if initial is None:
         raise AdapterError(
             f"--initial-adapter has no factors for '{match.module}', which '{adapter.file}' changes. "

@@ -147,6 +147,18 @@ def test_the_history_ends_with_the_validation_score(bert: str, task: TaskData, t
     assert again == trained.validation
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_training_says_what_it_took(method: str, bert: str, task: TaskData, tmp_path: Path) -> None:
+    trained = train(settings(bert, method, steps=2), task, tmp_path)
+    tuned = [parameter for parameter in trained.model.parameters() if parameter.requires_grad]
+    assert trained.trainable_parameters == sum(parameter.numel() for parameter in tuned)
+    # AdamW: two float32 numbers per trained one, and a float32 counter of steps per tensor
+    assert trained.optimiser_bytes == sum(8 * parameter.numel() + 4 for parameter in tuned)
+    assert trained.peak_memory_bytes > 4 * sum(parameter.numel() for parameter in trained.model.parameters())
+    assert trained.seconds > 0
+    assert 2 * 4 * 3 < trained.tokens <= 2 * 4 * 32  # of two batches of four texts, padding aside
+
+
 def test_epochs_decide_the_steps_when_they_are_given(bert: str, task: TaskData, tmp_path: Path) -> None:
     trained = train(settings(bert, steps=None, epochs=0.5, train_examples=32), task, tmp_path)
     assert trained.steps == 4
