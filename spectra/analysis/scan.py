@@ -1,12 +1,12 @@
 """`spectra.intruders`: the scan of one checkpoint, or of many that share a base."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from spectra.analysis.cache import FactorCache
-from spectra.analysis.journal import Journal
+from spectra.analysis.journal import Journal, Place
 from spectra.analysis.matrix import scan_matrix
 from spectra.analysis.settings import ScanSettings
 from spectra.provenance import versions
@@ -14,6 +14,8 @@ from spectra.records import IntruderScan, MatrixSpectrum, Side
 from spectra.weights import CheckpointPair, MatrixPair, open_pair
 
 Progress = Callable[[int, int, str], None]
+Groups = Sequence[Sequence[Place]]
+ScanAll = Callable[[Groups], Iterable[tuple[Sequence[Place], Sequence[MatrixSpectrum]]]]
 
 
 def intruders(
@@ -110,21 +112,29 @@ class PartialScan:
     journal: Journal | None = None
     found: dict[tuple[int, int], MatrixSpectrum] = field(default_factory=dict, init=False)
 
-    def run(self, progress: Progress | None = None) -> None:
-        """Scan what is not in the journal, one base matrix at a time."""
+    def run(self, progress: Progress | None = None, scan_all: ScanAll | None = None) -> None:
+        """Scan what is not in the journal, one base matrix at a time.
+
+        Args:
+            progress: Called with (matrices done, all, name) after each base matrix.
+            scan_all: Who scans, in any order; None means this process, in the order of the checkpoint.
+        """
         if self.journal is not None:
             self.found.update(self.journal.read())
         total = sum(len(pair.matrices) for pair in self.pairs)
-        for places in _by_base_matrix(self.pairs):
-            missing = [place for place in places if place not in self.found]
-            matrices = [self.pairs[i].matrices[j] for i, j in missing]
-            if matrices:
-                self._take(missing, scan_matrix(matrices, self.settings, self.cache))
+        missing = [[place for place in places if place not in self.found] for places in _by_base_matrix(self.pairs)]
+        for places, spectra in (scan_all or self.scan_all)([places for places in missing if places]):
+            self._take(places, spectra)
             if progress is not None:
                 i, j = places[0]
                 progress(len(self.found), total, str(self.pairs[i].matrices[j].name))
         if self.journal is not None:
             self.journal.close()
+
+    def scan_all(self, groups: Groups) -> Iterator[tuple[Sequence[Place], list[MatrixSpectrum]]]:
+        """Scan groups of matrices in this process; the matrices of a group share their W0."""
+        for places in groups:
+            yield places, scan_matrix([self.pairs[i].matrices[j] for i, j in places], self.settings, self.cache)
 
     def _take(self, places: Sequence[tuple[int, int]], spectra: Sequence[MatrixSpectrum]) -> None:
         for place, spectrum in zip(places, spectra, strict=True):

@@ -14,6 +14,7 @@ from spectra.cli.quantities import MemorySize, Numbers
 
 if TYPE_CHECKING:
     from spectra.analysis.scan import PartialScan
+    from spectra.cluster import SpreadScan
     from spectra.records import IntruderScan
 
 # Options that are fields of `analysis.settings.ScanSettings`; what is left over are keywords of `open_pair`.
@@ -66,6 +67,7 @@ report_options = stacked(
 @engine_options
 @output_options("vector", json_help="Print one JSON object (an array of them for several CKPT).")
 @report_options
+@click.option("--ray", metavar="auto|ADDRESS", help="Spread the matrices over a Ray cluster; ADDRESS is HOST:PORT.")
 def command(
     checkpoints: tuple[str, ...],
     base: str | None,
@@ -73,6 +75,7 @@ def command(
     cache: bool,
     output: Output,
     html: Path | None,
+    ray: str | None,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -85,7 +88,7 @@ def command(
     require_free(html, force=output.force)
     question = {name: options.pop(name) for name in QUESTION}
     partial = prepared(checkpoints, base, {**question, "memory_bytes": memory}, options, cache=cache)
-    interrupted = run(partial, quiet=quiet)
+    interrupted = run(partial, quiet=quiet, spread=spread(ray, checkpoints, base, options, cache=cache))
     scans = partial.scans()
     emit(scans, output)
     if html is not None:
@@ -114,11 +117,22 @@ def prepared(
     return PartialScan(pairs, settings, FactorCache() if cache else None, Journal(pairs, settings) if cache else None)
 
 
-def run(partial: "PartialScan", *, quiet: bool) -> bool:
+def spread(
+    ray: str | None, checkpoints: tuple[str, ...], base: str | None, opening: dict[str, Any], *, cache: bool
+) -> "SpreadScan | None":
+    """Who scans, if not this process."""
+    if ray is None:
+        return None
+    from spectra.cluster import SpreadScan
+
+    return SpreadScan(ray, checkpoints, base, opening, cache=cache)
+
+
+def run(partial: "PartialScan", *, quiet: bool, spread: "SpreadScan | None" = None) -> bool:
     """Scan with progress. True when Ctrl-C ended it: what is done stays usable, and a rerun continues."""
     try:
         with parts_progress("scanning", quiet=quiet) as progress:
-            partial.run(progress)
+            partial.run(progress, spread and spread.of(partial.settings))
     except KeyboardInterrupt:
         again = " Run the same command to continue." if partial.journal is not None else ""
         click.echo(f"Interrupted after {len(partial.found)} matrices.{again}", err=True)

@@ -1,0 +1,121 @@
+"""A scan spread over the nodes of a Ray cluster: one actor per node, which keeps its checkpoints open."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spectra.analysis.cache import FactorCache
+from spectra.analysis.journal import Place
+from spectra.analysis.scan import Groups, PartialScan, ScanAll
+from spectra.analysis.settings import ScanSettings
+from spectra.cluster.connection import joined, passed_on
+from spectra.cluster.workplace import stand_where_the_driver_stands
+from spectra.errors import ClusterError
+from spectra.records import MatrixSpectrum
+from spectra.weights import open_pair
+
+Answer = tuple[Sequence[Place], list[MatrixSpectrum]]
+
+
+@dataclass(frozen=True)
+class SpreadScan:
+    """Who scans in place of this process.
+
+    Attributes:
+        address: "auto", or HOST:PORT of the cluster's head.
+        checkpoints: As they were named; every node opens them itself, so they lie on a file system that all share.
+        base: Their base; None for the one that they name.
+        opening: Further keywords of `open_pair`.
+        cache: Whether factors of the base are kept between scans, on each node.
+    """
+
+    address: str
+    checkpoints: tuple[str, ...]
+    base: str | None
+    opening: Mapping[str, Any]
+    cache: bool = True
+
+    def of(self, settings: ScanSettings) -> ScanAll:
+        """What `PartialScan.run` hands the matrices to."""
+        return lambda groups: self._scan(groups, settings)
+
+    def _scan(self, groups: Groups, settings: ScanSettings) -> Iterator[Answer]:
+        given = (str(Path.cwd()), self.checkpoints, self.base, dict(self.opening), settings, self.cache)
+        with joined(self.address) as ray:
+            gpus = 1 if settings.device.startswith("cuda") else 0
+            nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= gpus]
+            actors = [_actor(ray, node, gpus, given) for node in nodes if node["Resources"].get("CPU", 0) >= 1]
+            try:
+                yield from _handed_out(ray, actors, groups)
+            finally:
+                for actor in actors:
+                    ray.kill(actor)
+
+
+class Scanner:
+    """Lives on one node; opens the checkpoints once and scans what it is handed."""
+
+    def __init__(
+        self,
+        folder: str,
+        checkpoints: Sequence[str],
+        base: str | None,
+        opening: Mapping[str, Any],
+        settings: ScanSettings,
+        cache: bool,
+    ) -> None:
+        stand_where_the_driver_stands(folder)
+        pairs = [open_pair(base, checkpoint, **opening) for checkpoint in checkpoints]
+        self._scan = PartialScan(pairs, settings, FactorCache() if cache else None)
+
+    def scan(self, places: Sequence[Place]) -> list[MatrixSpectrum]:
+        """The verdicts on matrices that share their W0."""
+        ((_, spectra),) = self._scan.scan_all([places])
+        return spectra
+
+
+def _actor(ray: Any, node: Mapping[str, Any], gpus: int, given: tuple[Any, ...]) -> Any:
+    """A scanner that stays on its node and has all of its CPUs."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return (
+        ray.remote(Scanner)
+        .options(
+            num_cpus=int(node["Resources"]["CPU"]),
+            num_gpus=gpus,
+            runtime_env=passed_on(),
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        )
+        .remote(*given)
+    )
+
+
+def _handed_out(ray: Any, actors: Sequence[Any], groups: Groups) -> Iterator[Answer]:
+    """Every group to whoever is free; what an actor had when it died goes to the others.
+
+    Raises:
+        ClusterError: If no actor is left.
+        SpectraError: What a scan itself complained of.
+    """
+    waiting, busy = list(reversed(groups)), {}
+    free = list(actors)
+    while waiting or busy:
+        while waiting and free:
+            actor, places = free.pop(), waiting.pop()
+            busy[actor.scan.remote(places)] = actor, places
+        if not busy:
+            raise ClusterError(f"No node is left to scan {len(waiting)} matrices. Run the same command to continue.")
+        (ready, *_), _ = ray.wait(list(busy))
+        actor, places = busy.pop(ready)
+        try:
+            spectra = ray.get(ready)
+        except ray.exceptions.RayActorError as error:
+            if (cause := getattr(error, "cause", None)) is not None:
+                raise cause from error
+            waiting.append(places)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        else:
+            free.append(actor)
+            yield places, spectra
