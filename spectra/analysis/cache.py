@@ -4,6 +4,7 @@ One safetensors file per base matrix and kind of factors. An entry that cannot b
 is never trusted: a few products with random vectors tell, and the caller computes the factors anew.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from spectra.linalg.krylov import gram_together
 from spectra.linalg.operators import LinearOperator
 from spectra.linalg.svd import SVD
 from spectra.runs import atomic
+
+logger = logging.getLogger("spectra")
 
 FORMAT = "spectra-factors-1"
 DEFAULT_LIMIT_BYTES = 10 << 30
@@ -53,14 +56,23 @@ class FactorCache:
         return tensors
 
     def write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write an entry whole or not at all, then drop the oldest ones beyond the limit."""
+        """Write an entry whole or not at all, then drop the oldest ones beyond the limit.
+
+        A folder that cannot be written costs time, not the computation: it is warned of, and nothing is kept.
+        """
         size = sum(tensor.nbytes for tensor in tensors.values())
         if size > self.limit_bytes:
             return
         held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        with atomic.replacing(self.folder / f"{name}.safetensors") as partial:
-            save_file(held, partial, metadata={"format": FORMAT})
-        self._evict()
+        try:
+            with atomic.replacing(self.folder / f"{name}.safetensors") as partial:
+                save_file(held, partial, metadata={"format": FORMAT})
+            self._evict()
+        except (OSError, SafetensorError) as error:
+            logger.warning(
+                f"The factor cache '{self.folder}' cannot be written ({error}): factors are computed again each time. "
+                "Let SPECTRA_CACHE name a folder that can."
+            )
 
     def _evict(self) -> None:
         """Drop entries until the folder is within its limit. Another process may have dropped one already."""

@@ -95,6 +95,14 @@ def test_an_entry_larger_than_the_whole_cache_is_not_written(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written_costs_no_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    cache = FactorCache(tmp_path / "file" / "factors")
+    cache.write("entry", {"S": torch.ones(3)})
+    assert cache.read("entry") is None
+    assert "cannot be written" in caplog.text
+
+
 def test_a_second_scan_starts_from_the_cached_leading_factors(tmp_path: Path) -> None:
     cache = filled(tmp_path)
     base = BaseFactors(Dense(W0), cache.entry("a", Dense(W0)))
