@@ -13,6 +13,23 @@ from spectra.linalg.operators import Dense, LowRankUpdate
 ROUNDING, GAUSSIAN, LOW_RANK, DIRECTION = "storage rounding", "dense gaussian", "random low rank", "random direction"
 
 
+# Rows treated at a time: few enough to stay in the processor's cache.
+ROWS = 64
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a checkpoint and its base are stored.
+
+    Attributes:
+        dtype: The coarser floating dtype of the two.
+        on_grid: True when W0 is stored in it.
+    """
+
+    dtype: torch.dtype
+    on_grid: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Control:
     """A tuned matrix that no training made.
@@ -57,7 +74,7 @@ def gaussian_noise(
 
 
 def rounding_noise(
-    W0: Float[Tensor, "d_out d_in"], storage: torch.dtype, *, seed: int
+    W0: Float[Tensor, "d_out d_in"], storage: Storage, *, seed: int
 ) -> tuple[Float[Tensor, "d_out d_in"], float]:
     """What saving in a storage dtype does to W0, and the norm of the change.
 
@@ -66,19 +83,23 @@ def rounding_noise(
 
     Args:
         W0: The matrix.
-        storage: Floating dtype of the checkpoint.
+        storage: How the checkpoint is stored.
         seed: Of the second case.
     """
-    rounded = W0.to(storage).to(W0.dtype)
-    if not torch.equal(rounded, W0):
+    if not storage.on_grid:
+        rounded = W0.to(storage.dtype).to(W0.dtype)
         return rounded, _norm(rounded - W0)
-    half = torch.empty(W0.shape, dtype=torch.float32)
-    half.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(seed))
-    # The exponent bits alone are the power of two below |w|; a unit in the last place is eps times that.
-    power = (W0.float().contiguous().view(torch.int32) & 0x7F800000).view(torch.float32)
-    moved = half.to(W0.device).mul_(power).mul_(torch.finfo(storage).eps).to(W0.dtype)
-    size = _norm(moved)
-    return moved.add_(W0), size
+    generator, unit = torch.Generator().manual_seed(seed), torch.finfo(storage.dtype).eps
+    noisy, squares = torch.empty_like(W0), 0.0
+    for start in range(0, W0.shape[0], ROWS):
+        rows = W0[start : start + ROWS]
+        half = torch.empty(rows.shape).uniform_(-0.5 * unit, 0.5 * unit, generator=generator).to(W0.device)
+        # The exponent bits alone are the power of two below |w|; a unit in the last place is eps times that.
+        power = (rows.float().contiguous().view(torch.int32) & 0x7F800000).view(torch.float32)
+        moved = half.mul_(power)
+        squares += float(torch.linalg.vector_norm(moved)) ** 2
+        torch.add(rows, moved.to(W0.dtype), out=noisy[start : start + ROWS])
+    return noisy, squares**0.5
 
 
 def low_rank_controls(
@@ -95,7 +116,12 @@ def low_rank_controls(
 
 
 def dense_controls(
-    W0: Float[Tensor, "d_out d_in"], frobenius: float, storage: torch.dtype, *, draws: int, seed: int
+    W0: Float[Tensor, "d_out d_in"],
+    frobenius: float,
+    storage: Storage,
+    *,
+    draws: int,
+    seed: int,
 ) -> Iterator[Control]:
     """Storage rounding once and dense noise per draw, one at a time: each is as large as W0."""
     rounded, size = rounding_noise(W0, storage, seed=seed)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from spectra.analysis.cache import FactorCache
+from spectra.analysis.controls import Storage
 from spectra.analysis.facts import BaseFacts, PairFacts, judged
 from spectra.analysis.matrix import base_factors, tuned_side
 from spectra.analysis.measuring import MEASURING
@@ -118,13 +119,14 @@ def _grids(facts: PairFacts) -> Iterator[Grid]:
             yield Grid("phi", side, _rows(phi_grid(D[:, :GRID], U0[:, :GRID])))
 
 
-def _storage(pair: MatrixPair) -> torch.dtype:
-    """The coarser dtype of the two checkpoints: that of the base where the tuned side is an adapter."""
+def _storage(pair: MatrixPair) -> Storage:
+    """That of the base where the tuned side is an adapter, the coarser of the two where both are stored whole."""
     dtypes = [pair.W0.dtype]
     if isinstance(pair.change, Replaced):
         dtypes.append(pair.change.W_tuned.dtype)
     floating = [dtype for dtype in dtypes if dtype.is_floating_point]
-    return max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+    coarser = max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+    return Storage(coarser, on_grid=pair.W0.dtype == coarser)
 
 
 def _base_values(facts: PairFacts) -> tuple[float, ...]:

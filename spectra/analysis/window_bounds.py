@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.analysis.facts import PairFacts
+from spectra.analysis.known_cosines import known_cosines
 from spectra.metrics.windows import WIDTH, window_cosines
 from spectra.records import OneSide
 
@@ -28,8 +29,8 @@ def window_bounds(facts: PairFacts, side: OneSide) -> tuple[Float[Tensor, " k"],
         Y = bounds.U()
         score = window_cosines(full.U.mH @ Y if side == "left" else full.Vh @ Y)
         return score, score
-    cosines, error = _known_cosines(facts, side)
-    if cosines is None or cosines.shape[0] < WIDTH:
+    cosines, error = known_cosines(base, bounds.U(), side)
+    if cosines.shape[0] < WIDTH:
         return bounds.lower.double(), torch.ones_like(bounds.lower, dtype=torch.float64)
     low = (cosines.abs() - error).clamp_min(0)
     lower = torch.maximum(window_cosines(low), bounds.lower.double())
@@ -38,19 +39,3 @@ def window_bounds(facts: PairFacts, side: OneSide) -> tuple[Float[Tensor, " k"],
     crossing = (high[-(WIDTH - 1) :] ** 2).sum(dim=0) + beyond
     upper = torch.maximum(window_cosines(high) ** 2, crossing).clamp(max=1).sqrt()
     return lower, torch.maximum(upper, lower)
-
-
-def _known_cosines(facts: PairFacts, side: OneSide) -> tuple[Tensor | None, float]:
-    """<u_i, y_j> for the leading u_i that are known, and a bound on their error."""
-    known, W0 = facts.base.factors.leading, facts.base.W0
-    if known is None:
-        return None, 0.0
-    Y = facts.bounds[side].U()
-    smaller = "left" if W0.shape[0] <= W0.shape[1] else "right"
-    error = float(known.sin_angles.max())
-    if side == smaller:
-        return (known.vectors.mH @ Y).double(), error
-    # <u_i, y> = <v_i, W0^H y> / sigma_i: an error in v_i grows by at most sigma_1 / sigma_i.
-    sizes = known.values.clamp_min(1e-300).sqrt()
-    image = W0.rmatmat(Y) if side == "left" else W0.matmat(Y)
-    return (known.vectors.mH @ image).double() / sizes[:, None], error * float(sizes[0] / sizes[-1])
