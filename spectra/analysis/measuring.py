@@ -8,7 +8,9 @@ from spectra.analysis.facts import BaseFacts, PairFacts
 from spectra.analysis.window_bounds import window_bounds
 from spectra.linalg.density import Spectrum
 from spectra.linalg.operators import LowRankUpdate
+from spectra.linalg.svd import SVD
 from spectra.measures import Measure
+from spectra.measures.records import How
 from spectra.metrics.amplification import amplification
 from spectra.metrics.explained_variance import rank_for_variance
 from spectra.metrics.heavy_tails import power_law
@@ -75,7 +77,7 @@ def spectral_ranks(group: str, spectrum: Spectrum, base: BaseFacts) -> Iterator[
     yield _spectral(f"{group}.effective_rank", spectrum, effective_rank)
     yield _spectral(f"{group}.numerical_rank", spectrum, lambda S, w: numerical_rank(S, rcond=rcond, weights=w))
     for name, share in SHARES.items():
-        yield _spectral(f"{group}.{name}", spectrum, lambda S, w, share=share: rank_for_variance(S, share, w))
+        yield _spectral(f"{group}.{name}", spectrum, _rank_for(share))
 
 
 def alignment(facts: PairFacts) -> Iterator[Measure]:
@@ -153,13 +155,17 @@ MEASURING: dict[str, Callable[[PairFacts], Iterator[Measure]]] = {
 CONTROLLED = ("intruders", "update", "alignment")
 
 
-def _vectors(svd: object, side: OneSide) -> Tensor:
-    return svd.U if side == "left" else svd.Vh.mH  # type: ignore[attr-defined]
+def _vectors(svd: SVD, side: OneSide) -> Tensor:
+    return svd.U if side == "left" else svd.Vh.mH
 
 
-def _ratio(metric: str, value: float, of: float, how: str = "exact") -> Measure:
+def _rank_for(share: float) -> Callable[[Tensor, Tensor | None], float]:
+    return lambda S, weights: rank_for_variance(S, share, weights)
+
+
+def _ratio(metric: str, value: float, of: float, how: How = "exact") -> Measure:
     if of > 0:
-        return Measure(metric, value / of, how)  # type: ignore[arg-type]
+        return Measure(metric, value / of, how)
     return Measure(metric, None, "not computed", note="W0 is zero")
 
 

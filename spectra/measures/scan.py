@@ -257,8 +257,13 @@ def _grid_rows(scan: SpectralScan) -> Iterator[dict[str, Any]]:
 
 def _epsilon_rows(scan: SpectralScan) -> Iterator[dict[str, Any]]:
     """The count is proven; `at_most` is larger where a verdict was not decided at that epsilon."""
-    yield from counts_by_epsilon(scan.to_dataframe("vectors"), ["matrix"], EPSILONS).to_dict("records")
+    yield from _records(counts_by_epsilon(scan.to_dataframe("vectors"), ["matrix"], EPSILONS))
 
 
 def _position_rows(scan: SpectralScan) -> Iterator[dict[str, Any]]:
-    yield from counts_by_k(scan.to_dataframe("vectors"), ["matrix"]).to_dict("records")
+    yield from _records(counts_by_k(scan.to_dataframe("vectors"), ["matrix"]))
+
+
+def _records(table: "pd.DataFrame") -> Iterator[dict[str, Any]]:
+    for row in table.to_dict("records"):
+        yield {str(name): value for name, value in row.items()}
