@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.intervene_output import print_run
+from spectra.cli.intervene_types import CONTROLS, Controls, Lambdas
 from spectra.cli.options import name_options, stacked
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
@@ -17,41 +18,7 @@ if TYPE_CHECKING:
     from spectra.forgetting import HeldOut
     from spectra.interventions import Experiment, InterventionRun, OwnTask
 
-CONTROLS = ("shrink", "shrink-all", "random", "random-matched", "neighbour", "stand-in")
-MOST_FACTORS = 50
 LIMITS = ("limit", "fit_limit", "max_length", "task_max_length", "instruction")
-
-
-class Lambdas(click.ParamType):
-    """Numbers from 0 to 2 with commas between; "a,b,...,c" goes on from a and b in equal steps to c."""
-
-    name = "lambdas"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """The numbers, increasing."""
-        parts = [part.strip() for part in str(value).split(",")]
-        try:
-            numbers = _expanded(parts)
-        except (ValueError, IndexError):
-            self.fail(f"'{value}' is no list of factors. Write for instance 0,0.5,1,1.5 or 0,0.25,...,1.5.", param, ctx)
-        if outside := [number for number in numbers if not 0 <= number <= 2]:
-            self.fail(f"{outside[0]:g} lies outside 0 to 2.", param, ctx)
-        return tuple(sorted(set(numbers)))
-
-
-class Controls(click.ParamType):
-    """The words all and none, or names of controls with commas between."""
-
-    name = "controls"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """The names."""
-        if value in ("all", "none"):
-            return CONTROLS if value == "all" else ()
-        names = tuple(part.strip() for part in str(value).split(","))
-        if unknown := [name for name in names if name not in CONTROLS]:
-            self.fail(f"There is no control '{unknown[0]}'. Choose among {', '.join(CONTROLS)}.", param, ctx)
-        return names
 
 
 # What a task is cut to; `spectra mitigate --choose-by` measures with the same options.
@@ -148,6 +115,7 @@ def command(checkpoint: str, output: Output, out: Path | None, quiet: bool, **se
     the loaded model alike: the intruders, the whole update shrunk to the same norm (shrink), random directions,
     pre-trained neighbours, matrices without intruders. The verdict holds the intruders against the shrink.
     """
+    _require_own(out, checkpoint, force=output.force)
     experiment = _prepared(checkpoint, out, quiet=quiet, **settings)
     interrupted = _run(experiment, quiet=quiet)
     record = experiment.record()
@@ -157,6 +125,16 @@ def command(checkpoint: str, output: Output, out: Path | None, quiet: bool, **se
     _emit(record, output)
     if interrupted:
         sys.exit(130)
+
+
+def _require_own(out: Path | None, checkpoint: str, *, force: bool) -> None:
+    """A folder goes on with its own checkpoint; the tables of another are not written over."""
+    from spectra.runs.atomic import read_json
+
+    if out is not None and not force and (out / "interventions.json").exists():
+        there = read_json(out / "interventions.json").get("checkpoint")
+        if there != checkpoint:
+            raise click.ClickException(f"'{out}' holds the tables of '{there}'. Choose another --out, or add --force.")
 
 
 def _prepared(
@@ -220,16 +198,3 @@ def _emit(record: "InterventionRun", output: Output) -> None:
     for warning in record.warnings:
         click.echo(f"Warning: {warning}", err=True)
     output.emit(text=lambda: print_run(record), whole=record.to_dict, rows=lambda: map(asdict, record.rows))
-
-
-def _expanded(parts: list[str]) -> list[float]:
-    """The numbers of "a,b,...,c"; without the dots those that stand there."""
-    if "..." not in parts:
-        return [float(part) for part in parts]
-    place = parts.index("...")
-    before, after = [float(part) for part in parts[:place]], [float(part) for part in parts[place + 1 :]]
-    step, last = before[-1] - before[-2], after[0]
-    count = round((last - before[-1]) / step)
-    if not 0 < count <= MOST_FACTORS or abs(before[-1] + count * step - last) > 1e-6:
-        raise ValueError(f"steps of {step:g} from {before[-1]:g} do not end at {last:g}")
-    return [*before, *(round(before[-1] + number * step, 9) for number in range(1, count)), *after]

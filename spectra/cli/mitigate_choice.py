@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spectra.cli.intervene import LIMITS, Lambdas, held_out_tasks, limit_options, own_task
+from spectra.cli.intervene import LIMITS, held_out_tasks, limit_options, own_task
+from spectra.cli.intervene_types import Lambdas
 from spectra.cli.options import stacked
 from spectra.cli.progress import parts_progress
 

@@ -160,7 +160,9 @@ class Experiment:
         seed = None if arm in (INTRUDERS, "shrink", "shrink-all", "neighbour") else self.statistics.seed
         scanned = [matrix.name for matrix in scan.matrices] if arm in ("shrink-all", "stand-in") else None
         edit = {"arm": arm, "factor": factor, "chosen": chosen, "k": scan.k, "seed": seed, "scanned": scanned}
-        return {**tuned, **edit}
+        # Which vectors and matrices are free of intruders depends on epsilon.
+        free = {"epsilon": scan.epsilon} if arm in ("neighbour", "stand-in") else {}
+        return {**tuned, **edit, **free}
 
     def _say(self, progress: Progress | None, missing: Sequence[State | None], state: State | None) -> None:
         if progress is not None:

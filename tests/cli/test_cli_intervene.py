@@ -52,6 +52,9 @@ def test_tables_figures_and_the_verdict(saved: tuple[Path, Path, str], tmp_path:
     again = intervene(saved, "--task", saved[2], "--task-max-length", 8, "-o", tmp_path / "out")
     assert again.stdout == result.stdout
     assert again.stderr.count("measuring") == 0
+    other = spectra("intervene", saved[0], "--base", saved[0], "--heldout", saved[2], "-o", tmp_path / "out")
+    assert other.exit_code == 1
+    assert "holds the tables of" in other.stderr and "Choose another --out, or add --force" in other.stderr
 
 
 def test_json_and_csv_hold_the_rows(saved: tuple[Path, Path, str]) -> None:
@@ -70,7 +73,7 @@ def test_a_checkpoint_without_intruders_is_one_line_with_a_remedy(saved: tuple[P
 
 
 def test_the_controls_of_the_help_are_those_of_the_library() -> None:
-    from spectra.cli.intervene import CONTROLS as NAMED
+    from spectra.cli.intervene_types import CONTROLS as NAMED
 
     assert NAMED == CONTROLS
 
@@ -85,7 +88,7 @@ def test_the_controls_of_the_help_are_those_of_the_library() -> None:
     ],
 )
 def test_lambdas_are_written_out_or_continued(text: str, numbers: tuple[float, ...]) -> None:
-    from spectra.cli.intervene import Lambdas
+    from spectra.cli.intervene_types import Lambdas
 
     assert Lambdas().convert(text, None, None) == pytest.approx(numbers)
 
