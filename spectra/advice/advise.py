@@ -9,7 +9,7 @@ from spectra.advice.critical import critical_scale
 from spectra.advice.evidence import Evidence, read_evidence
 from spectra.advice.records import Advice, CriticalScale, MatrixAdvice
 from spectra.analysis.cache import FactorCache
-from spectra.analysis.facts import BaseFacts, PairFacts, judged
+from spectra.analysis.facts import BaseFacts, PairFacts
 from spectra.analysis.matrix import base_factors, tuned_side
 from spectra.analysis.settings import ScanSettings
 from spectra.analysis.survey_settings import SurveySettings
@@ -125,7 +125,7 @@ def _one(
     survey = SurveySettings(asked.scan, ("update",), asked.seed)
     base = BaseFacts(base_factors(of_ranks.W0, asked.scan, cache), survey)
     sources = [of_ranks] if of_scale is None or of_scale is of_ranks else [of_ranks, of_scale]
-    facts = judged(base, [tuned_side(matrix, asked.scan) for matrix in sources], [None] * len(sources))
+    facts = [PairFacts(base, tuned_side(matrix, asked.scan), bounds={}) for matrix in sources]  # no verdict is needed
     spectrum = facts[0].delta_spectrum
     rank = int(-(-spectrum.measure(lambda S, w: rank_for_variance(S, asked.keep, w))[0] // 1))
     if rank == 0:
@@ -176,7 +176,7 @@ def _limits(
         yield f"{len(still)} matrices were not changed by the tuning and are left out."
     capped = sum(matrix.energy_kept < asked.keep - 1e-9 for matrix in advised)
     if capped:
-        yield f"{capped} ranks stop at --max-rank {asked.max_rank} and keep less than asked."
+        yield f"Stopped at --max-rank {asked.max_rank}, keeping less than asked: {capped} of {len(advised)} ranks."
     measured = sum(matrix.critical is not None and matrix.critical.searched is not None for matrix in advised)
     if evidence.scale is None:
         yield f"No LoRA update was looked at: alpha follows the rule {asked.alpha}; which are critical is unknown."
@@ -185,4 +185,4 @@ def _limits(
             "Critical alphas speak of the trained factors, scaled afterwards: training at another alpha trains other "
             f"factors. They were measured for {measured} of {len(advised)} matrices and are predictions for the others."
         )
-    yield "No model was trained with these ranks and alphas. --verify does."
+    yield "Ranks and alphas were read off trained updates and not tried: --verify tries them."

@@ -91,11 +91,18 @@ def _measured(facts: PairFacts, start: float, stop: float) -> tuple[float | None
     """Where the count of W0 + multiple * delta_W leaves zero, by the same verdicts as every scan."""
     base = facts.base
 
-    def has_intruder(multiples: Tensor, which: Tensor) -> Tensor:
-        [bounds] = cosine_bounds(base.factors, [_scaled(facts, float(multiples[0]))], base.settings.scan)
-        return (bounds.upper < base.settings.scan.epsilon).any()[None].cpu()
+    def has_intruder(multiple: float) -> bool:
+        [bounds] = cosine_bounds(base.factors, [_scaled(facts, multiple)], base.settings.scan)
+        return bool((bounds.upper < base.settings.scan.epsilon).any())
 
-    found = float(first_crossings(has_intruder, 1, start, stop)[0])
+    def up_to_the_first(multiples: Tensor, which: Tensor) -> Tensor:
+        found = torch.zeros(multiples.shape[0], dtype=torch.bool)
+        first = next((i for i, multiple in enumerate(multiples.tolist()) if has_intruder(multiple)), None)
+        if first is not None:
+            found[first] = True
+        return found
+
+    found = float(first_crossings(up_to_the_first, 1, start, stop)[0])
     return (found if math.isfinite(found) else None), stop
 
 

@@ -24,13 +24,11 @@ class Evidence:
         ranks: The checkpoint whose update decides the ranks: a fully tuned one where there is one.
         scale: The LoRA checkpoint whose alpha is judged; None without one.
         sentences: What they are, for the reader of the advice.
-        trial: The trial of `scale` in a run folder, whose learning rate a verification repeats.
     """
 
     ranks: CheckpointPair
     scale: CheckpointPair | None
     sentences: tuple[str, ...]
-    trial: str | None = None
 
 
 def read_evidence(source: str | Path, base: str | Path | None, **selection: Any) -> Evidence:
@@ -79,7 +77,6 @@ def _of_run(run: Run, base: str | Path | None, selection: dict[str, Any]) -> Evi
         pairs.get("full", scale),  # type: ignore[arg-type] # one of the two is there
         scale,
         tuple(sentences),
-        None if lora is None else str(lora["trial"]),
     )
 
 

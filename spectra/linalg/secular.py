@@ -20,7 +20,7 @@ from torch import Tensor
 
 from spectra.linalg.svd import SVD
 
-BISECTIONS = 46  # halvings of a gap between two singular values: near float64's resolution of it
+BISECTIONS = 36  # halvings of a gap between two singular values: to 1e-11 of it
 POLE = 1e-13  # of sigma_1^2: nearer to a pole than this, the terms of the determinant cancel to rounding
 
 
