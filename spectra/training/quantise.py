@@ -46,7 +46,8 @@ def quantisation_config(settings: TrainingSettings) -> Any:
     """
     from transformers import BitsAndBytesConfig
 
-    untouched = [*HEADS, "lm_head"]
+    # By name and, for a head that stands deeper, by a regular expression on the whole name.
+    untouched = [pattern for head in (*HEADS, "lm_head") for pattern in (head, rf"(?:.*\.)?{head}")]
     if settings.quantisation == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=untouched)
     return BitsAndBytesConfig(
