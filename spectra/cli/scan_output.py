@@ -16,8 +16,9 @@ NULLS = {
     "storage rounding": "rounding",
     "dense gaussian": "noise",
     "random low rank": "random r",
-    "random direction": "direction",
 }
+DIRECTION = "random direction"
+CHANGED = {"intruders.count": "count", "update.relative": "relative", "update.effective_rank": "eff. rank"}
 SHOWN = 8
 MARKS = {"estimate": "~", "at most": "<=", "at least": ">="}
 
@@ -77,12 +78,12 @@ def _print_matrices(scan: "SpectralScan", console: "object") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    keys = [key for key in ("intruders.count", "update.relative", "update.effective_rank") if _has(scan, key)]
+    keys = [key for key in CHANGED if _has(scan, key)]
     if not keys or not scan.matrices:
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("matrix", overflow="fold", ratio=1)
-    for heading in ("shape", *(key.partition(".")[2].replace("_", " ") for key in keys)):
+    for heading in ("shape", *(CHANGED[key] for key in keys)):
         table.add_column(heading, justify="right", no_wrap=True)
     order = sorted(scan.matrices, key=lambda m: tuple(-(m.value(key) or 0.0) for key in keys))
     for matrix in order[:SHOWN]:
@@ -101,6 +102,8 @@ def _closing(scan: "SpectralScan") -> str:
         f"{len(scan.matrices)} matrices, {scan.primary_side} vectors, k = {scan.k}, epsilon = {scan.epsilon:g}; means "
         f"over matrices, norms as root sums of squares; seed {scan.seed}. Time: {seconds}."
     )
+    if (chance := scan.total("intruders.least_cosine", DIRECTION)) is not None:
+        text += f" A random direction would show max|cos| of about {chance:.2f}."
     if scan.skipped:
         text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
     return text
