@@ -1,0 +1,92 @@
+"""Time of a scan of a trained checkpoint against two full SVDs per matrix, side by side in one run.
+
+    python scripts/bench_model.py CKPT --base BASE [--layers 0,5] [-o TABLE.md]
+
+Matrix by matrix: `torch.linalg.svd` of W0 and of W_tuned in float32, then a scan by the method that `auto` chooses,
+with nothing cached. The last column counts verdicts that differ from those of the exact method.
+"""
+
+import argparse
+import shlex
+import sys
+import time
+from collections import defaultdict
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import torch
+from bench_scan import EPSILON, K, timed
+
+from spectra.analysis.exact import exact
+from spectra.analysis.factors import BaseFactors
+from spectra.analysis.methods import METHODS, choose
+from spectra.analysis.tuned import Tuned
+from spectra.linalg.operators import Dense
+from spectra.provenance import commit, hardware, versions
+from spectra.weights import MatrixPair, open_pair
+
+HEADER = (
+    "| matrix | of them | intruders | two SVDs (s) | first scan (s) |  | differing |\n|---|---|---|---|---|---|---|"
+)
+
+
+@dataclass
+class Total:
+    """Sums over the matrices of one shape."""
+
+    matrices: int = 0
+    intruders: int = 0
+    two_svds: float = 0.0
+    scan: float = 0.0
+    differing: int = 0
+
+    def __add__(self, other: "Total") -> "Total":
+        """Both together."""
+        return Total(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @staticmethod
+    def of(pair: MatrixPair) -> "Total":
+        """Measure one matrix."""
+        W0 = pair.W0.load(dtype=torch.float32, device="cpu")
+        update = pair.update()
+        tuned = Tuned(update=update) if update is not None else Tuned(W=Dense(pair.W_tuned()))
+        began = time.perf_counter()
+        truth = exact(BaseFactors(Dense(W0)), [tuned], K, EPSILON)[0]
+        two_svds = time.perf_counter() - began
+        method = METHODS[choose(BaseFactors(Dense(W0)), 1, K)]
+        seconds, found = timed(lambda: method(BaseFactors(Dense(W0)), [tuned], K, EPSILON))
+        true, said = truth.upper < EPSILON, found.upper < EPSILON
+        return Total(1, int(true.sum()), two_svds, seconds, int((true != said).sum()))
+
+    def line(self, name: str) -> str:
+        """A row of the table."""
+        ratio = f"{self.two_svds / self.scan:.1f}x"
+        cells = (name, self.matrices, self.intruders, f"{self.two_svds:.2f}", f"{self.scan:.2f}", ratio, self.differing)
+        return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--layers", help="measure these layers only, such as 0,5-7")
+    parser.add_argument("-o", "--out", type=Path, help="also write the table here")
+    asked = parser.parse_args()
+    by_shape: dict[str, Total] = defaultdict(Total)
+    pairs = open_pair(asked.base, asked.checkpoint, layers=asked.layers).matrices
+    Total.of(pairs[0])  # warms up the libraries
+    for pair in pairs:
+        by_shape[f"{pair.shape[0]} x {pair.shape[1]}"] += Total.of(pair)
+    lines = [HEADER, *(total.line(name) for name, total in by_shape.items())]
+    lines.append(sum(by_shape.values(), Total()).line("all"))
+    facts = ", ".join(f"{key} {value}" for key, value in hardware().items())
+    lines.append(f"\n{torch.get_num_threads()} threads, {facts}, torch {versions()['torch']},")
+    lines.append(f"commit {commit()}. Command: {shlex.join(['python', *sys.argv])}")
+    print("\n".join(lines))
+    if asked.out:
+        asked.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
