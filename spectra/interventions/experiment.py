@@ -173,6 +173,12 @@ class Experiment:
         few = [name for name, scores in base.held_out.items() if len(scores.values) < FEW_EXAMPLES]
         told = [f"Only {len(base.held_out[name].values)} examples of {name}: its intervals are rough." for name in few]
         told += [f"Control '{name}' is left out: {reason}" for name, reason in self.left_out.items()]
+        treated, least = self._by_name[INTRUDERS], self.lambdas[0]
+        if treated.update_norm(least) > treated.update_norm(1.0):
+            told.append(
+                f"Scaling the intruders by {least:g} raises the norm of the update: they hold energy of W0 as well. A "
+                "control of the same norm then grows the update in place of shrinking it."
+            )
         return (*self.subject.scan.warnings, *told)
 
 

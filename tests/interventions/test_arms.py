@@ -136,3 +136,11 @@ def test_a_control_that_cannot_be_matched_is_left_out_with_its_reason(tmp_path: 
     assert {arm.name for arm in arms} == {"intruders", "shrink", "shrink-all", "random", "random-matched"}
     assert "as many pre-trained neighbours" in left_out["neighbour"]
     assert "as many without intruders" in left_out["stand-in"]
+
+
+def test_removing_what_the_base_holds_in_an_intruder_raises_the_norm_and_the_control_grows(tmp_path: Path) -> None:
+    case = save(tmp_path, llama, size=0.2, target_modules=["q_proj"])
+    subject = opened(case.base, case.adapter, "all", k=6, epsilon=0.95)
+    arms = by_name(subject)
+    assert arms["intruders"].update_norm(0.0) > arms["intruders"].update_norm(1.0)
+    assert arms["shrink"].update_norm(0.0) == pytest.approx(arms["intruders"].update_norm(0.0), rel=1e-6)
