@@ -31,8 +31,10 @@ def print_run(record: "InterventionRun") -> None:
 def print_points(rows: "Sequence[InterventionRow]") -> None:
     """The points of one held-out task."""
     first = rows[0]
-    click.echo(f"\n{first.heldout}, {first.n:,} examples; forgetting in {first.unit}, base {first.base:.4g}")
-    header = ("arm", "lambda", "norm", "score", "forgetting", "interval", "change")
+    click.echo(
+        f"\n{first.heldout}, {first.n:,} examples; forgot: loss minus that of the base ({first.base:.4g}), {first.unit}"
+    )
+    header = ("arm", "lambda", "norm", "score", "forgot", "interval", "change")
     told = [_cells(row) for row in rows if row.factor != 1 or row is _unedited(rows)]
     print_table(header, told, numeric=range(1, len(header)))
     if first.task_metric:
@@ -48,7 +50,7 @@ def _cells(row: "InterventionRow") -> tuple[str, ...]:
     return (
         "as tuned" if row.factor == 1 else row.arm,
         f"{row.factor:g}",
-        f"{100 * row.update_share:.1f}%",
+        f"{100 * row.update_share:.0f}%",
         "" if row.task_score is None else f"{row.task_score:.4f}",
         f"{row.forgetting:+.4f}",
         f"{row.low:+.4f} {row.high:+.4f}",
