@@ -77,13 +77,19 @@ def strike(victim: str, driver: "subprocess.Popen[str]", cluster: Cluster, draw:
         driver.kill()
         return "driver"
     if victim == "node of ray":
-        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+        node = cluster.worker_nodes.pop()
+        os.kill(raylet(node), signal.SIGKILL)  # its workers and agents end with it
         return "node"
-    raylets = [one.process.pid for node in cluster.list_all_nodes() for one in node.all_processes["raylet"]]
+    raylets = [raylet(node) for node in cluster.list_all_nodes()]
     workers = children(raylets, "ray::do_job") if "ray" in victim else children([driver.pid], "spectra.sweep.worker")
     if workers:
         os.kill(draw.choice(workers), signal.SIGKILL)
     return "worker" if workers else "nobody: no worker yet"
+
+
+def raylet(node: Any) -> int:
+    """Process id of a node."""
+    return int(node.all_processes["raylet"][0].process.pid)
 
 
 def stamps(out: Path) -> dict[Path, int]:
