@@ -82,7 +82,7 @@ DEFINITIONS = (
         "Spearman's ρ",
         "The correlation of ranks over trials; with another measure held fixed, the partial correlation of ranks. The "
         "95 % interval is a bootstrap over settings: the trials of one configuration at one learning rate, all its "
-        "seeds, are drawn together. Fewer than 8 settings have no interval.",
+        "seeds, are drawn together. Fewer than 8 settings have no coefficient.",
         "Association is not cause: a learning rate moves count, norm and forgetting together. Of many intervals, one "
         "in twenty leaves out zero by chance.",
         "Spearman 1904; cluster bootstrap: Field & Welsh, J. R. Stat. Soc. B 69 (2007).",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from spectra.report import numbers
 from spectra.report.phrases import groups, highest, lowest, over_seeds
+from spectra.report.rank_correlation import FEWEST_CLUSTERS
 from spectra.report.sources import Material
 from spectra.report.statistics import Association, association
 
@@ -96,6 +97,11 @@ def association_findings(material: Material, rows: "pd.DataFrame") -> list[str]:
     heldout = str(rows["heldout"].iloc[0])
     by_count = association(table, heldout, "count")
     by_norm = association(table, heldout, "update_relative")
+    if by_norm.settings < FEWEST_CLUSTERS:
+        return [
+            f"With {by_norm.settings} settings there is no telling what the forgetting goes with: a rank correlation "
+            f"needs {FEWEST_CLUSTERS}."
+        ]
     if by_count.rho is None and by_norm.rho is None:
         return []
     over = f"Over {by_norm.trials or by_count.trials} trials"

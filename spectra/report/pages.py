@@ -6,6 +6,7 @@ from typing import Any
 
 from spectra import provenance
 from spectra.report import numbers
+from spectra.report.control_figures import controls_table, count_beside_controls
 from spectra.report.figure import Figure
 from spectra.report.findings import findings
 from spectra.report.forgetting_figures import forgetting_against, score_against_forgetting
@@ -145,11 +146,13 @@ def scan_page(material: Material) -> Page:
     opened = order[0] if order else ""
     maps = _drawn([layer_map(material, opened)])
     panel = _drawn(draw(material, opened) for draw in (vector_bounds, similarity_map, spectrum))
-    curves = _drawn(draw(material) for draw in (count_against_epsilon, count_against_k))
+    curves = _drawn(draw(material) for draw in (count_against_epsilon, count_against_k, count_beside_controls))
+    controls = controls_table(material)
     sections = [
         Section("map", "All matrices at a glance", figures=maps, block="measure"),
         Section("matrix", "One matrix", lead=left_out, figures=panel, block="matrix"),
         Section("threshold", "How the count depends on ε and k", lead=random_direction_note(material), figures=curves),
+        Section("controls", "What chance would give", tables=(controls,) if controls else ()),
         Section("table", "Every matrix", tables=(matrices_table(material),), block="filter"),
     ]
     return Page(
@@ -171,7 +174,8 @@ def scan_page(material: Material) -> Page:
 
 def _within_size(material: Material, order: list[str]) -> tuple[Material, str]:
     """Thin the curves behind the cells, then leave out those of matrices with the fewest intruders, and say so."""
-    details, said = {}, []
+    details = {name: table for name, table in material.details.items() if name not in DETAILS}
+    said = []
     for name, (most, thin, what, noun) in DETAILS.items():
         table = material.details.get(name)
         if table is None or table.empty:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
-# With fewer, most samples repeat the same few points: the interval is as good as [-1, 1], or an artefact of ties.
+# With fewer, the interval is as good as [-1, 1], and a coefficient without one only looks like a finding.
 FEWEST_CLUSTERS = 8
 SAMPLES = 2000
 COVERAGE = 0.95
@@ -59,8 +59,8 @@ def rank_correlation(
         seed: Of the bootstrap.
 
     Returns:
-        The coefficient; without an interval below `FEWEST_CLUSTERS` clusters, for a perfect ranking (every sample of
-        which is perfect too), and where a measure varies in too few clusters.
+        The coefficient; none below `FEWEST_CLUSTERS` clusters, and without an interval for a perfect ranking (every
+        sample of which is perfect too) and where a measure varies in too few clusters.
     """
     _, member = np.unique(clusters, return_inverse=True)
     number = int(member.max()) + 1 if len(member) else 0
@@ -69,7 +69,7 @@ def rank_correlation(
     if np.isnan(rho):
         return Estimate(None, note=_why_undefined(columns))
     if number < FEWEST_CLUSTERS:
-        return Estimate(rho, note=f"no interval: {number} settings, {FEWEST_CLUSTERS} are needed")
+        return Estimate(None, note=f"too few: {number} settings, {FEWEST_CLUSTERS} are needed")
     if abs(rho) == 1:
         return Estimate(rho, note="no interval for a perfect ranking")
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=samples)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from spectra.errors import RunError
 from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
 from spectra.report.beside import MARKER, intervention_tables, interventions_inside, is_intervention
+from spectra.report.spectral import details, spectral_scan, verdicts
 from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
 from spectra.runs.atomic import read_json
 
@@ -192,7 +193,7 @@ def joined(run: Material, interventions: Sequence[Path]) -> Material:
 
 
 def read_material(path: Path | str) -> Material:
-    """The material of a run folder, of one of `spectra intervene`, or of the JSON of `spectra intruders`.
+    """The material of a run folder, of one of `spectra intervene`, or of the JSON of `spectra intruders` or `scan`.
 
     Raises:
         RunError: If it is none of them.
@@ -202,6 +203,8 @@ def read_material(path: Path | str) -> Material:
         return intervention_material(path)
     if path.is_dir():
         return run_material(path)
+    if (scan := spectral_scan(path)) is not None:
+        return scan_material(verdicts(scan), details(scan))
     return scan_material(read_scan(path))
 
 

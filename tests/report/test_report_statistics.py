@@ -19,9 +19,12 @@ def test_counts_that_never_vary_have_no_coefficient() -> None:
 
 
 def test_trials_without_a_measure_do_not_take_part() -> None:
-    row = association(table(count=[1, None, 3, 2], forgetting=[0.1, 0.2, 0.3, 0.4]), "prose", "count")
-    assert (row.trials, row.rho) == (3, pytest.approx(0.5))
-    assert row.note == row.verdict == "no interval: 3 settings, 8 are needed"
+    counts = [1, 2, 4, 3, 5, 6, 8, 7, None]
+    row = association(table(count=counts, forgetting=[1, 2, 3, 4, 5, 6, 7, 8, 9]), "prose", "count")
+    assert (row.trials, row.settings, row.rho) == (8, 8, pytest.approx(1 - 6 * 4 / (8 * 63)))
+    fewer = association(table(count=[1, None, 3, 2], forgetting=[1, 2, 3, 4]), "prose", "count")
+    assert (fewer.trials, fewer.rho) == (3, None)
+    assert fewer.note == fewer.verdict == "too few: 3 settings, 8 are needed"
 
 
 def test_two_trials_are_too_few() -> None:
@@ -41,7 +44,7 @@ def test_seeds_of_one_configuration_at_one_rate_are_one_setting() -> None:
     )
     row = association(rows, "prose", "count")
     assert (row.trials, row.settings) == (20, 4)
-    assert row.rho is not None and row.low is None
+    assert row.rho is None and row.low is None
 
 
 def test_full_fine_tuning_without_a_stated_rate_is_a_setting_too() -> None:
@@ -65,16 +68,17 @@ def test_the_verdict_is_read_off_the_interval(low: float, high: float, verdict: 
 def test_every_held_out_task_and_the_score_get_every_measure() -> None:
     trials = pd.DataFrame(
         {
-            "trial": ["a", "b", "c"],
-            "label": ["full", "r=1", "r=8"],
-            "learning_rate": [1e-3] * 3,
-            "count": [1, 2, 3],
-            "update_relative": [0.3, 0.1, 0.2],
-            "validation_score": [0.5, 0.4, 0.3],
+            "trial": list("abcdefgh"),
+            "label": [f"r={rank}" for rank in range(8)],
+            "learning_rate": [1e-3] * 8,
+            "count": [1, 2, 3, 4, 5, 6, 7, 8],
+            "update_relative": [0.3, 0.1, 0.2, 0.5, 0.4, 0.8, 0.7, 0.6],
+            "validation_score": [0.5 - 0.01 * step for step in range(8)],
         }
     )
+    up = [float(step) for step in range(8)]
     forgetting = pd.DataFrame(
-        {"trial": ["a", "b", "c"] * 2, "heldout": ["x"] * 3 + ["y"] * 3, "forgetting": [1.0, 2, 3, 3, 2, 1]}
+        {"trial": list("abcdefgh") * 2, "heldout": ["x"] * 8 + ["y"] * 8, "forgetting": [*up, *reversed(up)]}
     )
     rows = associations(trials, forgetting)
     pairs = (("count", ""), ("update_relative", ""), ("count", "update_relative"), ("update_relative", "count"))
