@@ -1,6 +1,7 @@
 """Scan of a whole checkpoint in the shapes of Llama-2-7B: time per matrix and in total, peak memory.
 
     python scripts/bench_checkpoint.py --layers 2 [--memory 1GiB] [--keep FOLDER]
+    python scripts/bench_checkpoint.py --layers 1 --metrics intruders,update,alignment,base,nulls
 
 Writes N layers of synthetic bf16 weights (heavy head, bulk, small tail) and a rank-8 adapter, scans them in a process
 of its own, and compares with two `torch.linalg.svd` of one matrix of each shape. What is extrapolated is said.
@@ -75,6 +76,23 @@ def scan(folder: Path, memory: str | None) -> tuple[float, float, dict[str, obje
     return time.perf_counter() - began, peak, json.loads(done.stdout)
 
 
+def processor_seconds(folder: Path, groups: str) -> float:
+    """Processor time of `spectra scan --metrics GROUPS` in a process of its own: other work on the machine aside."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "spectra", "scan", str(folder / "adapter"), "--metrics", groups]
+    subprocess.run([*command, "--json", "--no-cache", "--quiet"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def compare_groups(folder: Path, groups: str) -> None:
+    """What a spectral scan costs beside the scan for intruders alone."""
+    alone, everything = processor_seconds(folder, "intruders"), processor_seconds(folder, groups)
+    print("| scan | processor seconds, start-up included | ratio |\n|---|---|---|")
+    print(f"| --metrics intruders | {alone:.1f} | 1.0 |")
+    print(f"| --metrics {groups} | {everything:.1f} | {everything / alone:.1f} |")
+
+
 def main() -> None:
     """Write, scan, factorise one matrix of each shape, print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,10 +100,15 @@ def main() -> None:
     parser.add_argument("--memory", help="budget handed to spectra intruders")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="write here instead of a temporary folder, and leave it")
+    parser.add_argument("--metrics", help="compare a spectral scan of these groups with one for intruders, no more")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.keep or Path(temporary)
-        write(folder, asked.layers, asked.seed)
+        if not (folder / "base").is_dir():
+            write(folder, asked.layers, asked.seed)
+        if asked.metrics:
+            compare_groups(folder, asked.metrics)
+            return
         seconds, peak, result = scan(folder, asked.memory)
     matrices: list[dict[str, object]] = result["matrices"]  # type: ignore[assignment]
     print("| matrix | measured scans | seconds each | two torch.linalg.svd | ratio |\n|---|---|---|---|---|")
