@@ -1,6 +1,7 @@
 """The callback in a stranger's Trainer script: its numbers are those of a scan of the checkpoint saved at that step."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,19 @@ def test_the_factors_of_w0_are_computed_once_for_all_trainings(base: str, tmp_pa
         made.append({file.name: file.stat().st_ino for file in files})
     assert len(made[0]) == 14
     assert made[0] == made[1]
+
+
+def test_the_three_lines_of_the_documentation_run(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
+    page = (Path(__file__).parents[2] / "docs" / "callback.md").read_text(encoding="utf-8")
+    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert found
+    space: dict[str, Any] = {"trainer": trainer_of(model_of(base, "lora"), tmp_path)}
+    exec(compile(found[1], "callback.md", "exec"), space)
+    assert space["callback"].to_dataframe()["step"].tolist() == [6]
+    assert "count" in capsys.readouterr().out
 
 
 def test_joining_after_the_weights_have_changed_is_refused(base: str, tmp_path: Path) -> None:
