@@ -1,5 +1,6 @@
 """From the facts of a matrix to its measures: one function per group of metrics."""
 
+import math
 from collections.abc import Callable, Iterator
 
 from torch import Tensor
@@ -140,6 +141,9 @@ def tails(facts: PairFacts) -> Iterator[Measure]:
     yield Measure("tails.distance", fit.distance)
     yield Measure("tails.xmin", fit.xmin)
     yield Measure("tails.points", float(fit.points))
+    if not math.isfinite(fit.against_lognormal):
+        yield Measure("tails.against_lognormal", None, "not computed", note="the lognormal fit did not converge")
+        return
     note = f"p = {fit.p_value:.2g}" + ("" if fit.p_value < 0.1 else ": the data cannot tell")
     yield Measure("tails.against_lognormal", fit.against_lognormal, note=note)
 
