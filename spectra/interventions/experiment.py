@@ -115,7 +115,7 @@ class Experiment:
             contrasts=contrasts,
             left_out=self.left_out,
             missing=tuple(state for state in self._all if state not in points),
-            warnings=self._warnings(base),
+            warnings=self._warnings(tuned),
             versions=versions(),
             **asdict(statistics),
         )
@@ -169,9 +169,10 @@ class Experiment:
             name = "base" if state is None else "tuned" if state[1] == 1 else f"{state[0]} {state[1]:g}"
             progress(missing.index(state) + 1, len(missing), name)
 
-    def _warnings(self, base: Point) -> tuple[str, ...]:
-        few = [name for name, scores in base.held_out.items() if len(scores.values) < FEW_EXAMPLES]
-        told = [f"Only {len(base.held_out[name].values)} examples of {name}: its intervals are rough." for name in few]
+    def _warnings(self, tuned: Point) -> tuple[str, ...]:
+        measured = [*tuned.held_out.values(), *([tuned.own] if tuned.own else [])]
+        few = [(len(scores.values), scores.task) for scores in measured if len(scores.values) < FEW_EXAMPLES]
+        told = [f"Only {n} examples of {task}: its intervals are rough." for n, task in few]
         told += [f"Control '{name}' is left out: {reason}" for name, reason in self.left_out.items()]
         treated, least = self._by_name[INTRUDERS], self.lambdas[0]
         if treated.update_norm(least) > treated.update_norm(1.0):
