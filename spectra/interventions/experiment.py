@@ -100,7 +100,8 @@ class Experiment:
         measured = Measured(labels, self._by_name, base, points, **asdict(statistics))
         rows, contrasts = measured.tables()
         return InterventionRun(
-            **labels,
+            trial=labels["trial"],
+            checkpoint=labels["checkpoint"],
             base=self.bench.base,
             select=self.subject.select,
             share=self.subject.share,
@@ -117,7 +118,9 @@ class Experiment:
             missing=tuple(state for state in self._all if state not in points),
             warnings=self._warnings(tuned),
             versions=versions(),
-            **asdict(statistics),
+            seed=statistics.seed,
+            resamples=statistics.resamples,
+            level=statistics.level,
         )
 
     def write(self, record: InterventionRun) -> None:

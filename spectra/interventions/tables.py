@@ -79,7 +79,8 @@ class Measured:
         lost = self._estimate(forgotten[state])
         change = self._estimate(forgotten[state] - forgotten[unedited])
         return InterventionRow(
-            **self.labels,
+            trial=self.labels["trial"],
+            checkpoint=self.labels["checkpoint"],
             arm=name,
             factor=factor,
             edited_matrices=arm.matrices,
@@ -175,7 +176,8 @@ def _contrast(labels: Mapping[str, str], evidence: Evidence, own: Scores | None)
             "equal_score_high": evidence.equal_score.high,
         }
     return Contrast(
-        **labels,
+        trial=labels["trial"],
+        checkpoint=labels["checkpoint"],
         control=evidence.control,
         heldout=evidence.heldout,
         unit=evidence.unit,
