@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "SpectraCallback": "spectra.training.callback",
+    "advise": "spectra.advice",
     "compare": "spectra.analysis.compare",
     "intruders": "spectra.analysis.scan",
     "open_pair": "spectra.weights",
@@ -17,9 +18,10 @@ _HOMES = {
     "scan": "spectra.analysis.survey",
 }
 
-__all__ = ["SpectraCallback", "__version__", "compare", "intruders", "open_pair", "run_sweep", "scan"]
+__all__ = ["SpectraCallback", "__version__", "advise", "compare", "intruders", "open_pair", "run_sweep", "scan"]
 
 if TYPE_CHECKING:
+    from spectra.advice import advise
     from spectra.analysis.compare import compare
     from spectra.analysis.scan import intruders
     from spectra.analysis.survey import scan

@@ -53,8 +53,8 @@ def read_evidence(source: str | Path, base: str | Path | None, **selection: Any)
 def _of_run(run: Run, base: str | Path | None, selection: dict[str, Any]) -> Evidence:
     trials = run.table("trials")
     kept = trials[[run.trial(trial).weights is not None for trial in trials["trial"]]]
-    full = _best(kept[kept["method"] == "full"])
-    lora = _best(kept[kept["method"].isin(SCALED)])
+    full = best(kept[kept["method"] == "full"])
+    lora = best(kept[kept["method"].isin(SCALED)])
     if full is None and lora is None:
         raise RunError(
             f"No trial of '{run.path}' has its weights any more. Train it again with keep=all, or name a checkpoint."
@@ -80,10 +80,10 @@ def _of_run(run: Run, base: str | Path | None, selection: dict[str, Any]) -> Evi
     )
 
 
-def _best(trials: "pd.DataFrame") -> "pd.Series[Any] | None":
-    """The trial with the best validation score, the first of equals."""
+def best(trials: "pd.DataFrame") -> "pd.Series[Any] | None":
+    """The finished trial with the best validation score, the first of equals; None where none is finished."""
     finished = trials[trials["status"] == "done"]
-    return None if finished.empty else finished.loc[finished["validation_score"].idxmax()]
+    return None if finished.empty else finished.iloc[int(finished["validation_score"].argmax())]
 
 
 def _seen(pair: CheckpointPair, what: str) -> str:

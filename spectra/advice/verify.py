@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectra.advice.evidence import best
 from spectra.advice.records import Advice, number
 from spectra.errors import RunError
 from spectra.records import html_table
 from spectra.runs import Run
-from spectra.sweep import Specification, read_specification, run_sweep
+from spectra.sweep import Specification, plan, read_specification, run_sweep
 from spectra.sweep.progress import OnEvent
 from spectra.sweep.sweep import Executor
 
@@ -86,8 +87,8 @@ def verify(
 ) -> Verification:
     """Train the advised configuration on the specification of the run that it came from.
 
-    Everything but method, rank and alpha stays: base, task, steps, seeds, target modules, and the learning rate of the
-    run's best LoRA trial.
+    Everything but method, modules, rank and alpha stays: base, task, steps, seeds, and the learning rate of the run's
+    best LoRA trial.
 
     Args:
         advice: What `advise` made of the run.
@@ -102,8 +103,11 @@ def verify(
     """
     run = Run.open(source)
     trials = run.table("trials")
-    trained = run_sweep(verifying(advice, run), out, executor=executor, on_event=on_event, command=command)
+    specification = verifying(advice, run)
+    trained = run_sweep(specification, out, executor=executor, on_event=on_event, command=command)
     table = trained.table("trials")
+    # The folder may hold trials of an earlier advice.
+    table = table[table["trial"].isin([trial.id for trial in plan(specification)])]
     failed = table[table["status"] != "done"]
     if len(failed):
         raise RunError(f"Training the advised configuration failed: {failed['error'].iloc[0]}. See '{trained.path}'.")
@@ -128,21 +132,20 @@ def verifying(advice: Advice, run: Run) -> Specification:
         "rank": [configuration["r"]],
         "alpha": [configuration["lora_alpha"]],
         "learning_rate": [float(lora["learning_rate"])],
-        "target_modules": run.trial(str(lora["trial"])).specification["target_modules"],
-        "arguments": {name: configuration[name] for name in ("rank_pattern", "alpha_pattern")},
+        "arguments": {name: configuration[name] for name in ("target_modules", "rank_pattern", "alpha_pattern")},
     }
     given = {name: value for name, value in run.specification.items() if value not in (None, [], {})}
     return read_specification({**given, "methods": [method], "keep": "adapters", "title": "Advised ranks"})
 
 
 def _best_lora(run: Run, trials: "pd.DataFrame") -> "pd.Series[Any]":
-    found = trials[(trials["method"] == "lora") & (trials["status"] == "done")]
-    if found.empty:
+    found = best(trials[trials["method"] == "lora"])
+    if found is None:
         raise RunError(
             f"'{run.path}' has no finished LoRA trial, which would say at what learning rate to train. "
             "Add one to the sweep."
         )
-    return found.loc[found["validation_score"].idxmax()]
+    return found
 
 
 def _group(trials: "pd.DataFrame", kind: str, lora: "pd.Series[Any]") -> "pd.DataFrame":
@@ -151,22 +154,19 @@ def _group(trials: "pd.DataFrame", kind: str, lora: "pd.Series[Any]") -> "pd.Dat
     if kind == "lora":
         return done[(done["label"] == lora["label"]) & (done["learning_rate"] == lora["learning_rate"])]
     full = done[done["method"] == "full"]
-    return (
-        full
-        if full.empty
-        else full[full["learning_rate"] == full.loc[full["validation_score"].idxmax(), "learning_rate"]]
-    )
+    chosen = best(full)
+    return full if chosen is None else full[full["learning_rate"] == chosen["learning_rate"]]
 
 
 def _outcome(label: str, run: Run, trials: "pd.DataFrame") -> Outcome:
     means = {name: trials[name].astype(float).mean() for name in FIGURES}
-    lost = run.table("forgetting")
-    lost = lost[lost["trial"].isin(trials["trial"])].groupby("heldout")["forgetting"].mean()
+    measured = run.table("forgetting")
+    lost = measured[measured["trial"].isin(trials["trial"])].groupby("heldout")["forgetting"].mean()
     return Outcome(
         label,
         len(trials),
         {name: None if value != value else float(value) for name, value in means.items()},
-        {str(name): float(value) for name, value in lost.items()},
+        {str(name): value for name, value in lost.to_dict().items()},
     )
 
 

@@ -66,6 +66,7 @@ def test_what_is_trained_has_the_advised_ranks_and_alphas(advice: Advice, verifi
     assert (config["r"], config["lora_alpha"]) == (advised["r"], advised["lora_alpha"])
     assert config["rank_pattern"] == advised["rank_pattern"]
     assert config["alpha_pattern"] == advised["alpha_pattern"]
+    assert sorted(config["target_modules"]) == sorted(advised["target_modules"])
     assert trial.specification["learning_rate"] == 3e-2
 
 
