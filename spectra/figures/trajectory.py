@@ -27,6 +27,8 @@ def training_trajectory(table: "pd.DataFrame") -> Figure:
             ordered = rows.sort_values("step")
             above.plot(ordered["step"], ordered["count"], label=str(label), **look[str(label)])
             below.plot(ordered["step"], ordered["update_relative"], **look[str(label)])
+        for axes in (above, below):
+            axes.set_ylim(bottom=0)
         above.set_ylabel("Intruder dimensions (number)")
         above.yaxis.set_major_locator(MaxNLocator(integer=True))
         below.set(xlabel="Optimiser step", ylabel="‖ΔW‖ / ‖W0‖")

@@ -22,19 +22,11 @@ from spectra.report.html_tables import (
 from spectra.report.intervention_figures import intervention_figures
 from spectra.report.intruder_findings import random_direction_note
 from spectra.report.map_figures import layer_maps, similarity_maps
+from spectra.report.matrix_figures import cosine_profiles, similarity_map, spectrum, vector_bounds
 from spectra.report.packed import packed
 from spectra.report.page import Page, Section
 from spectra.report.pair_figures import pair_figure
-from spectra.report.scan_figures import (
-    fitting,
-    layer_map,
-    leading_similarity,
-    measures_of,
-    similarity_map,
-    sparse_spectra,
-    spectrum,
-    vector_bounds,
-)
+from spectra.report.scan_figures import fitting, layer_map, leading_similarity, measures_of, sparse_spectra
 from spectra.report.sources import Material
 from spectra.report.threshold_figures import count_against_epsilon, count_against_k
 from spectra.report.trajectory_figures import trajectory_figures
@@ -145,7 +137,7 @@ def scan_page(material: Material) -> Page:
     material, left_out = _within_size(material, order)
     opened = order[0] if order else ""
     maps = _drawn([layer_map(material, opened)])
-    panel = _drawn(draw(material, opened) for draw in (vector_bounds, similarity_map, spectrum))
+    panel = _drawn(draw(material, opened) for draw in (vector_bounds, similarity_map, cosine_profiles, spectrum))
     curves = _drawn(draw(material) for draw in (count_against_epsilon, count_against_k, count_beside_controls))
     controls = controls_table(material)
     sections = [

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from fabricated import SHOWN, hostile_scan_report, scan_of, sweep_tables, write_run
+from fabricated_interventions import write_intervention
+from test_report_course import pairs, trajectory
 
 from spectra.report import write_comparison, write_report, write_scan_report
 
@@ -57,7 +59,7 @@ def test_every_figure_of_a_sweep_is_drawn(sweep_report: Path, opened: Open) -> N
 
 def test_every_figure_of_a_scan_is_drawn(scan_report: Path, opened: Open) -> None:
     page = opened(scan_report)
-    assert charts(page) == page.locator("[data-figure]").count() == 6
+    assert charts(page) == page.locator("[data-figure]").count() == 7
 
 
 def test_a_comparison_of_runs_and_scans_is_drawn(tmp_path: Path, run_folder: Path, opened: Open) -> None:
@@ -71,6 +73,16 @@ def test_a_comparison_of_runs_and_scans_is_drawn(tmp_path: Path, run_folder: Pat
 def test_a_sweep_with_hundreds_of_log_entries_and_two_seeds_is_drawn(tmp_path: Path, opened: Open) -> None:
     page = opened(write_report(write_run(tmp_path / "run", sweep_tables(seeds=(0, 1)))))
     assert charts(page) == page.locator("[data-figure]").count()
+
+
+def test_what_a_sweep_records_beside_its_trials_is_drawn_also_on_a_narrow_screen(tmp_path: Path, opened: Open) -> None:
+    rows = sweep_tables()
+    rows |= {"trajectory": trajectory(rows["trials"]), "pairs": pairs(rows)}
+    folder = write_run(tmp_path / "run", rows)
+    write_intervention(folder / "interventions" / "one", trial="trial-210")
+    page = opened(write_report(folder), width=400)
+    assert charts(page) == page.locator("[data-figure]").count() == 14 + 3 + 2 + 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
 def test_a_click_on_the_map_opens_the_matrix(scan_report: Path, opened: Open) -> None:
