@@ -121,13 +121,12 @@ class PartialScan:
         """
         if self.journal is not None:
             self.found.update(self.journal.read())
-        total = sum(len(pair.matrices) for pair in self.pairs)
         missing = [[place for place in places if place not in self.found] for places in _by_base_matrix(self.pairs)]
+        if self.found:
+            self._tell(progress, max(self.found))
         for places, spectra in (scan_all or self.scan_all)([places for places in missing if places]):
             self._take(places, spectra)
-            if progress is not None:
-                i, j = places[0]
-                progress(len(self.found), total, str(self.pairs[i].matrices[j].name))
+            self._tell(progress, places[0])
         if self.journal is not None:
             self.journal.close()
 
@@ -135,6 +134,12 @@ class PartialScan:
         """Scan groups of matrices in this process; the matrices of a group share their W0."""
         for places in groups:
             yield places, scan_matrix([self.pairs[i].matrices[j] for i, j in places], self.settings, self.cache)
+
+    def _tell(self, progress: Progress | None, place: Place) -> None:
+        if progress is not None:
+            i, j = place
+            total = sum(len(pair.matrices) for pair in self.pairs)
+            progress(len(self.found), total, str(self.pairs[i].matrices[j].name))
 
     def _take(self, places: Sequence[tuple[int, int]], spectra: Sequence[MatrixSpectrum]) -> None:
         for place, spectrum in zip(places, spectra, strict=True):
