@@ -17,7 +17,8 @@ def trials(*rows: tuple[str, str, int, float, float, bool]) -> pd.DataFrame:
 
 
 def lost(**values: float) -> pd.DataFrame:
-    return pd.DataFrame([{"trial": name, "heldout": "news", "forgetting": value} for name, value in values.items()])
+    columns = ["trial", "heldout", "forgetting"]
+    return pd.DataFrame([(name, "news", value) for name, value in values.items()], columns=columns)
 
 
 SWEEP = trials(

@@ -112,13 +112,29 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
         if row["error"]:
             click.echo(f"{row['id']}: {row['error']}")
     found = [row["state"] for row in rows]
-    click.echo(", ".join(f"{found.count(state)} {state}" for state in dict.fromkeys(sorted(found))))
+    counted = ", ".join(f"{found.count(state)} {state}" for state in dict.fromkeys(sorted(found)))
+    click.echo(counted + _training_left(rows))
+
+
+def _training_left(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What is left to train at the pace of the trials that are done; failed trials wait for the next call."""
+    known = [row["train_seconds"] for row in rows if row["state"] == "done" and row["train_seconds"]]
+    left = sum(row["state"] not in ("done", "failed") for row in rows)
+    if not known or not left:
+        return ""
+    return f"; about {minutes(left * sum(known) / len(known))} of training left, one trial at a time"
 
 
 def _status(run: "Run", planned: dict[str, Any]) -> dict[str, Any]:
     folder = run.trial(planned["id"])
     failure = folder.failure or {}
-    return {**planned, "state": folder.state, "error": failure.get("error", ""), "attempts": failure.get("attempts", 0)}
+    return {
+        **planned,
+        "state": folder.state,
+        "error": failure.get("error", ""),
+        "attempts": failure.get("attempts", 0),
+        "train_seconds": (folder.metrics or {}).get("train_seconds"),
+    }
 
 
 def rate_and_seed(row: dict[str, Any]) -> tuple[str, str]:

@@ -92,6 +92,17 @@ def test_status_tells_why_a_trial_failed(tmp_path: Path) -> None:
     assert result.stdout.rstrip().endswith("1 failed")
 
 
+def test_status_estimates_what_is_left_from_what_is_done(tmp_path: Path) -> None:
+    shared = {"label": "full", "group": "g", "learning_rate": 1e-3}
+    trials = [{"id": name, "seed": seed, **shared} for seed, name in enumerate(("a", "b", "c", "d"))]
+    run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same=())
+    run.trial("a").write_metrics({"train_seconds": 60.0})
+    run.trial("a").finish()
+    run.trial("b").record_failure("It does not fit.")
+    last = spectra("status", str(run.path)).stdout.rstrip().splitlines()[-1]
+    assert last == "1 done, 1 failed, 2 waiting; about 2 min of training left, one trial at a time"
+
+
 def test_a_wrong_specification_is_one_line_on_stderr(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text("base: tiny\nmethod: lora\n")
