@@ -29,7 +29,7 @@ def training_trajectory(table: "pd.DataFrame") -> Figure:
             below.plot(ordered["step"], ordered["update_relative"], **look[str(label)])
         for axes in (above, below):
             axes.set_ylim(bottom=0)
-        above.set_ylabel("Intruder dimensions (number)")
+        above.set_ylabel("Intruders (number)")
         above.yaxis.set_major_locator(MaxNLocator(integer=True))
         below.set(xlabel="Optimiser step", ylabel="‖ΔW‖ / ‖W0‖")
         if named["label"].nunique() > 1:

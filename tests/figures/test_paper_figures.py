@@ -17,6 +17,7 @@ from spectra.figures import (
     layer_map,
     similarity_matrix,
     spectrum,
+    training_trajectory,
     write_figures,
 )
 from spectra.figures.export import file_names
@@ -51,6 +52,7 @@ TRIALS = pd.DataFrame(
 CURVE = pd.DataFrame(
     {"factor": [1.0, 0.5, 0.7], "task_score": [0.84, 0.83, 0.835], "forgetting": [0.1, 0.05, 0.07], "arm": "intruder"}
 )
+TRAJECTORY = pd.DataFrame({"step": [20, 10, 30], "count": [2, 0, 5], "update_relative": [0.2, 0.1, 0.25]})
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "similarity": lambda: similarity_matrix(np.eye(4)),
@@ -59,6 +61,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "spectrum": lambda: spectrum({"W0": np.array([3.0, 2.0, 1.0]), "delta_W": np.array([1.0, 0.0, 0.0])}),
     "intervention": lambda: intervention_curve(CURVE),
     "forgetting": lambda: forgetting_scatter(TRIALS),
+    "trajectory": lambda: training_trajectory(TRAJECTORY),
 }
 
 
@@ -137,6 +140,14 @@ def test_the_intervention_curve_runs_along_the_factor() -> None:
     above, below = intervention_curve(CURVE).axes
     assert list(above.get_lines()[0].get_xdata()) == [0.5, 0.7, 1.0]
     assert list(below.get_lines()[0].get_ydata()) == [0.05, 0.07, 0.1]
+
+
+def test_the_trajectory_runs_along_the_steps_from_zero() -> None:
+    above, below = training_trajectory(TRAJECTORY).axes
+    assert list(above.get_lines()[0].get_xdata()) == [10, 20, 30]
+    assert list(above.get_lines()[0].get_ydata()) == [0, 2, 5]
+    assert list(below.get_lines()[0].get_ydata()) == [0.1, 0.2, 0.25]
+    assert above.get_ylim()[0] == below.get_ylim()[0] == 0
 
 
 def test_full_fine_tuning_has_its_own_colour() -> None:
