@@ -65,11 +65,12 @@ def rank_correlation(
     _, member = np.unique(clusters, return_inverse=True)
     number = int(member.max()) + 1 if len(member) else 0
     columns = [x, y] if given is None else [x, y, given]
-    rho = float(_coefficients(columns, np.ones((1, len(x))))[0]) if len(x) > len(columns) else float("nan")
-    if np.isnan(rho):
-        return Estimate(None, note=_why_undefined(columns))
     if number < FEWEST_CLUSTERS:
         return Estimate(None, note=f"too few: {number} settings, {FEWEST_CLUSTERS} are needed")
+    rho = float(_coefficients(columns, np.ones((1, len(x))))[0])
+    if np.isnan(rho):
+        constant = any(len(np.unique(column)) < 2 for column in columns)
+        return Estimate(None, note="a measure never varies" if constant else "the two measures rank the points alike")
     if abs(rho) == 1:
         return Estimate(rho, note="no interval for a perfect ranking")
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=samples)
@@ -79,14 +80,6 @@ def rank_correlation(
         return Estimate(rho, note="no interval: a measure varies in too few settings")
     low, high = np.quantile(found, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return Estimate(rho, float(low), float(high))
-
-
-def _why_undefined(columns: list[np.ndarray]) -> str:
-    if len(columns[0]) <= len(columns):
-        return f"{len(columns[0])} points are too few"
-    if any(len(np.unique(column)) < 2 for column in columns):
-        return "a measure never varies"
-    return "the two measures rank the points alike"
 
 
 def _coefficients(columns: list[np.ndarray], weights: Float[np.ndarray, "samples n"]) -> Float[np.ndarray, " samples"]:

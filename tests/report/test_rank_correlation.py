@@ -150,10 +150,13 @@ def test_a_measure_that_varies_in_one_cluster_only_has_no_interval() -> None:
 @pytest.mark.parametrize(
     ("columns", "note"),
     [
-        (([1.0, 2.0], [1.0, 2.0], None), "2 points are too few"),
-        (([], [], None), "0 points are too few"),
-        (([1.0, 1, 1, 1], [1.0, 2, 3, 4], None), "a measure never varies"),
-        (([1.0, 2, 3, 4], [1.0, 3, 2, 4], [2.0, 4, 6, 8]), "the two measures rank the points alike"),
+        (([1.0, 2.0], [1.0, 2.0], None), "too few: 2 settings, 8 are needed"),
+        (([], [], None), "too few: 0 settings, 8 are needed"),
+        (([1.0] * 8, [1.0, 2, 3, 4, 5, 6, 7, 8], None), "a measure never varies"),
+        (
+            ([1.0, 2, 3, 4, 5, 6, 7, 8], [1.0, 3, 2, 4, 5, 6, 8, 7], [2.0, 4, 6, 8, 10, 12, 14, 16]),
+            "the two measures rank the points alike",
+        ),
     ],
 )
 def test_what_is_undefined_says_why(columns: tuple[list[float] | None, ...], note: str) -> None:

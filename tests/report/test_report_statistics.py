@@ -29,7 +29,7 @@ def test_trials_without_a_measure_do_not_take_part() -> None:
 
 def test_two_trials_are_too_few() -> None:
     row = association(table(count=[1, 2], forgetting=[0.1, 0.2]), "prose", "count")
-    assert (row.rho, row.note) == (None, "2 points are too few")
+    assert (row.rho, row.note) == (None, "too few: 2 settings, 8 are needed")
 
 
 def test_seeds_of_one_configuration_at_one_rate_are_one_setting() -> None:
