@@ -2,9 +2,8 @@
 
 import importlib.util
 import socket
-from types import SimpleNamespace
-
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
