@@ -65,14 +65,21 @@ class Scanner:
         settings: ScanSettings,
         cache: bool,
     ) -> None:
-        stand_where_the_driver_stands(folder)
-        pairs = [open_pair(base, checkpoint, **opening) for checkpoint in checkpoints]
-        self._scan = PartialScan(pairs, settings, FactorCache() if cache else None)
+        self._given = (folder, checkpoints, base, opening, settings, cache)
+        self._opened: PartialScan | None = None
 
     def scan(self, places: Sequence[Place]) -> list[MatrixSpectrum]:
         """The verdicts on matrices that share their W0."""
-        ((_, spectra),) = self._scan.scan_all([places])
+        # Opened here and not on creation, whose errors Ray reports as the death of the actor.
+        self._opened = self._opened or self._open()
+        ((_, spectra),) = self._opened.scan_all([places])
         return spectra
+
+    def _open(self) -> PartialScan:
+        folder, checkpoints, base, opening, settings, cache = self._given
+        stand_where_the_driver_stands(folder)
+        pairs = [open_pair(base, checkpoint, **opening) for checkpoint in checkpoints]
+        return PartialScan(pairs, settings, FactorCache() if cache else None)
 
 
 def _actor(ray: Any, node: Mapping[str, Any], gpus: int, given: tuple[Any, ...]) -> Any:
@@ -110,9 +117,7 @@ def _handed_out(ray: Any, actors: Sequence[Any], groups: Groups) -> Iterator[Ans
         actor, places = busy.pop(ready)
         try:
             spectra = ray.get(ready)
-        except ray.exceptions.RayActorError as error:
-            if (cause := getattr(error, "cause", None)) is not None:
-                raise cause from error
+        except ray.exceptions.RayActorError:
             waiting.append(places)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
