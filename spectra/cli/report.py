@@ -14,7 +14,7 @@ def command(sources: tuple[Path, ...], out: Path | None, force: bool) -> None:
 
     RUN is a run folder of `spectra sweep`, a folder of `spectra intervene` or the JSON of `spectra intruders`. One
     folder writes its own report.html unless -o says otherwise; several runs or scans are compared in one report, and
-    interventions join the run that stands beside them. Those under RUN/interventions are found by themselves.
+    interventions join the run that stands beside them. Those in a run folder are found by themselves.
     """
     from spectra.report import report_on
 

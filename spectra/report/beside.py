@@ -18,9 +18,9 @@ def is_intervention(path: Path) -> bool:
 
 
 def interventions_inside(run: Path) -> list[Path]:
-    """The folders of interventions that lie in a run folder, at its top or under interventions/."""
-    found = [run, *sorted(path.parent for path in (run / "interventions").rglob(MARKER))]
-    return [folder for folder in found if is_intervention(folder)]
+    """The folders of interventions in a run folder: at its top, under interventions/, or in the folder of a trial."""
+    places = (MARKER, f"interventions/**/{MARKER}", f"trials/*/*/{MARKER}", f"trials/*/interventions/**/{MARKER}")
+    return sorted({path.parent for place in places for path in run.glob(place)})
 
 
 def intervention_tables(folders: Sequence[Path]) -> "dict[str, pd.DataFrame]":

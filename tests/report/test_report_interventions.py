@@ -66,12 +66,11 @@ def test_without_a_task_there_is_no_score_figure(tmp_path: Path) -> None:
     assert "Equal score" not in [text for text, _ in document.tables["contrasts"][0]]
 
 
-@pytest.mark.parametrize("inside", [True, False])
-def test_a_run_shows_its_interventions_by_the_names_of_its_trials(tmp_path: Path, inside: bool) -> None:
+@pytest.mark.parametrize("place", ["run/interventions/first", "run/trials/trial-210/interventions", "elsewhere"])
+def test_a_run_shows_its_interventions_by_the_names_of_its_trials(tmp_path: Path, place: str) -> None:
     run = write_run(tmp_path / "run", sweep_tables())
-    folder = run / "interventions" / "first" if inside else tmp_path / "elsewhere"
-    write_intervention(folder, trial="trial-210")
-    path = report_on([run]) if inside else report_on([run, folder], tmp_path / "report.html")
+    folder = write_intervention(tmp_path / place, trial="trial-210")
+    path = report_on([run]) if place.startswith("run/") else report_on([run, folder], tmp_path / "report.html")
     document = Document(path)
     assert "What causes the forgetting?" in document.text
     assert f"LoRA r=8 α=16 at 1e−3: prose: {SENTENCE}." in document.text
