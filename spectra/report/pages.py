@@ -6,6 +6,7 @@ from typing import Any
 
 from spectra import provenance
 from spectra.report import numbers
+from spectra.report.continual_figures import count_over_tasks, scores_of_all_tasks
 from spectra.report.control_figures import controls_table, count_beside_controls
 from spectra.report.figure import Figure
 from spectra.report.findings import findings
@@ -85,6 +86,11 @@ def trials_page(material: Material) -> Page:
             tables=(statistics_table(material),),
         ),
         _interventions(material),
+        Section(
+            "continual",
+            "Tasks learnt one after the other",
+            figures=_drawn([scores_of_all_tasks(material), count_over_tasks(material)]),
+        ),
         Section("updates", "Size and shape of the updates", figures=_drawn([size_and_shape(material)])),
         Section(
             "training",

@@ -8,7 +8,6 @@ from spectra.report.figure import (
     colour_of_label,
     constants,
     fields,
-    legend_of,
     listed,
     page_wide,
     rows,
@@ -44,18 +43,20 @@ def pair_figure(material: Material, heldout: str) -> Figure | None:
     shape = alt.Shape(
         "matched:N",
         scale=alt.Scale(domain=kinds, range=["circle", "square", "diamond"][: len(kinds)]),
-        legend=legend_of(kinds),
+        legend=alt.Legend(orient="top", title=None),
     )
+    adapters = list(dict.fromkeys(table["label"]))
+    legend = alt.Legend(orient="bottom", title=None, symbolLimit=40, symbolOpacity=1, values=adapters)
     chart = alt.layer(
         alt.Chart(constants(x=[low], y=[low], x2=[high], y2=[high]))
         .mark_rule(strokeDash=[4, 3], opacity=0.6)
         .encode(x="x:Q", y="y:Q", x2="x2:Q", y2="y2:Q"),
         alt.Chart(rows())
-        .mark_point(filled=True, size=100, opacity=0.95)
+        .mark_point(size=110, strokeWidth=2, opacity=0.95)
         .encode(
             x=alt.X("full_forgetting:Q", title=f"Full fine-tuning ({unit} forgotten)"),
             y=alt.Y("forgetting:Q", title=f"Adapter ({unit} forgotten)"),
-            color=colour_of_label(material.chosen),
+            color=colour_of_label(material.chosen, legend=legend),
             shape=shape,
             tooltip=fields(headings, table),
         ),

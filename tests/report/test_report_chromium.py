@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fabricated import SHOWN, hostile_scan_report, scan_of, sweep_tables, write_run
 from fabricated_interventions import write_intervention
-from test_report_course import pairs, trajectory
+from test_report_course import continual, pairs, trajectory
 
 from spectra.report import write_comparison, write_report, write_scan_report
 
@@ -78,10 +78,11 @@ def test_a_sweep_with_hundreds_of_log_entries_and_two_seeds_is_drawn(tmp_path: P
 def test_what_a_sweep_records_beside_its_trials_is_drawn_also_on_a_narrow_screen(tmp_path: Path, opened: Open) -> None:
     rows = sweep_tables()
     rows |= {"trajectory": trajectory(rows["trials"]), "pairs": pairs(rows)}
+    rows["continual"] = continual(rows["trials"])
     folder = write_run(tmp_path / "run", rows)
     write_intervention(folder / "interventions" / "one", trial="trial-210")
     page = opened(write_report(folder), width=400)
-    assert charts(page) == page.locator("[data-figure]").count() == 14 + 3 + 2 + 2
+    assert charts(page) == page.locator("[data-figure]").count() == 14 + 3 + 2 + 2 + 2
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 

@@ -47,10 +47,25 @@ def pairs(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def continual(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Three tasks; each loses a tenth with every further one."""
+    return [
+        {
+            "trial": trial["trial"], "step": step, "learnt": f"task-{step}", "task": f"task-{task}", "task_step": task,
+            "metric": "accuracy", "score": 0.9 - 0.1 * (step - task), "examples": 200, "lost": 0.1 * (step - task),
+            "matrices": 36, "count_base": trial["count"] * step, "count_previous": trial["count"],
+        }
+        for trial in trials
+        for step in (1, 2, 3)
+        for task in range(1, step + 1)
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = sweep_tables()
     rows |= {"trajectory": trajectory(rows["trials"]), "pairs": pairs(rows)}
+    rows["continual"] = continual(rows["trials"])
     return write_run(tmp_path_factory.mktemp("course") / "run", rows)
 
 
@@ -99,6 +114,18 @@ def test_the_pairs_of_a_held_out_task_say_who_forgot_more(folder: Path, page: Do
         assert unpacked(packed["columns"]["forgetting"], packed["rows"]) == pytest.approx(list(rows["forgetting"]))
         more = int((rows["forgetting"] > rows["full_forgetting"]).sum())
         assert f"the adapter forgot more: {more} of {len(rows)} pairs." in page.text
+
+
+def test_a_sequence_of_tasks_is_drawn_as_it_was_measured(folder: Path, page: Document) -> None:
+    run = Run.open(folder)
+    expected = run.table("continual")
+    expected = expected[expected["trial"].isin(run.table("trials").query("chosen")["trial"])]
+    lost = page.data["figures"]["continual-scores"]["table"]
+    assert unpacked(lost["columns"]["lost"], lost["rows"]) == pytest.approx(list(expected["lost"]))
+    counts = page.data["figures"]["continual-count"]["table"]
+    steps = expected.drop_duplicates(["trial", "step"])
+    assert unpacked(counts["columns"]["count_base"], counts["rows"]) == list(steps["count_base"])
+    assert "LoRA r=8 α=16: from 31 after the first task to 93 after 3" in page.text
 
 
 def test_pairs_of_two_runs_stay_apart(folder: Path, tmp_path: Path) -> None:
