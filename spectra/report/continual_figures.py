@@ -1,9 +1,12 @@
 """Figures of tasks learnt one after the other: what each step leaves of the earlier tasks, and how intruders add up."""
 
+from typing import TYPE_CHECKING
+
 import altair as alt
 
 from spectra.report import numbers
 from spectra.report.figure import (
+    COLOURS,
     Figure,
     colour_of_label,
     dash_of_label,
@@ -14,6 +17,9 @@ from spectra.report.figure import (
     rows,
 )
 from spectra.report.sources import Material, plain_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STEP = "Tasks learnt so far (number)"
 
@@ -40,9 +46,9 @@ def scores_of_all_tasks(material: Material) -> Figure | None:
         alt.Chart(rows())
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=36))
         .encode(
-            x=alt.X("step:Q", title=STEP, axis=alt.Axis(tickMinStep=1, tickCount=6)),
+            x=alt.X("step:Q", title=STEP, axis=_whole_steps(table)),
             y=alt.Y("lost:Q", title="Score lost since it was learnt"),
-            color=alt.Color("task_name:N", legend=legend),
+            color=alt.Color("task_name:N", scale=alt.Scale(range=list(COLOURS)), legend=legend),
             strokeDash=alt.StrokeDash("task_name:N", legend=legend),
             tooltip=fields(headings, table),
         )
@@ -66,6 +72,11 @@ def scores_of_all_tasks(material: Material) -> Figure | None:
     )
 
 
+def _whole_steps(table: "pd.DataFrame") -> alt.Axis:
+    """A label at every step; there is nothing between two of them."""
+    return alt.Axis(values=list(range(1, int(table["step"].max()) + 1)), format="d")
+
+
 def count_over_tasks(material: Material) -> Figure | None:
     """Intruder dimensions against the original base, step by step."""
     table = labelled(material.tables["continual"], material.chosen).drop_duplicates(["trial", "step"])
@@ -84,7 +95,7 @@ def count_over_tasks(material: Material) -> Figure | None:
         alt.Chart(rows())
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=36))
         .encode(
-            x=alt.X("step:Q", title=STEP, axis=alt.Axis(tickMinStep=1, tickCount=6)),
+            x=alt.X("step:Q", title=STEP, axis=_whole_steps(table)),
             y=alt.Y("count_base:Q", title="Intruder dimensions (number)"),
             color=colour_of_label(material.chosen),
             strokeDash=dash_of_label(material.chosen),
