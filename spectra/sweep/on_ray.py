@@ -5,11 +5,13 @@ trial, as on one machine; a node that dies takes no blame to a trial, whose job 
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectra.cluster import joined, passed_on, places
+from spectra.cluster import Places, joined, passed_on, places
 from spectra.errors import ClusterError
 from spectra.runs import Run
 from spectra.sweep.foreman import Foreman, work_all
@@ -20,6 +22,17 @@ from spectra.sweep.specification import Specification
 
 MOST_AT_ONCE = 64  # jobs handed to Ray at the same time; what has no room yet waits there
 FAREWELL_SECONDS = 60.0  # time for a stopped trial to write its checkpoint
+
+
+@contextmanager
+def joined_with_room(address: str, cpus: float, gpus: float | None) -> Iterator[tuple[Any, Places]]:
+    """Join a cluster that holds at least one job; yields the module ray and the places.
+
+    Raises:
+        ClusterError: If Ray is missing, no cluster answers, or no node is large enough.
+    """
+    with joined(address) as ray:
+        yield ray, places(ray, cpus, gpus)
 
 
 def run_on_ray(
@@ -52,8 +65,7 @@ def run_on_ray(
         RunError: If the base model cannot be measured.
         KeyboardInterrupt: After a Ctrl-C, when the workers have stopped.
     """
-    with joined(address) as ray:
-        room = places(ray, cpus, gpus)
+    with joined_with_room(address, cpus, gpus) as (ray, room):
         from spectra.sweep.ray_task import do_job
 
         task = ray.remote(do_job).options(

@@ -1,6 +1,7 @@
 """`run_sweep`: the whole job from a specification to the tables."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,34 +68,40 @@ def run_sweep(
     if not 1 <= part <= of:
         raise RunError(f"Shard {part}/{of} does not exist. Give i/n with i from 1 to n.")
     everything = plan(specification)
-    run = Run.create(out, _record(specification, everything, command), same=SHARED)
     trials = share(everything, part, of)
-    for trial in trials:
-        run.trial(trial.id).forget_failure()
-    if trials:
-        schedule = Schedule(run, trials, specification.keep)
-        if executor == "inline":
-            # Imported only here: with workers, this process needs neither transformers nor peft.
-            from spectra.sweep.inline import run_inline
-            from spectra.sweep.runner import Runner
+    with ExitStack() as cluster:
+        if executor == "ray":
+            from spectra.sweep.on_ray import joined_with_room
 
-            run_inline(schedule, Runner(run, specification, save_seconds=save_seconds), on_event)
-        elif executor == "ray":
-            from spectra.sweep.on_ray import run_on_ray
+            # Before the run folder is made: without a cluster nothing is left behind.
+            cluster.enter_context(joined_with_room(ray, cpus_per_trial, gpus_per_trial))
+        run = Run.create(out, _record(specification, everything, command), same=SHARED)
+        for trial in trials:
+            run.trial(trial.id).forget_failure()
+        if trials:
+            schedule = Schedule(run, trials, specification.keep)
+            if executor == "inline":
+                # Imported only here: with workers, this process needs neither transformers nor peft.
+                from spectra.sweep.inline import run_inline
+                from spectra.sweep.runner import Runner
 
-            run_on_ray(
-                schedule,
-                run,
-                specification,
-                on_event,
-                address=ray,
-                cpus=cpus_per_trial,
-                gpus=gpus_per_trial,
-                workers=workers,
-                save_seconds=save_seconds,
-            )
-        else:
-            run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
+                run_inline(schedule, Runner(run, specification, save_seconds=save_seconds), on_event)
+            elif executor == "ray":
+                from spectra.sweep.on_ray import run_on_ray
+
+                run_on_ray(
+                    schedule,
+                    run,
+                    specification,
+                    on_event,
+                    address=ray,
+                    cpus=cpus_per_trial,
+                    gpus=gpus_per_trial,
+                    workers=workers,
+                    save_seconds=save_seconds,
+                )
+            else:
+                run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
     write_tables(run)
     return run
 

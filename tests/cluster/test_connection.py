@@ -72,10 +72,11 @@ def test_caches_and_threads_are_passed_on_and_nothing_else(monkeypatch: pytest.M
     assert "SECRET" not in variables
 
 
-def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
+def test_the_command_says_it_in_one_line_and_leaves_no_folder(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     command = ["sweep", "--ray", "nowhere.invalid:6379", "--out", str(tmp_path / "run"), "--quiet"]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 1
     assert "No Ray cluster answers at 'nowhere.invalid:6379'" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists(), "nothing is left behind"
