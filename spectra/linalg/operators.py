@@ -127,12 +127,10 @@ class Dense:
         yield from self.W.split(max(self.shape[1] // 2, 1))
 
 
-@dataclass(frozen=True, eq=False)
-class Updated:
-    """W0 + scaling * B @ A without the sum: two thin products beside each product with W0."""
+class _BesideW0:
+    """What an operator that is built on W0 shares with it."""
 
     W0: LinearOperator
-    update: LowRankUpdate
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -148,6 +146,14 @@ class Updated:
     def device(self) -> torch.device:
         """Where the products are computed."""
         return self.W0.device
+
+
+@dataclass(frozen=True, eq=False)
+class Updated(_BesideW0):
+    """W0 + scaling * B @ A without the sum: two thin products beside each product with W0."""
+
+    W0: LinearOperator
+    update: LowRankUpdate
 
     def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
         """(W0 + scaling B A) @ X."""
@@ -214,26 +220,11 @@ class RowChunked:
 
 
 @dataclass(frozen=True, eq=False)
-class Difference:
+class Difference(_BesideW0):
     """W - W0 without the difference: the update of a matrix that was tuned as a whole."""
 
     W: LinearOperator
     W0: LinearOperator
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(d_out, d_in)."""
-        return self.W0.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Arithmetic of the products."""
-        return self.W0.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the products are computed."""
-        return self.W0.device
 
     def matmat(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_out n"]:
         """(W - W0) @ X. A small update loses digits to cancellation here; `dense` loses none."""

@@ -28,8 +28,24 @@ def mutating_init(config: Mapping[str, Any]) -> str | None:
     return init.lower() if isinstance(init, str) and init.lower().startswith(MUTATING) else None
 
 
+class _Trained:
+    """A change around trained factors, whose settings and number of parameters are its own."""
+
+    inner: Change
+
+    @property
+    def lora(self) -> LoraSettings | None:
+        """Rank, alpha and scaling of the trained factors."""
+        return self.inner.lora
+
+    @property
+    def parameters(self) -> int:
+        """Those of the trained factors."""
+        return self.inner.parameters
+
+
 @dataclass(frozen=True, eq=False)
-class SubtractedInit:
+class SubtractedInit(_Trained):
     """delta_W = scaling * (B @ A - B_init @ A_init), the initial factors recomputed from the original W0.
 
     Both initialisations are functions of W0 alone. The signs of singular vectors and of a QR factorisation cancel
@@ -47,16 +63,6 @@ class SubtractedInit:
     inner: Change
     init: Recomputable
     transposed: bool = False
-
-    @property
-    def lora(self) -> LoraSettings | None:
-        """Rank, alpha and scaling of the trained factors."""
-        return self.inner.lora
-
-    @property
-    def parameters(self) -> int:
-        """Those of the trained factors."""
-        return self.inner.parameters
 
     def low_rank(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> LowRankUpdate:
         """Factors of twice the rank."""
@@ -84,7 +90,7 @@ class SubtractedInit:
 
 
 @dataclass(frozen=True, eq=False)
-class SubtractedAdapter:
+class SubtractedAdapter(_Trained):
     """delta_W = scaling * (B @ A - B_init @ A_init), the initial factors read from the adapter saved before training.
 
     Attributes:
@@ -94,16 +100,6 @@ class SubtractedAdapter:
 
     inner: Change
     initial: Change
-
-    @property
-    def lora(self) -> LoraSettings | None:
-        """Rank, alpha and scaling of the trained factors."""
-        return self.inner.lora
-
-    @property
-    def parameters(self) -> int:
-        """Those of the trained factors."""
-        return self.inner.parameters
 
     def low_rank(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> LowRankUpdate:
         """Factors of the two ranks together."""
@@ -118,7 +114,7 @@ class SubtractedAdapter:
 
 
 @dataclass(frozen=True, eq=False)
-class OnMutatedBase:
+class OnMutatedBase(_Trained):
     """W_tuned = mutated base + scaling * B @ A, compared with the original W0.
 
     Attributes:
@@ -128,16 +124,6 @@ class OnMutatedBase:
 
     inner: Change
     mutated: StoredMatrix
-
-    @property
-    def lora(self) -> LoraSettings | None:
-        """Rank, alpha and scaling of the trained factors."""
-        return self.inner.lora
-
-    @property
-    def parameters(self) -> int:
-        """Those of the trained factors."""
-        return self.inner.parameters
 
     def low_rank(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> None:
         """The difference of two stored matrices has no known rank."""
