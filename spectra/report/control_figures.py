@@ -1,5 +1,7 @@
 """The metrics of one checkpoint beside what chance, noise or storage would give."""
 
+from typing import TYPE_CHECKING
+
 import altair as alt
 
 from spectra.report import numbers
@@ -8,16 +10,23 @@ from spectra.report.html_tables import Column, HtmlTable, html_table, text
 from spectra.report.sources import Material
 from spectra.report.spectral import CONTROLS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def controls_table(material: Material) -> HtmlTable | None:
     """Every metric of the checkpoint beside its controls."""
     table = material.details.get(CONTROLS)
     if table is None or table.empty:
         return None
-    figures = [str(name) for name in table if name not in ("metric", "over", "formula")]
-    values = {name: Column(f"{name[0].upper()}{name[1:]}", _figure) for name in figures}
+    values = {name: Column(f"{name[0].upper()}{name[1:]}", _figure) for name in _figures(table)}
     columns = {"metric": text("Metric"), **values, "over": text("Over matrices"), "formula": text("Formula")}
     return html_table("controls", "Every metric, and what controls of the same size give", table, columns)
+
+
+def _figures(table: "pd.DataFrame") -> list[str]:
+    """The columns with figures: the checkpoint's, and one per control."""
+    return [str(name) for name in table if name not in ("metric", "over", "formula")]
 
 
 def _figure(value: float) -> str:
@@ -27,15 +36,16 @@ def _figure(value: float) -> str:
 
 def count_beside_controls(material: Material) -> Figure | None:
     """The intruder count of the checkpoint, and of every control."""
+    from pandas import DataFrame
+
     table = material.details.get(CONTROLS)
     if table is None or table.empty or "intruders.count" not in set(table["metric"]):
         return None
     row = table[table["metric"] == "intruders.count"].iloc[0]
-    counts = {str(name): row[name] for name in table if name not in ("metric", "over", "formula")}
-    counts = {name: float(count) for name, count in counts.items() if not numbers.absent(count)}
+    counts = {name: float(row[name]) for name in _figures(table) if not numbers.absent(row[name])}
     if len(counts) < 2:
         return None
-    bars = type(table)({"what": list(counts), "count": list(counts.values())})
+    bars = DataFrame({"what": list(counts), "count": list(counts.values())})
     headings = {"what": "Update", "count": "Intruder dimensions"}
     base = alt.Chart(rows())
     x = alt.X("count:Q", title="Intruder dimensions (number, sum over matrices)", axis=alt.Axis(tickMinStep=1))

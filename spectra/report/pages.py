@@ -33,6 +33,7 @@ from spectra.report.threshold_figures import count_against_epsilon, count_agains
 from spectra.report.trajectory_figures import trajectory_figures
 from spectra.report.trial_figures import (
     count_against_learning_rate,
+    count_against_rank,
     count_per_trial,
     size_and_shape,
     training_history,
@@ -72,6 +73,7 @@ def trials_page(material: Material) -> Page:
                     layer_maps,
                     count_against_epsilon,
                     count_against_k,
+                    count_against_rank,
                     count_against_learning_rate,
                     similarity_maps,
                 )

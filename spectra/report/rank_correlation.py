@@ -100,7 +100,7 @@ def _weighted_ranks(
     """Mean rank of every point in every sample: the weight below it plus half the weight at it (up to a constant)."""
     below = (values[None, :] < values[:, None]).astype(float)
     equal = (values[None, :] == values[:, None]).astype(float)
-    return weights @ (below + equal / 2).T  # type: ignore[no-any-return]
+    return weights @ (below + equal / 2).T
 
 
 def _pearson(

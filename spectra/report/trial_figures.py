@@ -6,6 +6,8 @@ from spectra.counts import primary_side
 from spectra.report import numbers
 from spectra.report.figure import (
     AXES,
+    COLOURS,
+    LEGEND,
     Figure,
     at_rate,
     colour_of_label,
@@ -110,6 +112,54 @@ def count_against_learning_rate(material: Material) -> Figure | None:
         alternative=listed(said),
         chart=page_wide(layers, 280),
         table=table[list(headings)],
+        headings=headings,
+        wide=False,
+    )
+
+
+def count_against_rank(material: Material) -> Figure | None:
+    """Intruder count against rank, by the factor on the update; chosen trials, where there are several ranks."""
+    chosen = material.chosen
+    table = chosen[chosen["rank"].notna() & chosen["alpha"].notna()]
+    if table["rank"].nunique() < 2 or table["count"].max() == 0:
+        return None
+    table = table.sort_values("rank", kind="stable").assign(
+        factor=[
+            f"α/r = {numbers.exact(alpha / rank)}" for alpha, rank in zip(table["alpha"], table["rank"], strict=True)
+        ]
+    )
+    headings = {
+        "label": "Configuration",
+        "rank": "Rank r",
+        "alpha": "α",
+        "scaling": "Factor on B·A",
+        "learning_rate": "Learning rate",
+        "seed": "Seed",
+        "count": "Intruder dimensions",
+    }
+    factors = list(dict.fromkeys(table["factor"]))
+    colour = alt.Color(
+        "factor:N", scale=alt.Scale(domain=factors, range=list(COLOURS)), legend=LEGEND if len(factors) > 1 else None
+    )
+    x = alt.X("rank:O", title="Rank r", axis=alt.Axis(labelAngle=0))
+    y = alt.Y("count:Q", title="Intruder dimensions (number)", scale=alt.Scale(domainMin=0, nice=True))
+    base = alt.Chart(rows())
+    layers = alt.layer(
+        base.mark_line(strokeWidth=1.5, opacity=0.6).encode(x=x, y="mean(count):Q", color=colour),
+        base.mark_point(filled=True, size=90, opacity=1).encode(
+            x=x, y=y, color=colour, tooltip=fields(headings, table)
+        ),
+    )
+    said = [f"r = {row['rank']}, {row['factor']}: {row['count']}" for _, row in table.iterrows()]
+    return Figure(
+        identity="count-rank",
+        title="Intruder dimensions against rank",
+        shows="Adapters at their chosen learning rates; lines join adapters of the same α/r (mean over seeds).",
+        caveat="Each rank has its own learning rate where the validation score chose another: see the figure of "
+        "learning rates, and the norms of the updates.",
+        alternative=listed(said),
+        chart=page_wide(layers, 280),
+        table=table[[*headings, "factor"]],
         headings=headings,
         wide=False,
     )

@@ -99,6 +99,15 @@ def test_the_data_of_every_figure_is_the_tables(scan: Document, sweep: Document,
     assert unpacked(packed["columns"]["label"], packed["rows"]) == list(chosen["label"])
 
 
+def test_the_count_against_rank_has_every_adapter_and_no_full_fine_tuning(sweep: Document, run_folder: Path) -> None:
+    trials = run_material(run_folder).tables["trials"]
+    adapters = trials[trials["chosen"] & trials["rank"].notna()].sort_values("rank", kind="stable")
+    packed = sweep.data["figures"]["count-rank"]["table"]
+    for column in ("rank", "alpha", "count"):
+        assert unpacked(packed["columns"][column], packed["rows"]) == list(adapters[column])
+    assert "r = 8, α/r = 2: 31" in sweep.text
+
+
 def test_a_checkpoint_of_224_matrices_stays_below_the_promised_size(tmp_path: Path) -> None:
     scan = scan_of(1, layers=32, roles=SEVEN, intruders=300, bounds=True)
     assert len(scan.matrices) == 224
