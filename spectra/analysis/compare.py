@@ -1,7 +1,7 @@
 """`spectra.compare`: several checkpoints of one base side by side, and the overlap of their updates."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from spectra.analysis.cache import FactorCache
 from spectra.analysis.facts import BaseFacts, PairFacts, judged
 from spectra.analysis.matrix import base_factors, tuned_side
+from spectra.analysis.matrix_measures import matrix_row
 from spectra.analysis.measuring import MEASURING
 from spectra.analysis.settings import ScanSettings
 from spectra.analysis.survey_settings import SurveySettings
@@ -84,7 +85,8 @@ def compare(
         tuned = [pairs[i].matrices[j] for i, j in places]
         facts = _facts(name, tuned, settings, cache)
         for (i, j), each in zip(places, facts, strict=True):
-            measured[i].append(_measures(pairs[i].matrices[j], each))
+            numbers = chain.from_iterable(MEASURING[group](each) for group in GROUPS)
+            measured[i].append(matrix_row(pairs[i].matrices[j], each, numbers))
         overlaps += _overlaps([i for i, _ in places], tuned, facts, top, draws, seed)
         if progress is not None:
             progress(done, len(groups), name)
@@ -116,22 +118,6 @@ def _facts(
         )
     base = BaseFacts(base_factors(tuned[0].W0, settings.scan, cache), settings)
     return judged(base, [tuned_side(pair, settings.scan) for pair in tuned], [None] * len(tuned))
-
-
-def _measures(pair: MatrixPair, facts: PairFacts) -> MatrixMeasures:
-    lora = pair.lora
-    return MatrixMeasures(
-        name=str(pair.name),
-        layer=pair.name.layer,
-        role=pair.name.role,
-        block=pair.name.block,
-        shape=pair.shape,
-        rank=None if lora is None else lora.rank,
-        alpha=None if lora is None else lora.alpha,
-        scaling=None if lora is None else lora.scaling,
-        method=next(iter(facts.bounds.values())).method,
-        measures=tuple(measure for group in GROUPS for measure in MEASURING[group](facts)),
-    )
 
 
 def _overlaps(

@@ -1,7 +1,8 @@
 """All measures of one matrix: facts, groups, controls, and the record they end in."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 
@@ -53,6 +54,28 @@ def measure_matrix(
         clock.took("nulls")
     vectors, grids = tuple(_leading(facts)), tuple(_grids(facts))
     clock.took("alignment" if "alignment" in settings.groups else "intruders")
+    return matrix_row(
+        pair,
+        facts,
+        measures,
+        vectors=vectors,
+        grids=grids,
+        base_values=_base_values(facts),
+        tuned_values=_numbers(next(iter(facts.bounds.values())).S),
+        update_values=_update_values(facts),
+        seconds=seconds,
+    )
+
+
+def matrix_row(pair: MatrixPair, facts: PairFacts, measures: Iterable[Measure], **details: Any) -> MatrixMeasures:
+    """The measures of a matrix beside its name, its place and how it was tuned.
+
+    Args:
+        pair: The matrix and its change.
+        facts: What was found out about it.
+        measures: The numbers.
+        **details: Further fields of the record.
+    """
     lora = pair.lora
     return MatrixMeasures(
         name=str(pair.name),
@@ -65,12 +88,7 @@ def measure_matrix(
         scaling=None if lora is None else lora.scaling,
         method=next(iter(facts.bounds.values())).method,
         measures=tuple(measures),
-        vectors=vectors,
-        grids=grids,
-        base_values=_base_values(facts),
-        tuned_values=_numbers(next(iter(facts.bounds.values())).S),
-        update_values=_update_values(facts),
-        seconds=seconds,
+        **details,
     )
 
 
