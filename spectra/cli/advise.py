@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.advise_output import print_advice, print_verification
-from spectra.cli.options import checkpoint_options, selection_options, stacked
+from spectra.cli.options import (
+    Share,
+    checkpoint_options,
+    device_option,
+    quiet_option,
+    selection_options,
+    stacked,
+    vector_options,
+)
 from spectra.cli.output import Output, output_options, require_free
 from spectra.cli.progress import parts_progress
 
 if TYPE_CHECKING:
     from spectra.advice import Advice, Verification
 
-Share = click.FloatRange(0, 1, min_open=True)
 ASKED = ("keep", "max_rank", "alpha", "headroom", "draws", "seed", "measure")
 
 advice_options = stacked(
@@ -30,9 +37,8 @@ advice_options = stacked(
     click.option(
         "--measure/--no-measure", default=True, show_default=True, help="Scan growing multiples of the update too."
     ),
-    click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
-    click.option("--epsilon", type=Share, default=0.5, show_default=True, help="Cosine below which a vector counts."),
-    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda."),
+    vector_options,
+    device_option,
 )
 
 verify_options = stacked(
@@ -41,7 +47,7 @@ verify_options = stacked(
         "--verify-out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: SOURCE-advised]"
     ),
     click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write peft's LoraConfig here."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+    quiet_option,
 )
 
 

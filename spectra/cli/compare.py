@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.compare_output import print_comparison
-from spectra.cli.intruders import definition_options
-from spectra.cli.options import checkpoint_options, selection_options, stacked
+from spectra.cli.options import (
+    cache_option,
+    checkpoint_options,
+    definition_options,
+    device_option,
+    quiet_option,
+    selection_options,
+    stacked,
+)
 from spectra.cli.output import Output, output_options, require_free
 from spectra.cli.progress import parts_progress
 
@@ -22,8 +29,8 @@ overlap_options = stacked(
         "--draws", type=click.IntRange(min=1), default=99, show_default=True, help="Random subspaces behind each null."
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the random subspaces."),
-    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda."),
-    click.option("--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE for the next call."),
+    device_option,
+    cache_option,
 )
 
 
@@ -35,7 +42,7 @@ overlap_options = stacked(
 @selection_options
 @output_options("pair of checkpoints, matrix and side")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON object here.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@quiet_option
 def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quiet: bool, **options: Any) -> None:
     """Put checkpoints of one base side by side: intruders, norms and ranks, and whose updates point the same way.
 

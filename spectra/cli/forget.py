@@ -6,6 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.options import (
+    device_option,
+    heldout_option,
+    limit_option,
+    max_length_option,
+    precision_option,
+    prompt_options,
+    quiet_option,
+)
 from spectra.cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -16,25 +25,27 @@ if TYPE_CHECKING:
 @click.argument(
     "checkpoints", nargs=-1, required=True, metavar="CKPT...", type=click.Path(exists=True, file_okay=False)
 )
-@click.option("--heldout", required=True, multiple=True, metavar="TASK[:MEASURE]", help="Held-out task; repeatable.")
-@click.option("--base", help="Base model: asset, folder or hub id.  [default: the one that the adapters name]")
-@click.option("--limit", type=click.IntRange(min=1), help="Test examples per task.  [default: all]")
-@click.option("--max-length", type=click.IntRange(min=2), default=256, show_default=True, help="Tokens per text.")
-@click.option("--instruction", help="Text between an input and the answer, for generative models.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="Where to measure, such as cuda.")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@heldout_option
+@click.option(
+    "--base", metavar="BASE", help="Base model: asset, folder or hub id.  [default: the one that the adapters name]"
+)
+@limit_option
+@max_length_option
+@prompt_options
+@device_option
+@precision_option
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Keep scores here and resume.")
+@quiet_option
 @output_options("checkpoint and held-out task")
-def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, **settings: Any) -> None:
+def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quiet: bool, **settings: Any) -> None:
     """Measure forgetting: the loss of each CKPT minus the base's, paired per example, with a bootstrap interval.
 
     CKPT is a peft adapter folder or a full checkpoint folder. TASK is an asset task, a file (.csv, .jsonl, .parquet,
     .txt) or lm-eval:NAME; MEASURE is linear-probe, nearest-neighbour, lm-loss, bits-per-byte, pseudo-loss,
     label-likelihood or rouge-l.
     """
-    result = _measured(checkpoints, out, **settings)
+    result = _measured(checkpoints, out, quiet=quiet, **settings)
     if out is not None:
         (out / "forgetting.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
     output.emit(text=lambda: _print(result), whole=result.to_dict, rows=result.rows)
@@ -47,11 +58,12 @@ def _print(result: "ForgettingRun") -> None:
             click.echo("\n".join(f"  {sentence}" for sentence in (one.verdict, *one.warnings)))
 
 
-def _measured(checkpoints: tuple[str, ...], out: Path | None, **settings: Any) -> "ForgettingRun":
+def _measured(checkpoints: tuple[str, ...], out: Path | None, *, quiet: bool, **settings: Any) -> "ForgettingRun":
     from spectra.forgetting import measure_forgetting, open_held_out
 
     def say(line: str) -> None:
-        click.echo(line, err=True)
+        if not quiet:
+            click.echo(line, err=True)
 
     shared = {name: settings.pop(name) for name in ("limit", "max_length")}
     if instruction := settings.pop("instruction"):

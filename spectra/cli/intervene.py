@@ -10,7 +10,19 @@ import click
 
 from spectra.cli.intervene_output import print_run
 from spectra.cli.intervene_types import CONTROLS, Controls, Lambdas
-from spectra.cli.options import name_options, stacked
+from spectra.cli.options import (
+    device_option,
+    heldout_option,
+    limit_option,
+    max_length_option,
+    name_options,
+    precision_option,
+    prompt_options,
+    quiet_option,
+    stacked,
+    treated_options,
+    vector_options,
+)
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 
@@ -23,26 +35,23 @@ LIMITS = ("limit", "fit_limit", "max_length", "task_max_length", "instruction")
 
 # What a task is cut to; `spectra mitigate --choose-by` measures with the same options.
 limit_options = stacked(
-    click.option("--limit", type=click.IntRange(min=1), help="Examples to score per task.  [default: all]"),
+    limit_option,
     click.option(
         "--fit-limit",
         type=click.IntRange(min=1),
         help="Training examples that a probe is fitted on.  [default: 2000]",
     ),
-    click.option("--max-length", type=click.IntRange(min=2), default=256, show_default=True, help="Tokens per text."),
+    max_length_option,
     click.option(
         "--task-max-length",
         type=click.IntRange(min=2),
         help="Of the task tuned on; use that of training.  [default: --max-length]",
     ),
-    click.option("--instruction", help="Text between an input and the answer, for generative models."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True),
+    prompt_options,
 )
 
 task_options = stacked(
-    click.option(
-        "--heldout", required=True, multiple=True, metavar="TASK[:MEASURE]", help="Held-out task; repeatable."
-    ),
+    heldout_option,
     click.option("--task", metavar="TASK", help="The task it was tuned on, scored with the model's own head."),
     limit_options,
 )
@@ -64,29 +73,13 @@ edit_options = stacked(
         metavar="all|none|NAMES",
         help=f"Any of {', '.join(CONTROLS)}.",
     ),
-    click.option(
-        "--select",
-        type=click.Choice(["top", "all", "energy"]),
-        default="top",
-        show_default=True,
-        help="Of each matrix: its highest-ranked intruder, all, or the fewest that hold --share of their energy.",
-    ),
-    click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=0.9, show_default=True),
-    click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
-    click.option(
-        "--epsilon",
-        type=click.FloatRange(0, 1, min_open=True),
-        default=0.5,
-        show_default=True,
-        help="Cosine below which a vector counts.",
-    ),
+    treated_options,
+    vector_options,
 )
 
 measuring_options = stacked(
-    click.option("--device", default="cpu", show_default=True, help="Where to scan and measure, such as cuda."),
-    click.option(
-        "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
-    ),
+    device_option,
+    precision_option,
     click.option("--seed", default=0, show_default=True, help="Of random controls and of the bootstrap."),
     click.option(
         "-o",
@@ -94,7 +87,7 @@ measuring_options = stacked(
         type=click.Path(file_okay=False, path_type=Path),
         help="Keep finished points here and resume; write tables and figures.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+    quiet_option,
 )
 
 
@@ -102,7 +95,9 @@ measuring_options = stacked(
     epilog="Example:  spectra intervene my-adapter --heldout bbc-news --task movie-sentiment --lambdas 0,0.5,1 -o out"
 )
 @click.argument("checkpoint", metavar="CKPT", type=click.Path(exists=True, file_okay=False))
-@click.option("--base", help="Base model: asset, folder or hub id.  [default: the one that the adapter names]")
+@click.option(
+    "--base", metavar="BASE", help="Base model: asset, folder or hub id.  [default: the one that the adapter names]"
+)
 @task_options
 @edit_options
 @name_options

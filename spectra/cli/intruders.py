@@ -7,55 +7,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.intruders_output import print_scans
-from spectra.cli.options import checkpoint_options, selection_options, stacked
+from spectra.cli.options import (
+    QUESTION,
+    checkpoint_options,
+    definition_options,
+    engine_options,
+    quiet_option,
+    selection_options,
+    stacked,
+)
 from spectra.cli.output import Output, output_options, require_free
 from spectra.cli.progress import parts_progress
-from spectra.cli.quantities import MemorySize, Numbers
 
 if TYPE_CHECKING:
     from spectra.analysis.scan import PartialScan
     from spectra.cluster import SpreadScan
     from spectra.records import IntruderScan
 
-# Options that are fields of `analysis.settings.ScanSettings`; what is left over are keywords of `open_pair`.
-QUESTION = ("k", "epsilon", "epsilons", "side", "method", "dtype", "device")
-
-definition_options = stacked(
-    click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
-    click.option(
-        "--epsilon",
-        type=click.FloatRange(0, 1, min_open=True),
-        default=0.5,
-        show_default=True,
-        help="Cosine below which a vector counts.",
-    ),
-    click.option("--epsilons", type=Numbers(), default=(), help="Further thresholds to decide, such as 0.1,0.3,0.7."),
-    click.option(
-        "--side",
-        type=click.Choice(["left", "right", "both"]),
-        default="left",
-        show_default=True,
-        help="Which singular vectors; the paper takes the left ones.",
-    ),
-)
-
-engine_options = stacked(
-    click.option(
-        "--method",
-        type=click.Choice(["auto", "certified", "exact", "cached-basis"]),
-        default="auto",
-        show_default=True,
-        help="How verdicts are reached; all give the same ones.",
-    ),
-    click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
-    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda."),
-    click.option("--memory", type=MemorySize(), help="Budget of the scan, such as 4GiB; larger matrices are streamed."),
-    click.option("--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE for the next scan."),
-)
-
 report_options = stacked(
     click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML report here."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+    quiet_option,
 )
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.mitigate_choice import Chosen, choice_options, chosen, print_choice
-from spectra.cli.options import name_options, source_options, stacked
+from spectra.cli.options import (
+    device_option,
+    name_options,
+    quiet_option,
+    source_options,
+    stacked,
+    treated_options,
+    vector_options,
+)
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 
@@ -40,14 +48,7 @@ treatment_options = stacked(
         show_default=True,
         help="Factor on the treated singular values: 0 removes, 1 changes nothing.",
     ),
-    click.option(
-        "--select",
-        type=click.Choice(["top", "all", "energy"]),
-        default="top",
-        show_default=True,
-        help="Of each matrix: its highest-ranked intruder, all, or the fewest that hold --share of their energy.",
-    ),
-    click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=0.9, show_default=True),
+    treated_options,
     click.option(
         "--rank",
         type=Rank(),
@@ -61,16 +62,9 @@ treatment_options = stacked(
 
 scan_options = stacked(
     click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to write."),
-    click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
-    click.option(
-        "--epsilon",
-        type=click.FloatRange(0, 1, min_open=True),
-        default=0.5,
-        show_default=True,
-        help="Cosine below which a vector counts.",
-    ),
-    click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda or mps."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+    vector_options,
+    device_option,
+    quiet_option,
 )
 
 

@@ -1,10 +1,12 @@
-"""Options that several commands share: which base, which checkpoint parts, which matrices."""
+"""Options that several commands share, one decorator per group."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from spectra.cli.quantities import MemorySize, Numbers
 
 Command = Callable[..., Any]
 
@@ -58,3 +60,84 @@ selection_options = stacked(
     name_options,
     click.option("--split-fused", is_flag=True, help="Take fused matrices (qkv, gate_up) apart."),
 )
+
+Share = click.FloatRange(0, 1, min_open=True)
+
+vector_options = stacked(
+    click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
+    click.option("--epsilon", type=Share, default=0.5, show_default=True, help="Cosine below which a vector counts."),
+)
+
+definition_options = stacked(
+    vector_options,
+    click.option("--epsilons", type=Numbers(), default=(), help="Further thresholds to decide, such as 0.1,0.3,0.7."),
+    click.option(
+        "--side",
+        type=click.Choice(["left", "right", "both"]),
+        default="left",
+        show_default=True,
+        help="Which singular vectors; the paper takes the left ones.",
+    ),
+)
+
+device_option = click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda.")
+cache_option = click.option(
+    "--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE for the next call."
+)
+
+engine_options = stacked(
+    click.option(
+        "--method",
+        type=click.Choice(["auto", "certified", "exact", "cached-basis"]),
+        default="auto",
+        show_default=True,
+        help="How verdicts are reached; all give the same ones.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float64"]),
+        default="float32",
+        show_default=True,
+        help="Arithmetic of the scan.",
+    ),
+    device_option,
+    click.option("--memory", type=MemorySize(), help="Budget of the scan, such as 4GiB; larger matrices are streamed."),
+    cache_option,
+)
+# Those of the options above that are fields of `analysis.settings.ScanSettings` by the same name.
+QUESTION = ("k", "epsilon", "epsilons", "side", "method", "dtype", "device")
+
+treated_options = stacked(
+    click.option(
+        "--select",
+        type=click.Choice(["top", "all", "energy"]),
+        default="top",
+        show_default=True,
+        help="Of each matrix: its highest-ranked intruder, all, or the fewest that hold --share of their energy.",
+    ),
+    click.option(
+        "--share", type=Share, default=0.9, show_default=True, help="With --select energy: how much they hold."
+    ),
+)
+
+heldout_option = click.option(
+    "--heldout", required=True, multiple=True, metavar="TASK[:MEASURE]", help="Held-out task; repeatable."
+)
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Examples to score per task.  [default: all]")
+max_length_option = click.option(
+    "--max-length", type=click.IntRange(min=2), default=256, show_default=True, help="Tokens per text."
+)
+prompt_options = stacked(
+    click.option("--instruction", help="Text between an input and the answer, for generative models."),
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Texts per forward pass."
+    ),
+)
+precision_option = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the models.",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")

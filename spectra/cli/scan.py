@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spectra.cli.intruders import definition_options, engine_options
-from spectra.cli.options import checkpoint_options, selection_options, stacked
+from spectra.cli.options import (
+    QUESTION,
+    checkpoint_options,
+    definition_options,
+    engine_options,
+    quiet_option,
+    selection_options,
+    stacked,
+)
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.scan_output import print_scan, require_free_folder, write_folder
@@ -15,9 +22,6 @@ from spectra.cli.scan_output import print_scan, require_free_folder, write_folde
 if TYPE_CHECKING:
     from spectra.analysis.survey import PartialSurvey
     from spectra.measures import SpectralScan
-
-# Options that are fields of `analysis.settings.ScanSettings`; what is left over are keywords of `open_pair`.
-QUESTION = ("k", "epsilon", "epsilons", "side", "method", "dtype", "device")
 
 measure_options = stacked(
     click.option(
@@ -47,7 +51,7 @@ measure_options = stacked(
 @click.option("--texts", metavar="TASK", help="Also the drift of outputs on these texts: asset task or file.")
 @click.option("--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Texts at most.")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Also write every table here.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@quiet_option
 def command(
     checkpoint: str,
     base: str | None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from spectra.cli.options import stacked
+from spectra.cli.options import quiet_option, stacked
 
 
 class Shard(click.ParamType):
@@ -43,13 +43,13 @@ cluster_options = stacked(
 )
 @click.argument("spec_and_axes", nargs=-1, metavar="[SPEC] [AXIS=VALUES...]")
 @click.option("--preset", default="default", show_default=True, help="Specification to use when no SPEC is given.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME]")
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME]")
 @click.option("--plan", "plan_only", is_flag=True, help="Print the trials and what they cost; run nothing.")
 @click.option("--shard", type=Shard(), help="Do the i-th of n shares of the trials, for job arrays.")
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per GPU, or one]")
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 def command(
     spec_and_axes: tuple[str, ...],
     preset: str,

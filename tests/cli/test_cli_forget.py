@@ -35,6 +35,8 @@ def test_forget_prints_a_verdict_per_task_and_progress_apart(adapter: str, tmp_p
     assert result.stdout.startswith(f"{adapter} against ")
     assert "prose:lm-loss: " in result.stdout and "10 examples" in result.stdout
     assert "measuring prose:lm-loss" in result.stderr and "measuring" not in result.stdout
+    quiet = CliRunner().invoke(main, ["forget", adapter, "--heldout", prose, "--limit", "10", "-q"])
+    assert quiet.stdout == result.stdout and "measuring" not in quiet.stderr
 
 
 def test_forget_writes_nothing_but_json_and_resumes(adapter: str, tmp_path: Path) -> None:
