@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra.runs import BESIDE_RUNS, tidy
+from spectra.runs.atomic import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,12 @@ def interventions_inside(run: Path) -> list[Path]:
     """The folders of interventions in a run folder: at its top, under interventions/, or in the folder of a trial."""
     places = (MARKER, f"interventions/**/{MARKER}", f"trials/*/*/{MARKER}", f"trials/*/interventions/**/{MARKER}")
     return sorted({path.parent for place in places for path in run.glob(place)})
+
+
+def intervention_warnings(folders: Sequence[Path]) -> tuple[str, ...]:
+    """What a reader of the interventions has to know, each once."""
+    told = [warning for folder in folders for warning in read_json(folder / MARKER).get("warnings", ())]
+    return tuple(f"Intervention: {warning}" for warning in dict.fromkeys(told))
 
 
 def intervention_tables(folders: Sequence[Path]) -> "dict[str, pd.DataFrame]":

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from spectra.errors import RunError
 from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
-from spectra.report.beside import MARKER, intervention_tables, interventions_inside, is_intervention
+from spectra.report.beside import (
+    MARKER,
+    intervention_tables,
+    intervention_warnings,
+    interventions_inside,
+    is_intervention,
+)
 from spectra.report.spectral import details, spectral_scan, verdicts
 from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
 from spectra.runs.atomic import read_json
@@ -71,10 +77,12 @@ def run_material(folder: Path | str) -> Material:
     run = Run.open(folder)
     sweep = run.sweep
     specification = run.specification
+    interventions = interventions_inside(run.path)
     return Material(
         kind="sweep",
         title=str(specification.get("title") or Path(folder).resolve().name),
-        tables={**{name: run.table(name) for name in SCHEMAS}, **intervention_tables(interventions_inside(run.path))},
+        tables={**{name: run.table(name) for name in SCHEMAS}, **intervention_tables(interventions)},
+        warnings=intervention_warnings(interventions),
         settings=specification,
         versions=sweep.get("versions") or {},
         hardware=sweep.get("hardware") or {},
@@ -189,7 +197,8 @@ def joined(run: Material, interventions: Sequence[Path]) -> Material:
 
     more = intervention_tables(interventions)
     both = {name: pd.concat([run.tables[name], table], ignore_index=True) for name, table in more.items() if len(table)}
-    return replace(run, tables={**run.tables, **both})
+    warnings = (*run.warnings, *intervention_warnings(interventions))
+    return replace(run, tables={**run.tables, **both}, warnings=warnings)
 
 
 def read_material(path: Path | str) -> Material:

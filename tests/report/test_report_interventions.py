@@ -78,6 +78,7 @@ def test_a_run_shows_its_interventions_by_the_names_of_its_trials(tmp_path: Path
         len(ARMS) - 1
     )
     assert len(document.tables["trials"]) == 1 + 15
+    assert "Intervention: Only 300 examples of prose." in document.text
 
 
 def test_a_run_without_interventions_has_no_such_section(tmp_path: Path) -> None:
