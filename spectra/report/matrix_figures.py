@@ -121,7 +121,13 @@ def cosine_profiles(material: Material, opened: str) -> Figure | None:
         .transform_filter(f"datum.name === {MATRIX}")
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
         .encode(
-            x=alt.X("i:Q", title="Pre-trained vector i", axis=alt.Axis(tickMinStep=1)),
+            # A fixed extent: a matrix without intruders has no rows to take one from.
+            x=alt.X(
+                "i:Q",
+                title="Pre-trained vector i",
+                scale=alt.Scale(domain=[0, int(table["i"].max())]),
+                axis=alt.Axis(tickMinStep=1),
+            ),
             y=alt.Y("cosine:Q", title="|cosine|", scale=alt.Scale(domain=[0, 1])),
             color=colour,
             strokeDash=alt.StrokeDash("kind:N", legend=None),

@@ -186,6 +186,7 @@ def test_the_data_behind_a_figure_is_shown_as_a_table(sweep_report: Path, run_fo
     page = opened(sweep_report)
     page.locator("#count-per-trial summary").click()
     table = page.locator("#count-per-trial details table")
+    table.locator("thead th").first.wait_for()
     assert table.locator("thead th").all_inner_texts()[:2] == ["Configuration", "Learning rate"]
     assert [row.split("\t")[3] for row in table.locator("tbody tr").all_inner_texts()] == ["0", "3", "31", "6", "12"]
 
