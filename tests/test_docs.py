@@ -8,11 +8,13 @@ from typing import get_args
 
 import pytest
 
+from spectra.cli.main import COMMANDS
 from spectra.forgetting.held_out import MeasureName
 from spectra.records import UpdateNorms
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+PROSE = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "reports").rglob("*.md")])
 PAGES = runpy.run_path(str(ROOT / "scripts" / "write_command_docs.py"))["pages"]()
 
 
@@ -32,11 +34,17 @@ def test_command_pages_do_not_depend_on_the_terminal(width: str, monkeypatch: py
     assert runpy.run_path(str(ROOT / "scripts" / "write_command_docs.py"))["pages"]() == PAGES
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_every_command_is_listed_with_its_summary() -> None:
+    listed = (DOCS / "cli.md").read_text(encoding="utf-8")
+    missing = [name for name, text in COMMANDS.items() if f"| [`{name}`](commands/{name}.md) | {text} |" not in listed]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            assert (page.parent / target).exists(), f"{page} links to {target}"
 
 
 def test_every_metric_of_the_records_and_every_measure_is_explained() -> None:
