@@ -40,7 +40,7 @@ GUARDED: dict[str, set[str]] = {
 # Rooms that must stay usable without torch.
 TORCH_FREE = {
     *("errors", "records", "provenance", "counts", "pairs", "runs", "assets", "measures"),
-    *("report", "figures", "cli"),
+    *("data", "report", "figures", "cli"),
 }
 
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
