@@ -58,7 +58,7 @@ def test_saved_weights_replace_the_training_checkpoints(tmp_path: Path) -> None:
     (trial.training / "checkpoint-1").mkdir(parents=True)
     assert trial.weights is None
     with trial.saving_weights("adapter") as folder:
-        (folder / "adapter_model.safetensors").write_bytes(b"x")
+        (folder / "adapter_config.json").write_text("{}")
     assert trial.weights == trial.adapter
     assert not trial.training.exists()
     trial.drop_weights(adapters=False)
