@@ -21,8 +21,16 @@ from spectra.analysis.tuned import Tuned
 from spectra.linalg.brackets import Brackets, brackets_from_known
 from spectra.linalg.certificate import spectral_brackets
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
+from spectra.linalg.gram_spectrum import GramSpectrum
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
-from spectra.linalg.triplets import LeadingVectors, angle_bounds, leading_vectors
+from spectra.linalg.operators import RowChunked
+from spectra.linalg.triplets import (
+    LeadingVectors,
+    angle_bounds,
+    leading_vectors,
+    leading_within,
+    update_directions,
+)
 
 # Steps after which the brackets are looked at; the last one is the limit ...
 CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
@@ -35,21 +43,44 @@ KEPT_RESIDUAL = 2e-5
 # ... their angle below this bound, and their number below this and a quarter of the space.
 KEPT_ANGLE = 1e-3
 KEPT_COUNT = 96
+# Up to this many rows or columns all eigenpairs of the Gram matrix cost less than the Krylov space that avoids them.
+LARGEST_SPECTRUM = 800
+# The leading vectors of a tuned matrix are sought first in the span of this share of the base vectors.
+STARTING_SHARE = 4
 # Random columns beside the y_j: they reveal equal singular values that the y_j alone would see as one.
 RANDOM_COLUMNS = 4
 
 
-def certified(base: BaseFactors, tuned: Sequence[Tuned], k: int, epsilons: Float[Tensor, " e"]) -> list[CosineBounds]:
+def certified(
+    base: BaseFactors,
+    tuned: Sequence[Tuned],
+    k: int,
+    epsilons: Float[Tensor, " e"],
+    *,
+    largest_spectrum: int = LARGEST_SPECTRUM,
+) -> list[CosineBounds]:
     """Bounds of every tuned matrix that decide every epsilon, as the exact method would.
 
-    Source: `linalg.certificate`.
-    Cost: about 15-20 passes over W0 with k + 6 columns per tuned matrix, when nothing is cached.
+    Args:
+        base: The base matrix and its known factors.
+        tuned: The tuned matrices.
+        k: Leading vectors of each.
+        epsilons: The thresholds to be decided.
+        largest_spectrum: Smaller dimension up to which step 2 reads all eigenpairs of the Gram matrix.
+
+    Source: `linalg.certificate`, and `linalg.gram_spectrum` for small matrices.
+    Cost: about 15-20 passes over W0 with k + 6 columns per tuned matrix, when nothing is cached; for a small matrix
+        one symmetric eigenproblem of its smaller size and 3-6 such passes.
     """
     epsilons = epsilons.double()
-    vectors = _leading_vectors(base, tuned, k)
+    small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
+    vectors = _leading_vectors(base, tuned, k, small)
     questions = [_Question(base, each.U, each.sin_angles.double()) for each in vectors]
     judged = [question for question, each in zip(questions, vectors, strict=True) if _can_be_judged(each)]
-    _answer_together(base, judged, epsilons)
+    if small:
+        _answer_from_spectrum(base, judged, epsilons)
+    else:
+        _answer_together(base, judged, epsilons)
     return [
         _result(base, each, k, epsilons, found, question)
         for each, found, question in zip(tuned, vectors, questions, strict=True)
@@ -61,8 +92,10 @@ def _can_be_judged(vectors: LeadingVectors) -> bool:
     return vectors.converged and not bool(vectors.ill_conditioned.any())
 
 
-def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int) -> list[LeadingVectors]:
+def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool) -> list[LeadingVectors]:
     """Leading vectors of all tuned matrices: updates share passes over W0, a dense W_tuned makes its own."""
+    if small and base.leading is None:
+        return [_leading_vectors_near_base(base, each, k) for each in tuned]
     warm = base.leading.vectors if base.leading is not None else None
     updates = [each.update for each in tuned if each.update is not None]
     shared = iter(leading_vectors(base.W0, updates, k, warm=warm) if updates else [])
@@ -72,6 +105,16 @@ def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int) -> list[
     ]
 
 
+def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> LeadingVectors:
+    """Leading vectors of one tuned matrix, sought first near the leading ones of a small W0."""
+    spectrum, W = base.spectrum(), tuned.operator(base.W0)
+    directions = gram_together(W, [None], [spectrum.vectors[:, : k + 2]])[0]
+    if tuned.update is not None:
+        directions = torch.cat([directions, update_directions(W, tuned.update, k)], dim=1)
+    nearby = spectrum.neighbourhood(directions, spectrum.values.shape[0] // STARTING_SHARE)
+    return leading_vectors(W, [None], k, warm=leading_within(W, nearby, k + 2))[0]
+
+
 class _Question:
     """Which singular vectors of W0 do the columns of U resemble? The brackets while they are tightened."""
 
@@ -79,7 +122,8 @@ class _Question:
         """Project to the smaller space of W0, and ask the leading factors that are already known."""
         self.base, self.error = base, error
         self.right_space = base.W0.shape[0] > base.W0.shape[1]
-        self.Y = base.W0.rmatmat(U) if self.right_space else U
+        self.image = base.W0.rmatmat(U) if self.right_space else U
+        self.Y = self.image
         self.brackets = Brackets.unknown(U.shape[1], U)
         self.leak = torch.zeros_like(self.brackets.lower)
         self.run: BlockLanczos | None = None
@@ -105,6 +149,10 @@ class _Question:
         self.brackets = brackets_from_known(along.double(), lengths, known.sin_angles, scales)
         self.leak = (along.double().abs() * known.sin_angles[:, None]).sum(dim=0)
         self.Y = self.Y - known.vectors @ along
+
+    def read(self, spectrum: GramSpectrum) -> None:
+        """Take the brackets that all eigenpairs prove."""
+        self.brackets = spectrum.brackets(self.image, right_space=self.right_space)
 
     def begin(self, open_columns: Bool[Tensor, " k"], seed: int = 0) -> None:
         """Start the Krylov run from the undecided vectors and a few random ones."""
@@ -144,6 +192,23 @@ class _Question:
 def _largest_eigenvalue(known: LeadingFactors | None, pairs: RitzPairs) -> float:
     """The largest eigenvalue of the Gram operator of W0: known, or the largest Ritz value."""
     return float(known.values[0]) if known is not None else float(pairs.values[0])
+
+
+def _answer_from_spectrum(base: BaseFactors, questions: Sequence[_Question], epsilons: Float[Tensor, " e"]) -> None:
+    """Ask all eigenpairs of a small W0 what the leading ones leave open."""
+    for question in questions:
+        if bool(question.open_columns(epsilons).any()):
+            question.read(base.spectrum())
+    if base.leading is None and base.is_stored:
+        _learn_from_spectrum(base)
+
+
+def _learn_from_spectrum(base: BaseFactors) -> None:
+    """One block Lanczos step from the leading eigenvectors gives them the residuals of products with W0 itself."""
+    spectrum = base.spectrum()
+    run = BlockLanczos(spectrum.vectors[:, : min(KEPT_COUNT // 2, spectrum.values.shape[0] // 4)])
+    run.advance(gram_together(base.W0, [None], [run.pending])[0])
+    _learn(base, run, run.ritz(), floor=max(float(spectrum.values[-1]) - spectrum.slack, 0.0))
 
 
 def _answer_together(base: BaseFactors, questions: Sequence[_Question], epsilons: Float[Tensor, " e"]) -> None:
@@ -233,7 +298,8 @@ def _result(
     if not _can_be_judged(vectors):
         return exact(base, [tuned], k, epsilons)[0]
     brackets = question.final
-    decided = [CERTIFICATE if proven else LEADING for proven in torch.isfinite(brackets.rest).tolist()]
+    resembles = (brackets.lower >= epsilons.max()) | ~torch.isfinite(brackets.rest)
+    decided = [LEADING if known else CERTIFICATE for known in resembles.tolist()]
     open_columns = brackets.is_open(epsilons)
     cosines = None
     if bool(open_columns.any()):

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.errors import SpectrumError
+from spectra.linalg.gram_spectrum import GramSpectrum, gram_spectrum
 from spectra.linalg.operators import LinearOperator, RowChunked
 from spectra.linalg.svd import SVD, thin_svd
 
@@ -58,6 +59,7 @@ class BaseFactors:
     store: FactorStore | None = None
     _leading: LeadingFactors | None = field(default=None, init=False)
     _full: SVD | None = field(default=None, init=False)
+    _spectrum: GramSpectrum | None = field(default=None, init=False)
     _asked: bool = field(default=False, init=False)
 
     @property
@@ -75,6 +77,17 @@ class BaseFactors:
             self._leading = factors
             if self.store is not None:
                 self.store.save_leading(factors)
+
+    def spectrum(self) -> GramSpectrum:
+        """All eigenpairs of the smaller Gram matrix: computed at most once, for small matrices only."""
+        if self._spectrum is None:
+            self._spectrum = gram_spectrum(self.W0)
+        return self._spectrum
+
+    @property
+    def is_stored(self) -> bool:
+        """True when what is learned here serves later scans."""
+        return self.store is not None
 
     def has_full(self) -> bool:
         """True when the thin SVD is at hand without computing it."""
@@ -102,18 +115,38 @@ class BaseFactors:
 
 @dataclass(eq=False)
 class TransposedFactors(BaseFactors):
-    """The same knowledge about W0^H: for the right singular vectors. The smaller Gram operator is the same one."""
+    """The same knowledge about W0^H: for the right singular vectors.
+
+    The smaller Gram operator is the same one, unless W0 is square: then W0 W0^H and W0^H W0 are as small as each
+    other, each side takes its own, and what is known of one says nothing about the vectors of the other.
+    """
 
     inner: BaseFactors | None = None
 
     @property
     def leading(self) -> LeadingFactors | None:
-        """Leading factors of the shared Gram operator."""
-        return _inner(self).leading
+        """Leading factors of the shared Gram operator, or this side's own."""
+        return self._leading if self._is_square else _inner(self).leading
 
     def learn_leading(self, factors: LeadingFactors) -> None:
-        """Hand on to the matrix itself."""
-        _inner(self).learn_leading(factors)
+        """Hand on to the matrix itself, or keep for this call."""
+        if self._is_square:
+            super().learn_leading(factors)
+        else:
+            _inner(self).learn_leading(factors)
+
+    def spectrum(self) -> GramSpectrum:
+        """The eigenpairs of the shared Gram matrix, or this side's own."""
+        return super().spectrum() if self._is_square else _inner(self).spectrum()
+
+    @property
+    def is_stored(self) -> bool:
+        """True when this side shares its Gram operator with a matrix that is stored."""
+        return not self._is_square and _inner(self).is_stored
+
+    @property
+    def _is_square(self) -> bool:
+        return self.W0.shape[0] == self.W0.shape[1]
 
     def has_full(self) -> bool:
         """True when the thin SVD is at hand."""

@@ -1,11 +1,14 @@
 """All methods give the definition's verdicts: planted truths, every kind of spectrum, every epsilon."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra.analysis.bounds import CosineBounds
+from spectra.analysis.certified import certified
 from spectra.analysis.factors import BaseFactors, TransposedFactors
 from spectra.analysis.methods import METHODS, choose
 from spectra.analysis.tuned import Tuned, adjoint
@@ -13,6 +16,9 @@ from spectra.linalg.operators import Dense, LowRankUpdate
 from tests import reference
 from tests.planted import SPECTRA, base_matrix, random_update, update_with_cosine
 
+# What serves the large matrices must hold on the small ones of these tests, too.
+BY_KRYLOV = partial(certified, largest_spectrum=0)
+WAYS = {**METHODS, "certified by Krylov spaces": BY_KRYLOV}
 EPSILONS = torch.arange(1, 10, dtype=torch.float64) / 10
 SHAPES = ((144, 144), (240, 144), (144, 240))
 K = 6
@@ -33,7 +39,7 @@ def assert_the_definition_holds(found: CosineBounds, W0: torch.Tensor, W: torch.
         )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAYS)
 @given(
     shape=st.sampled_from(SHAPES),
     kind=st.sampled_from(SPECTRA),
@@ -47,11 +53,11 @@ def test_every_method_gives_the_definitions_verdicts_on_low_rank_updates(
 ) -> None:
     W0, _ = base_matrix(*shape, kind, seed)
     update = random_update(*shape, rank, size, seed + 1)
-    [found] = METHODS[method](BaseFactors(Dense(W0)), [Tuned(update=update)], K, EPSILONS)
+    [found] = WAYS[method](BaseFactors(Dense(W0)), [Tuned(update=update)], K, EPSILONS)
     assert_the_definition_holds(found, W0, W0 + update.dense())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAYS)
 @given(
     shape=st.sampled_from(SHAPES),
     kind=st.sampled_from(SPECTRA),
@@ -64,11 +70,11 @@ def test_every_method_gives_the_definitions_verdicts_on_dense_updates(
 ) -> None:
     W0, _ = base_matrix(*shape, kind, seed)
     W = W0 + size * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    [found] = METHODS[method](BaseFactors(Dense(W0)), [Tuned(W=Dense(W))], K, EPSILONS)
+    [found] = WAYS[method](BaseFactors(Dense(W0)), [Tuned(W=Dense(W))], K, EPSILONS)
     assert_the_definition_holds(found, W0, W)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAYS)
 @given(
     shape=st.sampled_from(SHAPES),
     kind=st.sampled_from(("head and bulk", "power law", "flat")),
@@ -84,52 +90,51 @@ def test_a_vector_planted_just_beside_epsilon_is_judged_on_the_right_side(
     W0, factors = base_matrix(*shape, kind, seed)
     update = update_with_cosine(factors, epsilon + (0.02 if above else -0.02), at, seed)
     asked = torch.tensor([epsilon], dtype=torch.float64)
-    [found] = METHODS[method](BaseFactors(Dense(W0)), [Tuned(update=update)], K, asked)
+    [found] = WAYS[method](BaseFactors(Dense(W0)), [Tuned(update=update)], K, asked)
     true = reference.largest_cosines(W0.numpy(), (W0 + update.dense()).numpy(), K)
     assert bool(found.upper[0] < epsilon) is not above
     assert [bool(high < epsilon) for high in found.upper] == [bool(value < epsilon) for value in true]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAYS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_right_singular_vectors_are_judged_by_the_same_code(method: str, shape: tuple[int, int]) -> None:
     W0, _ = base_matrix(*shape, "head and bulk", 3)
     tuned = Tuned(update=random_update(*shape, 4, 12.0, 4))
     base = BaseFactors(Dense(W0))
     turned = TransposedFactors(adjoint(base.W0), inner=base)
-    [found] = METHODS[method](turned, [tuned.transposed()], K, EPSILONS)
+    [found] = WAYS[method](turned, [tuned.transposed()], K, EPSILONS)
     assert_the_definition_holds(found, W0, tuned.operator(base.W0).dense(), side="right")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAYS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_many_adapters_in_one_call_get_the_verdicts_of_separate_calls(method: str, shape: tuple[int, int]) -> None:
     W0, _ = base_matrix(*shape, "power law", 5)
     tuned = [Tuned(update=random_update(*shape, 2 + i, 2.0 * 3**i, i)) for i in range(4)]
     tuned.append(Tuned(W=Dense(W0 + 0.2 * torch.randn(shape, generator=torch.Generator().manual_seed(9)))))
     base = BaseFactors(Dense(W0))
-    for each, found in zip(tuned, METHODS[method](base, tuned, K, EPSILONS), strict=True):
+    for each, found in zip(tuned, WAYS[method](base, tuned, K, EPSILONS), strict=True):
         assert_the_definition_holds(found, W0, each.operator(base.W0).dense())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAYS)
 def test_an_untuned_matrix_has_no_intruders_by_any_method(method: str) -> None:
     W0, _ = base_matrix(160, 160, "head and bulk", 6)
     nothing = Tuned(update=LowRankUpdate(torch.zeros(160, 2), torch.randn(2, 160), 1.0))
-    [found] = METHODS[method](BaseFactors(Dense(W0)), [nothing], 10, EPSILONS)
+    [found] = WAYS[method](BaseFactors(Dense(W0)), [nothing], 10, EPSILONS)
     assert not bool((found.upper < 0.9).any())
 
 
 def test_what_an_earlier_adapter_taught_is_used_and_changes_no_verdict() -> None:
     W0, _ = base_matrix(300, 300, "head and bulk", 7)
     base = BaseFactors(Dense(W0))
-    certified = METHODS["certified"]
     asked = torch.tensor([0.5], dtype=torch.float64)
-    certified(base, [Tuned(update=random_update(300, 300, 4, 20.0, 1))], K, asked)
+    BY_KRYLOV(base, [Tuned(update=random_update(300, 300, 4, 20.0, 1))], K, asked)
     assert base.leading is not None
     assert base.leading.values.shape[0] > 0
     second = Tuned(update=random_update(300, 300, 4, 14.0, 2))
-    [found] = certified(base, [second], K, asked)
+    [found] = BY_KRYLOV(base, [second], K, asked)
     [expected] = METHODS["exact"](base, [second], K, asked)
     assert ((found.upper < 0.5) == (expected.upper < 0.5)).all()
     assert set(found.decided) <= {"leading vector", "certificate"}
@@ -138,12 +143,23 @@ def test_what_an_earlier_adapter_taught_is_used_and_changes_no_verdict() -> None
 def test_a_certificate_decides_planted_intruders_of_a_large_matrix_without_a_factorisation() -> None:
     W0, _ = base_matrix(512, 512, "head and bulk", 8)
     base = BaseFactors(Dense(W0))
-    [found] = METHODS["certified"](
+    [found] = BY_KRYLOV(
         base, [Tuned(update=random_update(512, 512, 4, 60.0, 3))], 8, torch.tensor([0.5], dtype=torch.float64)
     )
     assert found.decided[:4] == ("certificate",) * 4
     assert "full factorisation" not in found.decided
     assert not base.has_full()
+
+
+@pytest.mark.parametrize("way", [certified, BY_KRYLOV])
+def test_both_sides_of_a_square_matrix_are_judged_by_their_own_vectors(way) -> None:
+    W0, _ = base_matrix(160, 160, "head and bulk", 7)
+    base = BaseFactors(Dense(W0))
+    turned = TransposedFactors(adjoint(base.W0), inner=base)
+    tuned = Tuned(update=random_update(160, 160, 4, 20.0, 1))
+    W = tuned.operator(base.W0).dense()
+    assert_the_definition_holds(way(base, [tuned], K, EPSILONS)[0], W0, W, side="left")
+    assert_the_definition_holds(way(turned, [tuned.transposed()], K, EPSILONS)[0], W0, W, side="right")
 
 
 def test_equal_leading_singular_values_are_flagged_and_not_silently_judged() -> None:
@@ -152,7 +168,7 @@ def test_equal_leading_singular_values_are_flagged_and_not_silently_judged() -> 
     S = torch.linspace(3, 1, 140)
     S[:3] = torch.tensor([5.0, 4.0, 4.0])
     W0 = (U * S) @ V.mH
-    for method in METHODS.values():
+    for method in WAYS.values():
         [found] = method(BaseFactors(Dense(W0)), [Tuned(W=Dense(W0.clone()))], 4, EPSILONS)
         assert found.ill_conditioned.tolist() == [False, True, True, False]
 

@@ -1,0 +1,157 @@
+"""Bounds on every |<u_i, y>| of a small matrix from all eigenpairs of its Gram matrix, in working precision.
+
+On a matrix of a few hundred columns a Krylov space is no smaller than the problem. The symmetric eigenproblem of the
+smaller Gram matrix H = W0 W0^H (or W0^H W0) costs a quarter of a thin SVD, but squares the singular values: the
+eigenvectors of neighbours at the lower end are off. How far is known: with  H q_j = theta_j q_j + r_j,  ||r_j|| <= s,
+and a unit eigenvector u of H with eigenvalue lambda, multiplying by u^H gives for every j
+
+    (lambda - theta_j) <u, q_j> = <u, r_j>,        so        |<u, q_j>| <= s / |lambda - theta_j|.          (1)
+
+By Weyl every theta_i has its lambda_i within s. So for y with coordinates g_j = <q_j, y>, by Cauchy-Schwarz,
+
+    | |<u_i, y>| - |g_i| c_i |  <=  s sqrt( sum_{j != i} g_j^2 / (|theta_i - theta_j| - s)^2 ),             (2)
+
+with sqrt(1 - s^2 / (gap_i - s)^2) <= c_i <= 1. Where the gap is too small to tell u_i from its neighbours, their mass
+is pooled, as in `certificate`:  |<u_i, y>|^2 <= (alpha + 4 s^2) sum_j g_j^2 / ((theta_i - theta_j)^2 + alpha).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from spectra.linalg.brackets import Brackets
+from spectra.linalg.operators import LinearOperator
+from spectra.linalg.svd import require_finite
+from spectra.linalg.triplets import CLUSTER_ROUNDINGS
+
+# Allowance for the rounding of the Gram matrix and for the joint action of the residuals, in roundings of the largest
+# eigenvalue, on top of the largest residual that was measured.
+GRAM_ROUNDINGS = 16.0
+# Loss of orthogonality of the computed eigenvectors and rounding of the coordinates, in roundings of ||y||.
+BASIS_ROUNDINGS = 32.0
+# An eigenvalue nearer than this many s to its neighbour has no vector of its own ...
+SEPARATED = 3.0
+# ... and shares the mass of what lies within about this many s.
+POOLED = 16.0
+
+# Powers of H in the space where the leading vectors of a changed matrix are sought.
+POWERS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class GramSpectrum:
+    """All eigenpairs of the smaller Gram matrix of W0, with the size of their error.
+
+    Attributes:
+        vectors: Orthonormal columns: left singular vectors of a wide W0, right ones of a tall.
+        values: Squared singular values, decreasing, float64.
+        slack: s of (1): bound on the residual of every pair and on the error of every value.
+    """
+
+    vectors: Float[Tensor, "n n"]
+    values: Float[Tensor, " n"]
+    slack: float
+
+    def brackets(self, Y: Float[Tensor, "n k"], *, right_space: bool = False) -> Brackets:
+        """Brackets of max_i |<u_i, y_j>| over all singular vectors of W0.
+
+        Args:
+            Y: The y_j (left space), or W0^H y_j (right space), as columns.
+            right_space: True for a tall W0, where <u, y> = <v, W0^H y> / sigma.
+
+        Returns:
+            `known` speaks of the u_i that stand apart, `rest` of the others (0 when there are none). `rest` is
+            infinite where a singular value cannot be told from zero in right space.
+
+        Source: statements (1)-(2) above; Parlett, The Symmetric Eigenvalue Problem, ch. 11, for the residual bounds.
+            Difference: the sum over all other eigenpairs instead of residual / gap times ||y||.
+        Cost: O(n^2 k).
+        """
+        s, values = self.slack, self.values
+        G = (self.vectors.mH @ Y).double()
+        rounding = BASIS_ROUNDINGS * torch.finfo(Y.dtype).eps * torch.linalg.vector_norm(Y, dim=0).double()
+        squares = G**2
+        apart, sines = self._separation()
+        reach = (values[:, None] - values[None, :]).abs_().sub_(s).fill_diagonal_(float("inf"))
+        beside = s * (reach.square_().reciprocal_() @ squares).sqrt() + rounding
+        low = G.abs() * (1 - sines[:, None] ** 2).sqrt() - beside
+        high = G.abs() + beside
+        if right_space:
+            low, high = low / (values + s).clamp_min(s).sqrt()[:, None], self._over_sizes(high, torch.ones_like(apart))
+        nothing = torch.zeros_like(G[:1])
+        lower = torch.cat([low[apart], nothing]).max(dim=0).values.clamp(0, 1)
+        known = torch.cat([high[apart], nothing]).max(dim=0).values.clamp(max=1.0)
+        pooled = self._pooled(squares, ~apart) + rounding
+        if right_space:
+            pooled = self._over_sizes(pooled, ~apart)
+        return Brackets(lower, known, torch.cat([pooled, nothing]).max(dim=0).values)
+
+    def neighbourhood(self, directions: Float[Tensor, "n p"], leading: int) -> Float[Tensor, "n w"]:
+        """Orthonormal basis of a space near which the leading vectors of a changed W0 lie.
+
+        With H' = H + P M P^H, an eigenvector of H' is (lambda - H)^{-1} P z: beside the leading eigenvectors of H, the
+        space holds P, H P, ..., H^{m-1} P. Orthogonal to these eigenvectors, H is small against the leading lambda,
+        and the series converges fast.
+
+        Args:
+            directions: P: where the change of the Gram matrix acts.
+            leading: Number of eigenvectors of H.
+
+        Source: Golub & Van Loan, Matrix Computations, 4th ed., section 10.1 (block Krylov spaces).
+            Difference: in the eigenbasis a product with H is a scaling of rows.
+        Cost: O(n^2 m p).
+        """
+        tail = self.vectors[:, leading:]
+        block = tail.mH @ (directions / torch.linalg.vector_norm(directions, dim=0).clamp_min(1e-30))
+        scaling = (self.values[leading:, None] / self.values[leading].clamp_min(1e-300)).to(block.dtype)
+        powers = [block * scaling**power for power in range(POWERS)]
+        beside = torch.linalg.qr(torch.cat(powers, dim=1)).Q
+        return torch.cat([self.vectors[:, :leading], tail @ beside], dim=1)
+
+    def _separation(self) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]:
+        """Which eigenvalues stand apart from all others, and the sine of the angle their vectors may be off."""
+        steps = self.values[:-1] - self.values[1:]
+        infinite = steps.new_full((1,), float("inf"))
+        gap = torch.minimum(torch.cat([steps, infinite]), torch.cat([infinite, steps]))
+        sizes = self.values.clamp_min(0).sqrt()
+        # Singular values that the exact method would call equal are equal here too.
+        cluster = 2 * CLUSTER_ROUNDINGS * torch.finfo(self.vectors.dtype).eps * sizes[0] * sizes
+        apart = (gap > SEPARATED * self.slack) & (gap > cluster)
+        return apart, (self.slack / (gap - self.slack).clamp_min(self.slack)).clamp(max=1.0)
+
+    def _pooled(self, squares: Float[Tensor, "n k"], which: Bool[Tensor, " n"]) -> Float[Tensor, "m k"]:
+        """Bound on |<u_i, y>| for the chosen i, whichever vectors of the neighbourhood they are."""
+        alpha = (POOLED * self.slack) ** 2
+        weights = (alpha + 4 * self.slack**2) / ((self.values[which, None] - self.values[None, :]) ** 2 + alpha)
+        return (weights @ squares).sqrt()
+
+    def _over_sizes(self, bounds: Float[Tensor, "m k"], which: Bool[Tensor, " n"]) -> Float[Tensor, "m k"]:
+        """Bounds divided by the least that the singular values can be; infinite where that is zero."""
+        sizes = (self.values[which, None] - self.slack).clamp_min(0).sqrt()
+        return torch.where(sizes > 0, bounds / sizes, torch.inf)
+
+
+def gram_spectrum(W0: LinearOperator) -> GramSpectrum:
+    """All eigenpairs of the smaller Gram matrix of W0, in the arithmetic of W0, with measured residuals.
+
+    Args:
+        W0: A matrix that fits the memory; it is formed.
+
+    Raises:
+        SpectrumError: If W0 has a non-finite entry.
+
+    Source: Golub & Van Loan, Matrix Computations, 4th ed., section 8.3.
+        Difference: the residual of every pair is measured rather than assumed; the rounding of the Gram matrix itself
+        is taken at its statistical size (`GRAM_ROUNDINGS`), as in `definite`.
+    Cost: d_out d_in n for the Gram matrix, about 9 n^3 for its eigenpairs, 2 n^3 for their residuals.
+    """
+    W = W0.dense()
+    require_finite(W)
+    gram = W @ W.mH if W.shape[0] <= W.shape[1] else W.mH @ W
+    values, vectors = torch.linalg.eigh(gram)
+    residual = torch.linalg.vector_norm(torch.addcmul(gram @ vectors, vectors, values, value=-1), dim=0).max()
+    largest = max(float(values[-1]), torch.finfo(values.dtype).tiny)
+    slack = float(residual) + GRAM_ROUNDINGS * torch.finfo(values.dtype).eps * largest
+    return GramSpectrum(vectors.flip(1), values.flip(0).double(), slack)
