@@ -103,7 +103,7 @@ def run(partial: "PartialScan", *, quiet: bool, spread: "SpreadScan | None" = No
     """Scan with progress. True when Ctrl-C ended it: what is done stays usable, and a rerun continues."""
     try:
         with parts_progress("scanning", quiet=quiet) as progress:
-            partial.run(progress, spread and spread.of(partial.settings))
+            partial.run(progress, spread.of(partial.settings) if spread else None)
     except KeyboardInterrupt:
         again = " Run the same command to continue." if partial.journal is not None else ""
         click.echo(f"Interrupted after {len(partial.found)} matrices.{again}", err=True)

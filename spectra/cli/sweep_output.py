@@ -137,7 +137,7 @@ def _status(run: "Run", planned: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def rate_and_seed(row: dict[str, Any]) -> tuple[str, str]:
+def rate_and_seed(row: Mapping[str, Any]) -> tuple[str, str]:
     """Of a trial; empty for a checkpoint that existed already."""
     return _rate(row["learning_rate"]), "" if row["seed"] is None else str(row["seed"])
 

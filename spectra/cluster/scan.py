@@ -105,8 +105,8 @@ def _handed_out(ray: Any, actors: Sequence[Any], groups: Groups) -> Iterator[Ans
         ClusterError: If no actor is left.
         SpectraError: What a scan itself complained of.
     """
-    waiting, busy = list(reversed(groups)), {}
-    free = list(actors)
+    waiting, free = list(reversed(groups)), list(actors)
+    busy: dict[Any, tuple[Any, Sequence[Place]]] = {}
     while waiting or busy:
         while waiting and free:
             actor, places = free.pop(), waiting.pop()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from safetensors.torch import load_file
 
@@ -29,6 +29,9 @@ from spectra.sweep.specification import Specification
 from spectra.sweep.states import save_head, save_state
 from spectra.training.driver import Evaluation, evaluate
 from spectra.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Train = Callable[[TrainingSettings, TrialFolder], Path]  # trains, or goes on, or takes what was trained
 SUMMED = ("steps", "train_seconds")
@@ -93,7 +96,7 @@ class TaskSequence:
                 atomic.remove(Path(before))
 
     def _rows(self, number: int, before: str) -> Iterator[dict[str, Any]]:
-        counted = {}
+        counted: dict[str, float] = {}
         for name, reference in (("base", self._state(0)), ("previous", before)):
             scan = intruders(
                 self._state(number), reference, k=self.specification.k, epsilon=self.specification.epsilon,
@@ -118,8 +121,8 @@ class TaskSequence:
 
     def _first_score(self, number: int) -> float:
         """A task's score right after it was learnt."""
-        rows = self.folder.step(number).rows("continual")
-        return float(rows.loc[rows["task_step"] == number, "score"].iloc[0])  # type: ignore[index] # the step is done
+        rows = cast("pd.DataFrame", self.folder.step(number).rows("continual"))  # the step is done
+        return float(rows.loc[rows["task_step"] == number, "score"].iloc[0])
 
     def _score(self, number: int, split: str, upto: int) -> Evaluation:
         task = self.tasks[number - 1]
@@ -145,13 +148,11 @@ class TaskSequence:
         history: list[dict[str, Any]] = []
         for step, figures in zip(steps, metrics, strict=True):
             rows = step.rows("history")
-            history += [] if rows is None else rows.assign(step=rows["step"] + done).to_dict("records")
+            history += [] if rows is None else _records(rows.assign(step=rows["step"] + done))
             done += int(figures["steps"])
         self.folder.write_rows("history", history)
         tables = [step.rows("continual") for step in steps]
-        self.folder.write_rows(
-            "continual", [row for table in tables if table is not None for row in table.to_dict("records")]
-        )
+        self.folder.write_rows("continual", [row for table in tables if table is not None for row in _records(table)])
         self.folder.write_metrics(
             {
                 **metrics[-1],
@@ -167,3 +168,8 @@ class TaskSequence:
 def mean_score(scores: list[Evaluation]) -> Evaluation:
     """The mean over tasks, and all their examples."""
     return Evaluation(scores[0].metric, fmean(one.score for one in scores), sum(one.examples for one in scores))
+
+
+def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The rows of a table, whose columns have names."""
+    return cast("list[dict[str, Any]]", table.to_dict("records"))
