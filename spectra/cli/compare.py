@@ -9,11 +9,12 @@ from spectra.cli.compare_output import print_comparison
 from spectra.cli.options import (
     cache_option,
     checkpoint_options,
-    definition_options,
     device_option,
     quiet_option,
     selection_options,
+    side_option,
     stacked,
+    vector_options,
 )
 from spectra.cli.output import Output, output_options, require_free
 from spectra.cli.progress import parts_progress
@@ -38,7 +39,8 @@ overlap_options = stacked(
 @click.argument("checkpoints", metavar="CKPT CKPT...", nargs=-1, required=True)
 @checkpoint_options
 @overlap_options
-@definition_options
+@vector_options
+@side_option
 @selection_options
 @output_options("pair of checkpoints, matrix and side")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON object here.")
@@ -60,14 +62,10 @@ def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quie
         write_json(out, result.to_dict())
 
 
-def compared(
-    checkpoints: tuple[str, ...], *, quiet: bool, cache: bool, epsilons: tuple[float, ...], **options: Any
-) -> "Comparison":
-    """The comparison, with progress; it counts at one epsilon."""
+def compared(checkpoints: tuple[str, ...], *, quiet: bool, cache: bool, **options: Any) -> "Comparison":
+    """The comparison, with progress."""
     from spectra.analysis.cache import FactorCache
     from spectra.analysis.compare import compare
 
-    if epsilons:
-        raise click.UsageError("--epsilons belongs to `spectra intruders`. Give one --epsilon.")
     with parts_progress("comparing", quiet=quiet) as progress:
         return compare(checkpoints, cache=FactorCache() if cache else None, progress=progress, **options)

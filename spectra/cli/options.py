@@ -68,16 +68,18 @@ vector_options = stacked(
     click.option("--epsilon", type=Share, default=0.5, show_default=True, help="Cosine below which a vector counts."),
 )
 
+side_option = click.option(
+    "--side",
+    type=click.Choice(["left", "right", "both"]),
+    default="left",
+    show_default=True,
+    help="Which singular vectors; the paper takes the left ones.",
+)
+
 definition_options = stacked(
     vector_options,
     click.option("--epsilons", type=Numbers(), default=(), help="Further thresholds to decide, such as 0.1,0.3,0.7."),
-    click.option(
-        "--side",
-        type=click.Choice(["left", "right", "both"]),
-        default="left",
-        show_default=True,
-        help="Which singular vectors; the paper takes the left ones.",
-    ),
+    side_option,
 )
 
 device_option = click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda.")

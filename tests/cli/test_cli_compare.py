@@ -1,0 +1,42 @@
+"""`spectra compare` at the terminal: streams, JSON, exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from spectra.cli.main import main
+from tests.analysis.checkpoints import Checkpoints, save
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    return save(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
+
+
+def spectra_compare(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["compare", *map(str, arguments)])
+
+
+def test_json_holds_every_checkpoint_and_goes_to_a_file_as_well(saved: Checkpoints, tmp_path: Path) -> None:
+    out = tmp_path / "comparison.json"
+    given = (saved.adapters[0], saved.adapters[1], "--roles", "q_proj", "-k", 4, "--draws", 2)
+    result = spectra_compare(*given, "--json", "-o", out)
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert [scan["checkpoint"] for scan in record["scans"]] == [str(path) for path in saved.adapters[:2]]
+    assert json.loads(out.read_text()) == record
+    again = spectra_compare(*given, "-o", out)
+    assert again.exit_code == 1 and again.stderr.startswith(f"Error: '{out}' exists. Add --force")
+
+
+def test_one_checkpoint_alone_is_refused_in_one_line(saved: Checkpoints) -> None:
+    result = spectra_compare(saved.adapters[0])
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr == "Error: 1 checkpoint was given, and comparing takes two. Name another one.\n"
