@@ -21,6 +21,7 @@ from spectra.cli.scan_output import print_scan, require_free_folder, write_folde
 
 if TYPE_CHECKING:
     from spectra.analysis.survey import PartialSurvey
+    from spectra.forgetting import HeldOut
     from spectra.measures import SpectralScan
 
 measure_options = stacked(
@@ -71,11 +72,12 @@ def command(
     number beside controls: the rounding of storage, dense noise and a random update of the same norm and rank.
     """
     require_free_folder(out, force=output.force)
+    task = opened_texts(texts, text_limit)
     partial = prepared(checkpoint, base, {"memory_bytes": memory}, options, cache=cache)
     interrupted = run(partial, quiet=quiet)
     scan = partial.record()
-    if texts is not None and not interrupted:
-        scan = on_texts(partial, scan, texts, text_limit, quiet=quiet)
+    if task is not None and not interrupted:
+        scan = on_texts(partial, scan, task, str(texts), quiet=quiet)
     emit(scan, output, out)
     if interrupted:
         sys.exit(130)
@@ -109,18 +111,26 @@ def run(partial: "PartialSurvey", *, quiet: bool) -> bool:
     return False
 
 
-def on_texts(partial: "PartialSurvey", scan: "SpectralScan", texts: str, limit: int, *, quiet: bool) -> "SpectralScan":
-    """The scan with the drift of every matrix's outputs on the activations of the base."""
+def opened_texts(texts: str | None, limit: int) -> "HeldOut | None":
+    """The texts of --texts, read before the scan: a wrong name costs no time."""
+    if texts is None:
+        return None
     from spectra.forgetting import open_held_out
+
+    return open_held_out(texts, limit=limit)
+
+
+def on_texts(
+    partial: "PartialSurvey", scan: "SpectralScan", task: "HeldOut", name: str, *, quiet: bool
+) -> "SpectralScan":
+    """The scan with the drift of every matrix's outputs on the activations of the base."""
     from spectra.forgetting.output_drift import output_drift, with_drift
     from spectra.models import load_base, load_kind
 
-    task = open_held_out(texts, limit=limit)
-    device = partial.settings.scan.device
-    loaded = load_base(scan.base, load_kind(scan.base), device=device)
+    loaded = load_base(scan.base, load_kind(scan.base), device=partial.settings.scan.device)
     with parts_progress("reading texts", quiet=quiet) as progress:
         drift = output_drift(partial.pair, loaded.model, loaded.tokenizer, task.test_texts(), progress=progress)
-    return with_drift(scan, drift, texts)
+    return with_drift(scan, drift, name)
 
 
 def emit(scan: "SpectralScan", output: Output, out: Path | None) -> None:

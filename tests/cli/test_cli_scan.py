@@ -73,3 +73,9 @@ def test_an_unknown_group_is_one_line_on_stderr(saved: Checkpoints) -> None:
     result = spectra_scan(saved.adapters[1], "--metrics", "curvature")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: There is no group of metrics curvature.")
+
+
+def test_texts_that_are_missing_are_named_before_the_scan(saved: Checkpoints) -> None:
+    result = spectra_scan(saved.adapters[1], "--texts", "nowhere.jsonl")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr == "Error: File 'nowhere.jsonl' of task 'nowhere' does not exist. Check its path.\n"
