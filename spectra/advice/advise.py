@@ -16,7 +16,7 @@ from spectra.analysis.survey_settings import SurveySettings
 from spectra.errors import SpectrumError
 from spectra.metrics.explained_variance import rank_for_variance, variance_of_rank
 from spectra.provenance import versions
-from spectra.sweep.values import resolved_alpha
+from spectra.sweep.values import alpha_or_rule, resolved_alpha
 from spectra.weights import MatrixPair
 
 Progress = Callable[[int, int, str], None]
@@ -41,7 +41,7 @@ class AdviceSettings:
     max_rank: int | None = None
     alpha: float | str = "2r"
     headroom: float = 0.9
-    draws: int = 25
+    draws: int = 15
     seed: int = 0
     measure: bool = True
     scan: ScanSettings = field(default_factory=ScanSettings)
@@ -58,6 +58,10 @@ class AdviceSettings:
         for name, count in (("draws", self.draws), ("max_rank", self.max_rank)):
             if count is not None and count < 1:
                 raise SpectrumError(f"{name} is {count}, but it is at least 1. Use a positive number.")
+        try:
+            alpha_or_rule(self.alpha)
+        except ValueError as error:
+            raise SpectrumError(f"The rule for alpha has no meaning: {error}.") from error
 
 
 def advise(

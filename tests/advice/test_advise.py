@@ -127,9 +127,14 @@ def test_an_untuned_checkpoint_gives_no_advice(saved: Checkpoints) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"keep": 0.0}, "keep is 0.0"), ({"headroom": 1.5}, "headroom is 1.5"), ({"draws": 0}, "draws is 0")],
+    [
+        ({"keep": 0.0}, "keep is 0.0"),
+        ({"headroom": 1.5}, "headroom is 1.5"),
+        ({"draws": 0}, "draws is 0"),
+        ({"alpha": "r2"}, "'r2' is no alpha; write a number, or a multiple of the rank such as 2r."),
+    ],
 )
-def test_settings_without_meaning_are_named(wrong: dict[str, float], message: str) -> None:
+def test_settings_without_meaning_are_named(wrong: dict[str, float | str], message: str) -> None:
     with pytest.raises(SpectrumError, match=re.escape(message)):
         AdviceSettings(**wrong)  # type: ignore[arg-type]
 
