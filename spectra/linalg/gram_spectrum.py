@@ -151,7 +151,8 @@ def gram_spectrum(W0: LinearOperator) -> GramSpectrum:
     require_finite(W)
     gram = W @ W.mH if W.shape[0] <= W.shape[1] else W.mH @ W
     values, vectors = torch.linalg.eigh(gram)
-    residual = torch.linalg.vector_norm(torch.addcmul(gram @ vectors, vectors, values, value=-1), dim=0).max()
+    rows = vectors.mH  # LAPACK writes the eigenvectors one after the other: this view is contiguous
+    residual = torch.linalg.vector_norm((rows @ gram).addcmul_(rows, values[:, None], value=-1), dim=1).max()
     largest = max(float(values[-1]), torch.finfo(values.dtype).tiny)
     slack = float(residual) + GRAM_ROUNDINGS * torch.finfo(values.dtype).eps * largest
-    return GramSpectrum(vectors.flip(1), values.flip(0).double(), slack)
+    return GramSpectrum(rows.flip(0).mH, values.flip(0).double(), slack)
