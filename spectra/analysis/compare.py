@@ -69,7 +69,7 @@ def compare(
 
     Raises:
         SpectrumError: If fewer than two checkpoints are given, or a setting has no meaning.
-        CheckpointError: If a checkpoint cannot be read, or two of them have different bases.
+        CheckpointError: If a checkpoint cannot be read, two of them have different bases, or no matrix is selected.
     """
     if len(checkpoints) < 2:
         raise SpectrumError(f"{len(checkpoints)} checkpoint was given, and comparing takes two. Name another one.")
@@ -81,6 +81,11 @@ def compare(
     measured: list[list[MatrixMeasures]] = [[] for _ in pairs]
     overlaps: list[Overlap] = []
     groups = _by_name(pairs)
+    if not groups:
+        raise CheckpointError(
+            f"No matrix of the {len(checkpoints)} checkpoints is left to compare. Widen the selection; "
+            "`spectra inspect` says why each was left out."
+        )
     for done, (name, places) in enumerate(groups.items(), start=1):
         tuned = [pairs[i].matrices[j] for i, j in places]
         facts = _facts(name, tuned, settings, cache)

@@ -40,3 +40,9 @@ def test_one_checkpoint_alone_is_refused_in_one_line(saved: Checkpoints) -> None
     result = spectra_compare(saved.adapters[0])
     assert result.exit_code == 1 and result.stdout == ""
     assert result.stderr == "Error: 1 checkpoint was given, and comparing takes two. Name another one.\n"
+
+
+def test_a_selection_without_matrices_is_refused(saved: Checkpoints) -> None:
+    result = spectra_compare(saved.adapters[0], saved.adapters[1], "--roles", "nothing")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert "No matrix of the 2 checkpoints is left to compare. Widen the selection" in result.stderr
