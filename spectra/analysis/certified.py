@@ -2,7 +2,8 @@
 
 1. Leading left singular vectors y_j of every tuned matrix by block Lanczos (`linalg.triplets`).
 2. For each y_j, from block Lanczos on W0: a lower bound from the leading vectors of W0 that the run (or an earlier
-   scan) knows, an upper bound from the certificate (`linalg.certificate`).
+   scan) knows, an upper bound from the certificate (`linalg.certificate`); of a small W0 first both from all eigenpairs
+   of its Gram matrix (`linalg.gram_spectrum`).
 3. Brackets that still hold an epsilon after the step limit: a full factorisation.
 
 Every pass over W0 serves all tuned matrices of the call.
