@@ -44,8 +44,8 @@ KEPT_RESIDUAL = 2e-5
 # ... their angle below this bound, and their number below this and a quarter of the space.
 KEPT_ANGLE = 1e-3
 KEPT_COUNT = 96
-# Up to this smaller dimension all eigenpairs of the Gram matrix of a trained matrix cost less than the Krylov space that
-# avoids them (measured on matrices 192 to 576 wide).
+# Up to this smaller dimension all eigenpairs of the Gram matrix of a trained matrix cost less than the Krylov space
+# that avoids them (measured on matrices 192 to 576 wide).
 LARGEST_SPECTRUM = 640
 # The leading vectors of a tuned matrix are sought first in the span of this share of the base vectors.
 STARTING_SHARE = 4
