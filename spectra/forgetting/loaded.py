@@ -1,6 +1,7 @@
 """A loaded model on held-out tasks, put under a pre-trained head for those that need one."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -17,6 +18,7 @@ def measure_loaded(
     *,
     pretrained: Callable[[], PreTrainedModel],
     batch_size: int = 16,
+    device: str | None = None,
 ) -> list[Scores]:
     """Scores in the order of the tasks.
 
@@ -25,17 +27,19 @@ def measure_loaded(
         held_out: Tasks and measures.
         pretrained: Gives the base with its masked-LM head; asked only where a pseudo-loss needs that head.
         batch_size: Sequences per forward pass.
+        device: Moves the model there first; None leaves it where it is.
 
     Raises:
         DataError: If a task does not fit its measure.
         ModelError: If the model lacks a head, and no pre-trained one can stand in.
     """
     plain = [task for task in held_out if not needs_pretrained_head(loaded.kind, task)]
-    found = dict(zip(plain, measure_all(loaded.model, loaded.tokenizer, plain, batch_size=batch_size), strict=True))
+    settings: dict[str, Any] = {"batch_size": batch_size, "device": device}
+    found = dict(zip(plain, measure_all(loaded.model, loaded.tokenizer, plain, **settings), strict=True))
     for task in held_out:
         if task not in found:
             with under_pretrained_head(pretrained(), loaded.model) as whole:
-                found[task] = measure(whole, loaded.tokenizer, task, batch_size=batch_size)
+                found[task] = measure(whole, loaded.tokenizer, task, **settings)
     return [found[task] for task in held_out]
 
 

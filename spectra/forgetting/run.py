@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from spectra.errors import ModelError, first_five
 from spectra.forgetting.held_out import HeldOut
-from spectra.forgetting.measure import KINDS, measure_all
+from spectra.forgetting.loaded import measure_loaded, needs_pretrained_head
+from spectra.forgetting.measure import KINDS
 from spectra.forgetting.one_base import OneBase
 from spectra.forgetting.paired import Forgetting, forgetting
-from spectra.forgetting.pseudo_loss import under_pretrained_head
 from spectra.forgetting.scores import Scores
 from spectra.forgetting.store import ScoreStore
 from spectra.models import LoadedModel, ModelKind, adapter_labels, base_of, is_adapter, load_tuned, tuned_kind
@@ -143,22 +143,18 @@ class _Bench:
             kind, labels = _architecture(checkpoint)
             with opened as tuned:
                 loaded = tuned or self.body.untouched(kind, labels)
-                fresh = self._fresh(loaded, reference, [task for task in missing if not _grafts(kind, task)])
-                if grafted := [task for task in missing if _grafts(kind, task)]:
-                    pretrained = cast(PreTrainedModel, self.head.untouched("masked-lm").model)
-                    with under_pretrained_head(pretrained, loaded.model) as whole:
-                        fresh |= self._fresh(replace(loaded, model=whole), reference, grafted)
-            found |= fresh
+                found |= self._fresh(loaded, reference, missing)
         return [cast(Scores, found[task.name]) for task in self.held_out]
 
     def _fresh(self, loaded: LoadedModel, reference: str, tasks: Sequence[HeldOut]) -> dict[str, Scores]:
-        if not tasks:
-            return {}
         self.say(f"{reference}: measuring {', '.join(task.name for task in tasks)}")
-        scores = measure_all(loaded.model, loaded.tokenizer, tasks, batch_size=self.batch_size)
+        scores = measure_loaded(loaded, tasks, pretrained=self._pretrained, batch_size=self.batch_size)
         for task, measured in zip(tasks, scores, strict=True):
             self.store.keep(reference, task, measured)
         return {task.name: measured for task, measured in zip(tasks, scores, strict=True)}
+
+    def _pretrained(self) -> PreTrainedModel:
+        return cast(PreTrainedModel, self.head.untouched("masked-lm").model)
 
     @contextmanager
     def _tuned(self, checkpoint: Path, base: str) -> Iterator[LoadedModel]:
@@ -177,11 +173,6 @@ def _architecture(checkpoint: Path) -> tuple[ModelKind, int | None]:
     return tuned_kind(checkpoint), adapter_labels(checkpoint) if is_adapter(checkpoint) else None
 
 
-def _grafts(kind: ModelKind, task: HeldOut) -> bool:
-    """Whether a tuned body has to be put under the base's masked-LM head for this task."""
-    return task.measure == "pseudo-loss" and kind in {"encoder", "classification"}
-
-
 def _stated_base(checkpoints: Sequence[str]) -> str:
     """The one base that all adapters name."""
     if full := [checkpoint for checkpoint in checkpoints if not is_adapter(Path(checkpoint))]:
@@ -195,7 +186,7 @@ def _stated_base(checkpoints: Sequence[str]) -> str:
 def _require_heads(checkpoint: str, held_out: Sequence[HeldOut]) -> None:
     kind = tuned_kind(Path(checkpoint))
     for task in held_out:
-        if kind not in KINDS[task.measure] and not _grafts(kind, task):
+        if kind not in KINDS[task.measure] and not needs_pretrained_head(kind, task):
             fitting = [name for name, kinds in KINDS.items() if kind in kinds]
             raise ModelError(
                 f"'{checkpoint}' is a {kind} model, which '{task.measure}' of '{task.name}' cannot measure. "

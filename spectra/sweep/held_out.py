@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
-from spectra.forgetting import HeldOut, Scores, forgetting, measure, measure_all, open_held_out, under_pretrained_head
+from spectra.forgetting import HeldOut, Scores, forgetting, open_held_out
+from spectra.forgetting.loaded import measure_loaded
 from spectra.models import LoadedModel, load_base
 from spectra.runs import Run
 from spectra.runs.schema import FORGETTING
@@ -56,19 +57,12 @@ class HeldOutTasks:
 
     def _scores(self, loaded: LoadedModel, tasks: Sequence[HeldOut]) -> list[Scores]:
         """Scores in the order of the tasks; a pseudo-loss is taken under the base's masked-LM head."""
-        plain = [task for task in tasks if not self._needs_head(loaded, task)]
-        scores = measure_all(loaded.model, loaded.tokenizer, plain, batch_size=BATCH_SIZE, device=self.device)
-        by_name = {one.task: one for one in scores}
-        headed: Any = None
-        for task in tasks:
-            if task.name not in by_name:
-                headed = headed or load_base(self.specification.base, "masked-lm", device=self.device).model
-                with under_pretrained_head(headed, loaded.model) as model:
-                    by_name[task.name] = measure(model, loaded.tokenizer, task, batch_size=BATCH_SIZE)
-        return [by_name[task.name] for task in tasks]
 
-    def _needs_head(self, loaded: LoadedModel, task: HeldOut) -> bool:
-        return task.measure == "pseudo-loss" and loaded.kind != "masked-lm"
+        @cache
+        def pretrained() -> Any:
+            return load_base(self.specification.base, "masked-lm", device=self.device).model
+
+        return measure_loaded(loaded, tasks, pretrained=pretrained, batch_size=BATCH_SIZE, device=self.device)
 
 
 def _row(task: HeldOut, base: Scores, tuned: Scores) -> dict[str, Any]:
