@@ -80,6 +80,7 @@ class MatrixSpectrum:
         vectors: The leading k vectors, left before right when both sides were asked for.
         seconds: Time spent on this matrix.
         update: Norms of delta_W, when they were asked for.
+        update_values: Leading singular values of delta_W, when its norms were asked for.
     """
 
     name: str
@@ -91,6 +92,7 @@ class MatrixSpectrum:
     vectors: tuple[VectorVerdict, ...]
     seconds: float = 0.0
     update: UpdateNorms | None = None
+    update_values: tuple[float, ...] = ()
 
     def side_vectors(self, side: OneSide) -> tuple[VectorVerdict, ...]:
         """The verdicts of one side, by decreasing singular value."""

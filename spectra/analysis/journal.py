@@ -84,7 +84,6 @@ def _stat(path: Path) -> Any:
 def _spectrum(entry: dict[str, Any]) -> MatrixSpectrum:
     update = entry.pop("update")
     vectors = tuple(VectorVerdict(**vector) for vector in entry.pop("vectors"))
-    shape = tuple(entry.pop("shape"))
-    return MatrixSpectrum(
-        **entry, shape=shape, vectors=vectors, update=UpdateNorms(**update) if update is not None else None
-    )
+    shape, values = tuple(entry.pop("shape")), tuple(entry.pop("update_values"))
+    norms = UpdateNorms(**update) if update is not None else None
+    return MatrixSpectrum(**entry, shape=shape, vectors=vectors, update=norms, update_values=values)

@@ -9,7 +9,7 @@ from spectra.analysis.bounds import CosineBounds
 from spectra.analysis.cache import FactorCache
 from spectra.analysis.factors import BaseFactors, TransposedFactors
 from spectra.analysis.methods import AUTO, METHODS, choose
-from spectra.analysis.norms import dense_norms, frobenius, low_rank_norms
+from spectra.analysis.norms import dense_values, frobenius, low_rank_values, norms
 from spectra.analysis.settings import ScanSettings
 from spectra.analysis.storage import as_operator
 from spectra.analysis.tuned import Tuned, adjoint
@@ -20,6 +20,8 @@ from spectra.weights.changes import Replaced
 
 # A fully tuned matrix beyond this size is streamed, so that a scan holds one large matrix and not two.
 TUNED_BYTES = 512 << 20
+# Leading singular values of a dense update in a record; a low-rank update has all of its own there.
+KEPT_VALUES = 64
 
 
 def scan_matrix(
@@ -50,7 +52,7 @@ def scan_matrix(
         for i, bounds in enumerate(cosine_bounds(turned, [each.transposed() for each in tuned], settings)):
             verdicts[i] += bounds.verdicts(settings.epsilon, "right")
             methods[i] = bounds.method
-    updates = _norms(W0, tuned, settings)
+    updates = _updates(W0, tuned, settings)
     seconds = (time.perf_counter() - started) / len(matrices)
     return [
         MatrixSpectrum(
@@ -63,8 +65,9 @@ def scan_matrix(
             vectors=vectors,
             seconds=seconds,
             update=update,
+            update_values=values,
         )
-        for pair, method, vectors, update in zip(matrices, methods, verdicts, updates, strict=True)
+        for pair, method, vectors, (update, values) in zip(matrices, methods, verdicts, updates, strict=True)
     ]
 
 
@@ -95,14 +98,19 @@ def cosine_bounds(base: BaseFactors, tuned: Sequence[Tuned], settings: ScanSetti
     return METHODS[name](base, tuned, k, epsilons)
 
 
-def _norms(W0: LinearOperator, tuned: Sequence[Tuned], settings: ScanSettings) -> list[UpdateNorms | None]:
+def _updates(
+    W0: LinearOperator, tuned: Sequence[Tuned], settings: ScanSettings
+) -> list[tuple[UpdateNorms | None, tuple[float, ...]]]:
+    """Norms and leading singular values of every update; none of a dense one unless they were asked for."""
     size = frobenius(W0)
-    results: list[UpdateNorms | None] = []
+    results: list[tuple[UpdateNorms | None, tuple[float, ...]]] = []
     for each in tuned:
         if each.update is not None:
-            results.append(low_rank_norms(each.update, size))
+            S = low_rank_values(each.update)
+            results.append((norms(S, size), tuple(S.tolist())))
         elif settings.dense_norms and each.W is not None:
-            results.append(dense_norms(each.W.dense() - W0.dense(), size))
+            S = dense_values(each.W.dense() - W0.dense())
+            results.append((norms(S, size), tuple(S[:KEPT_VALUES].tolist())))
         else:
-            results.append(None)
+            results.append((None, ()))
     return results

@@ -9,7 +9,7 @@ import torch
 from spectra.analysis.cache import FactorCache
 from spectra.analysis.controls import Storage
 from spectra.analysis.facts import BaseFacts, PairFacts, judged
-from spectra.analysis.matrix import base_factors, tuned_side
+from spectra.analysis.matrix import KEPT_VALUES, base_factors, tuned_side
 from spectra.analysis.measuring import MEASURING
 from spectra.analysis.null_store import NullStore
 from spectra.analysis.nulls import with_nulls
@@ -20,9 +20,8 @@ from spectra.metrics.subspaces import phi_grid, similarity_map
 from spectra.weights import MatrixPair
 from spectra.weights.changes import Replaced
 
-# Leading directions in a grid, and leading singular values in a record.
+# Leading directions in a grid.
 GRID = 16
-KEPT_VALUES = 64
 
 
 def measure_matrix(
@@ -38,10 +37,7 @@ def measure_matrix(
     """
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
-    base = BaseFacts(base_factors(pair.W0, settings.scan, cache), settings)
-    if base.is_small and {"base", "nulls"} & set(settings.groups):
-        base.factors.full()  # every number below is then exact, and cheaper than by iteration
-    [facts] = judged(base, [tuned_side(pair, settings.scan)], [None])
+    facts = facts_of(pair, settings, cache)
     clock.took("intruders")
     measures: list[Measure] = []
     for group in settings.groups:
@@ -50,7 +46,7 @@ def measure_matrix(
             clock.took(group)
     if "nulls" in settings.groups:
         digest = pair.W0.digest() if cache is not None else None
-        measures = list(with_nulls(measures, facts, _storage(pair), digest, store or NullStore(keep=False)))
+        measures = list(with_nulls(measures, facts, storage_of(pair), digest, store or NullStore(keep=False)))
         clock.took("nulls")
     vectors, grids = tuple(_leading(facts)), tuple(_grids(facts))
     clock.took("alignment" if "alignment" in settings.groups else "intruders")
@@ -65,6 +61,15 @@ def measure_matrix(
         update_values=_update_values(facts),
         seconds=seconds,
     )
+
+
+def facts_of(pair: MatrixPair, settings: SurveySettings, cache: FactorCache | None = None) -> PairFacts:
+    """The facts of one matrix; those that no verdict needs are found when they are asked for."""
+    base = BaseFacts(base_factors(pair.W0, settings.scan, cache), settings)
+    if base.is_small and {"base", "nulls"} & set(settings.groups):
+        base.factors.full()  # every number is then exact, and cheaper than by iteration
+    [facts] = judged(base, [tuned_side(pair, settings.scan)], [None])
+    return facts
 
 
 def matrix_row(pair: MatrixPair, facts: PairFacts, measures: Iterable[Measure], **details: Any) -> MatrixMeasures:
@@ -137,8 +142,8 @@ def _grids(facts: PairFacts) -> Iterator[Grid]:
             yield Grid("phi", side, _rows(phi_grid(D[:, :GRID], U0[:, :GRID])))
 
 
-def _storage(pair: MatrixPair) -> Storage:
-    """That of the base where the tuned side is an adapter, the coarser of the two where both are stored whole."""
+def storage_of(pair: MatrixPair) -> Storage:
+    """The dtype of the base where the tuned side is an adapter, the coarser of the two where both are stored whole."""
     dtypes = [pair.W0.dtype]
     if isinstance(pair.change, Replaced):
         dtypes.append(pair.change.W_tuned.dtype)

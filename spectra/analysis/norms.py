@@ -10,14 +10,14 @@ from spectra.metrics.ranks import effective_rank, stable_rank
 from spectra.records import UpdateNorms
 
 
-def low_rank_norms(update: LowRankUpdate, W0_frobenius: float) -> UpdateNorms:
-    """Norms and ranks of scaling * B @ A, exactly, from the QR of its factors."""
-    return _norms(low_rank_svd(update.B, update.A, update.scaling).S, W0_frobenius)
+def low_rank_values(update: LowRankUpdate) -> Float[Tensor, " rank"]:
+    """Singular values of scaling * B @ A, exactly, from the QR of its factors."""
+    return low_rank_svd(update.B, update.A, update.scaling).S
 
 
-def dense_norms(delta_W: Float[Tensor, "d_out d_in"], W0_frobenius: float) -> UpdateNorms:
-    """Norms and ranks of a dense update: all singular values, no vectors.  Cost O(d_out d_in n)."""
-    return _norms(torch.linalg.svdvals(delta_W), W0_frobenius)
+def dense_values(delta_W: Float[Tensor, "d_out d_in"]) -> Float[Tensor, " n"]:
+    """All singular values of a dense update, no vectors.  Cost O(d_out d_in n)."""
+    return torch.linalg.svdvals(delta_W)
 
 
 def frobenius(W: LinearOperator) -> float:
@@ -26,7 +26,8 @@ def frobenius(W: LinearOperator) -> float:
     return sum(float(square) for square in squares) ** 0.5
 
 
-def _norms(S: Float[Tensor, " n"], W0_frobenius: float) -> UpdateNorms:
+def norms(S: Float[Tensor, " n"], W0_frobenius: float) -> UpdateNorms:
+    """Norms and ranks of an update from all of its singular values that are not zero."""
     size = float(torch.linalg.vector_norm(S.double()))
     return UpdateNorms(
         frobenius=size,

@@ -53,15 +53,18 @@ def with_nulls(
 def _simulated(facts: PairFacts, groups: Sequence[str], storage: Storage) -> Values:
     """Every control measured as the matrix itself was."""
     found: dict[tuple[str, str, str], list[float]] = {}
-    for null, control in _controls(facts, storage):
+    for null, control in judged_controls(facts, storage):
         for measure in (measure for group in groups for measure in MEASURING[group](control)):
             if measure.value is not None:
                 found.setdefault((null, measure.metric, measure.side or ""), []).append(measure.value)
     return [(*key, values) for key, values in found.items()]
 
 
-def _controls(facts: PairFacts, storage: Storage) -> Iterator[tuple[str, PairFacts]]:
-    """Low-rank controls share the passes over W0; dense ones come one by one. A streamed W0 has no dense ones."""
+def judged_controls(facts: PairFacts, storage: Storage) -> Iterator[tuple[str, PairFacts]]:
+    """The facts of every control by its name: low-rank ones share the passes over W0, dense ones come one by one.
+
+    A streamed W0 has no dense ones.
+    """
     base, settings = facts.base, facts.base.settings
     like = facts.leading.U
     size, rank = facts.delta_frobenius, control_rank(facts)

@@ -113,6 +113,27 @@ VECTORS = (
     Column("side", "text", "left (d_out) or right (d_in)."),
 )
 
+CONTROLS = (
+    TRIAL,
+    Column("name", "text", "Canonical name of the matrix in whose place the control stands."),
+    Column(
+        "control", "text", "storage rounding, dense gaussian or random low rank; the two last of the update's norm."
+    ),
+    Column("index", "integer", "Position by decreasing singular value of the control, from 0."),
+    Column("singular_value", "number", "The control's singular value."),
+    Column("max_cosine", "number", "Largest |cos| to a pre-trained left singular vector."),
+    Column("is_intruder", "flag", "max_cosine < epsilon over all pre-trained vectors."),
+    Column("lower", "number", "Lower bound of max_cosine."),
+    Column("upper", "number", "Upper bound of max_cosine; beyond 1024 rows or columns it may be unproven."),
+)
+
+UPDATE_SPECTRA = (
+    TRIAL,
+    Column("name", "text", "Canonical name of the matrix."),
+    Column("index", "integer", "Position by decreasing singular value, from 0."),
+    Column("value", "number", "Singular value of delta_W; all r of a low-rank update, at most 64 of a dense one."),
+)
+
 SIMILARITY = (
     TRIAL,
     Column("name", "text", "Canonical name of the one matrix shown."),
@@ -261,6 +282,8 @@ SCHEMAS: Mapping[str, tuple[Column, ...]] = {
     "forgetting": FORGETTING,
     "matrices": MATRICES,
     "vectors": VECTORS,
+    "controls": CONTROLS,
+    "update_spectra": UPDATE_SPECTRA,
     "similarity": SIMILARITY,
     "history": HISTORY,
     "continual": CONTINUAL,

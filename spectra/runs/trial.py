@@ -5,7 +5,7 @@ training/           the Trainer's own checkpoints; removed once the trained weig
 adapter/ | checkpoint/   the trained weights, safetensors
 kept/step-<n>/      the weights at the steps that the sweep asks to keep
 metrics.json        validation score, cost, history's summary
-spectra/            matrices.parquet, vectors.parquet, similarity.parquet
+spectra/            matrices.parquet, vectors.parquet, controls.parquet, update_spectra.parquet, similarity.parquet
 history.parquet, trajectory.parquet, trajectory_matrices.parquet, forgetting.parquet, scores.parquet
 test.json           the score on the test split, of a chosen trial only
 continual.parquet   of a sequence of tasks: every task's score after each of them
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TrialState = Literal["done", "failed", "running", "interrupted", "waiting"]
 
-SPECTRAL_TABLES = {"matrices", "vectors", "similarity"}
+SPECTRAL_TABLES = {"matrices", "vectors", "controls", "update_spectra", "similarity"}
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ class Specification(_Strict):
 
     k: PositiveInt = 10
     epsilon: Annotated[float, Field(gt=0, le=1)] = 0.5
+    controls: bool = True
     trajectory: Annotated[int, Field(ge=0)] = 10
     keep: Keep = "adapters"
     keep_steps: Steps | None = None

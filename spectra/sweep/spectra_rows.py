@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spectra.analysis.control_verdicts import control_verdicts
 from spectra.analysis.scan import intruders
+from spectra.analysis.settings import ScanSettings
 from spectra.analysis.similarity import similarity
 from spectra.records import IntruderScan, totals
 from spectra.runs import TrialFolder
@@ -13,6 +15,8 @@ from spectra.training.callback import SpectraCallback
 from spectra.weights import MatrixPair, open_pair
 
 SHOWN_VECTORS = 32
+CONTROL_SEED = 0
+OF_A_CONTROL = ("index", "singular_value", "max_cosine", "is_intruder", "lower", "upper")
 
 
 def scan_trial(folder: TrialFolder, weights: Path, base: str, specification: Specification) -> dict[str, Any]:
@@ -24,7 +28,10 @@ def scan_trial(folder: TrialFolder, weights: Path, base: str, specification: Spe
     scan = intruders(weights, base, k=specification.k, epsilon=specification.epsilon, dense_norms=True)
     folder.write_rows("matrices", scan.matrix_rows())
     folder.write_rows("vectors", scan.vector_rows())
-    folder.write_rows("similarity", _similarity_rows(shown_matrix(open_pair(base, weights).matrices)))
+    folder.write_rows("update_spectra", _update_rows(scan))
+    matrices = open_pair(base, weights).matrices
+    folder.write_rows("controls", _control_rows(matrices, specification) if specification.controls else [])
+    folder.write_rows("similarity", _similarity_rows(shown_matrix(matrices)))
     return summary(scan)
 
 
@@ -44,6 +51,21 @@ def shown_matrix(matrices: tuple[MatrixPair, ...]) -> MatrixPair:
     layers = sorted({pair.name.layer for pair in matrices if pair.name.layer is not None})
     middle = [pair for pair in matrices if layers and pair.name.layer == layers[len(layers) // 2]] or list(matrices)
     return next((pair for pair in middle if pair.name.block == "attention"), middle[0])
+
+
+def _update_rows(scan: IntruderScan) -> Iterator[dict[str, Any]]:
+    for matrix in scan.matrices:
+        for index, value in enumerate(matrix.update_values):
+            yield {"name": matrix.name, "index": index, "value": value}
+
+
+def _control_rows(matrices: tuple[MatrixPair, ...], specification: Specification) -> Iterator[dict[str, Any]]:
+    settings = ScanSettings(k=specification.k, epsilon=specification.epsilon)
+    for pair in matrices:
+        for control, verdicts in control_verdicts(pair, settings, seed=CONTROL_SEED):
+            for verdict in verdicts:
+                row = {column: getattr(verdict, column) for column in OF_A_CONTROL}
+                yield {"name": str(pair.name), "control": control, **row}
 
 
 def _similarity_rows(pair: MatrixPair) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ def outcome(run: Run) -> pd.DataFrame:
 
 def assert_same_tables(run: Run, expected: Run) -> None:
     pd.testing.assert_frame_equal(outcome(run), outcome(expected))
-    for name in ("forgetting", "history", "similarity"):
+    for name in ("forgetting", "history", "controls", "update_spectra", "similarity"):
         pd.testing.assert_frame_equal(run.table(name), expected.table(name))
     for name in ("matrices", "vectors", "trajectory", "trajectory_matrices"):
         table, other = (one.table(name).drop(columns="seconds", errors="ignore") for one in (run, expected))
