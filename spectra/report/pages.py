@@ -38,6 +38,7 @@ from spectra.report.trial_figures import (
     size_and_shape,
     training_history,
 )
+from spectra.report.update_figures import update_spectra
 from spectra.report.warnings import warnings
 
 # What the curves behind the cells may weigh: the page of 224 matrices stays below 1.5 MB.
@@ -93,7 +94,11 @@ def trials_page(material: Material) -> Page:
             "Tasks learnt one after the other",
             figures=_drawn([scores_of_all_tasks(material), count_over_tasks(material)]),
         ),
-        Section("updates", "Size and shape of the updates", figures=_drawn([size_and_shape(material)])),
+        Section(
+            "updates",
+            "Size and shape of the updates",
+            figures=_drawn([size_and_shape(material), update_spectra(material)]),
+        ),
         Section(
             "training",
             "Training",

@@ -4,6 +4,16 @@ import altair as alt
 
 from spectra.counts import EPSILONS, counts_by_epsilon, counts_by_k, random_direction_cosine
 from spectra.report import numbers
+from spectra.report.control_curves import (
+    TRAINED,
+    beside,
+    control_counts,
+    control_lines,
+    said_of_controls,
+    shown_of_controls,
+    words_at_the_end,
+    words_on_the_rise,
+)
 from spectra.report.figure import (
     Figure,
     colour_of_label,
@@ -26,17 +36,21 @@ def count_against_epsilon(material: Material) -> Figure | None:
     if vectors.empty:
         return None
     epsilon = float(trials["epsilon"].iloc[0])
-    table = labelled(counts_by_epsilon(vectors, ["trial"], sorted({*EPSILONS, epsilon})), trials)
-    open_verdicts = bool((table["at_most"] > table["count"]).any())
+    grid = sorted({*EPSILONS, epsilon})
+    own = labelled(counts_by_epsilon(vectors, ["trial"], grid), trials)
+    open_verdicts = bool((own["at_most"] > own["count"]).any())
+    controls = control_counts(material, lambda some, by: counts_by_epsilon(some, by, grid), "epsilon")
+    table = beside(own, controls)
     headings = {
         "series": "Configuration",
+        **({} if controls is None else {"update": "Update"}),
         "epsilon": "ε",
         "count": "Intruder dimensions, proven",
         "at_most": "At most",
         "vectors": "Vectors looked at",
     }
     x = alt.X("epsilon:Q", title="ε (largest |cosine| below which a vector counts)", scale=alt.Scale(domain=[0, 1]))
-    ceiling = int(table["at_most"].max())
+    ceiling = int(table["at_most"].max())  # of controls too: they count every vector at ε = 1
     steps = [step for power in range(7) for step in (10**power, 2 * 10**power, 5 * 10**power) if step <= ceiling]
     y = alt.Y(
         "count:Q",
@@ -45,7 +59,7 @@ def count_against_epsilon(material: Material) -> Figure | None:
         axis=alt.Axis(values=[0, *steps], format="d"),
     )
     colour = colour_of_label(trials)
-    base = alt.Chart(rows())
+    base = alt.Chart(rows()).transform_filter(f"datum.update === '{TRAINED}'")
     cosines = random_cosines(material)
     layers = [
         *random_rules(cosines),
@@ -59,12 +73,15 @@ def count_against_epsilon(material: Material) -> Figure | None:
             x=x, y=y, color=colour, strokeDash=dash_of_label(trials), detail="trial:N", tooltip=fields(headings, table)
         ),
     ]
+    if controls is not None:
+        layers[-1:-1] = control_lines(table, headings, x, y, colour)
+        layers.append(words_on_the_rise(controls, "epsilon", float(ceiling)))
     if open_verdicts:
         layers.insert(
             0,
             base.mark_area(opacity=0.18).encode(x=x, y=y, y2="at_most:Q", color=colour, detail="trial:N"),
         )
-    at = table[table["epsilon"] == epsilon]
+    at = own[own["epsilon"] == epsilon]
     said = [f"{row['series']}: {row['count']} at ε = {epsilon:g}" for _, row in at.iterrows()]
     band = (
         " A shaded band lies between what is proven and what is possible, where the scan did not have to decide."
@@ -75,11 +92,12 @@ def count_against_epsilon(material: Material) -> Figure | None:
         identity="count-epsilon",
         title="Intruder dimensions against the threshold ε",
         shows=f"How many leading vectors have a largest |cosine| below ε.{band} Dotted lines: the largest |cosine| "
-        f"expected of a random direction ({span(cosines)}). To the right of them, a random direction counts.",
+        f"expected of a random direction ({span(cosines)}). To the right of them, a random direction counts."
+        f"{shown_of_controls(controls)}",
         caveat="The place of ε is a convention: only the distance between the curves is a finding.",
-        alternative=listed(said),
+        alternative=listed(said) + said_of_controls(controls, "epsilon", epsilon),
         chart=page_wide(alt.layer(*layers), 300),
-        table=table[["trial", "label", *headings]],
+        table=table[list(dict.fromkeys(["trial", "label", "update", *headings]))],
         headings=headings,
     )
 
@@ -91,38 +109,49 @@ def count_against_k(material: Material) -> Figure | None:
     vectors = vectors[vectors["trial"].isin(trials["trial"])].dropna(subset=["is_intruder"])
     if vectors.empty:
         return None
-    table = labelled(counts_by_k(vectors, ["trial"]), trials)
-    if table["count"].max() == 0:
+    own = labelled(counts_by_k(vectors, ["trial"]), trials)
+    if own["count"].max() == 0:
         return None
+    controls = control_counts(material, counts_by_k, "k")
+    table = beside(own, controls)
     headings = {
         "series": "Configuration",
+        **({} if controls is None else {"update": "Update"}),
         "k": "k",
         "count": "Intruder dimensions",
         "vectors": "Vectors looked at",
     }
+    x = alt.X("k:Q", title="k (leading vectors looked at in each matrix)", axis=alt.Axis(tickMinStep=1))
+    y = alt.Y("count:Q", title="Intruder dimensions (number)", axis=alt.Axis(tickMinStep=1))
+    colour = colour_of_label(trials)
     chart = (
         alt.Chart(rows())
+        .transform_filter(f"datum.update === '{TRAINED}'")
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=36))
         .encode(
-            x=alt.X("k:Q", title="k (leading vectors looked at in each matrix)", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("count:Q", title="Intruder dimensions (number)", axis=alt.Axis(tickMinStep=1)),
-            color=colour_of_label(trials),
+            x=x,
+            y=y,
+            color=colour,
             strokeDash=dash_of_label(trials),
             detail="trial:N",
             tooltip=fields(headings, table),
         )
     )
-    largest = int(table["k"].max())
-    said = [f"{r['series']}: {r['count']} at k = {r['k']}" for _, r in table[table["k"] == largest].iterrows()]
+    if controls is not None:
+        words = words_at_the_end(controls, "k", float(table["count"].max()))
+        chart = alt.layer(*control_lines(table, headings, x, y, colour), chart, words)
+    largest = int(own["k"].max())
+    said = [f"{r['series']}: {r['count']} at k = {r['k']}" for _, r in own[own["k"] == largest].iterrows()]
     return Figure(
         identity="count-k",
         title="Intruder dimensions against k",
-        shows="How the count grows as more leading vectors of each matrix are looked at, at the scan's ε.",
+        shows="How the count grows as more leading vectors of each matrix are looked at, at the scan's ε."
+        f"{shown_of_controls(controls)}",
         caveat="Far down the spectrum neighbouring singular values nearly coincide, and single vectors turn within "
         "their cluster: there a count says less.",
-        alternative=listed(said),
+        alternative=listed(said) + said_of_controls(controls, "k", float(largest)),
         chart=page_wide(chart, 260),
-        table=table[["trial", "label", *headings]],
+        table=table[list(dict.fromkeys(["trial", "label", "update", *headings]))],
         headings=headings,
         wide=False,
     )

@@ -144,9 +144,7 @@ def sweep_tables(
     recipes: Sequence[Recipe] = SWEEP, *, seeds: Sequence[int] = (0,), layers: int = 6, examples: int = 2000
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of all tables of a sweep, as `Run.write_table` takes them."""
-    rows: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("trials", "forgetting", "matrices", "vectors", "similarity", "history")
-    }
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
     for position, recipe in enumerate(recipes):
         for rate, (learning_rate, count, forgotten) in enumerate(
             zip(recipe.learning_rates, recipe.counts, recipe.forgetting, strict=True)
@@ -213,6 +211,9 @@ def sweep_tables(
                     )
                 rows["matrices"] += [{"trial": trial, **row} for row in scan.matrix_rows()]
                 rows["vectors"] += [{"trial": trial, **row} for row in scan.vector_rows()]
+                if chosen:
+                    rows["controls"] += control_rows(trial, scan, number)
+                    rows["update_spectra"] += update_rows(trial, scan, recipe.rank, number)
                 rows["similarity"] += [
                     {
                         "trial": trial,
@@ -234,6 +235,29 @@ def sweep_tables(
                     for step in range(1, 201, 10)
                 ]
     return rows
+
+
+def control_rows(trial: str, scan: IntruderScan, seed: int) -> list[dict[str, Any]]:
+    """Verdicts on three controls of every matrix: two that intrude nowhere at EPSILON, one that does now and then."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for matrix in scan.matrices:
+        for control, least in (("storage rounding", 0.97), ("dense gaussian", 0.8), ("random low rank", 0.3)):
+            for index in range(K):
+                cosine = float(draw.uniform(least, 1)) if index >= K - 3 else 0.99
+                bounds = {"max_cosine": cosine, "lower": cosine, "upper": cosine, "is_intruder": cosine < EPSILON}
+                rows.append({"trial": trial, "name": matrix.name, "control": control, "index": index, **bounds})
+    return rows
+
+
+def update_rows(trial: str, scan: IntruderScan, rank: int | None, seed: int) -> list[dict[str, Any]]:
+    """Falling singular values of every update."""
+    draw = np.random.default_rng(seed)
+    return [
+        {"trial": trial, "name": matrix.name, "index": index, "value": float(0.8**index * draw.uniform(0.9, 1))}
+        for matrix in scan.matrices
+        for index in range(min(rank or 64, 64))
+    ]
 
 
 def sweep_material(tables: dict[str, list[dict[str, Any]]]) -> Material:
