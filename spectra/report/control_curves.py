@@ -80,24 +80,38 @@ def words_on_the_rise(controls: "pd.DataFrame", axis: str, ceiling: float) -> al
     return mark.encode(x=f"{axis}:Q", y="count:Q", text="text:N")
 
 
-def words_at_the_end(controls: "pd.DataFrame", axis: str, ceiling: float) -> alt.Chart:
-    """The names of the controls above the right end of their highest curve; those that end together share a line."""
+def words_at_the_end(controls: "pd.DataFrame", axis: str, ceiling: float) -> list[alt.Chart]:
+    """The names of the controls above the right end of their highest curve; of those that stay at zero, in the corner.
+
+    Those that end together share a line.
+    """
     last = controls[controls[axis] == controls[axis].max()]
     ends: list[tuple[float, list[str]]] = []
     for name in _names(controls):
         end = float(last.loc[last["update"] == name, "count"].max())
-        near = next((names for height, names in ends if abs(height - end) < 0.06 * ceiling), None)
+        near = next(
+            (names for height, names in ends if abs(height - end) < 0.06 * ceiling and min(height, end) > 0), None
+        )
         if near is None:
             ends.append((end, [name]))
         else:
             near.append(name)
+    raised = [(height, ", ".join(names)) for height, names in ends if height > 0]
+    flat = [name for height, names in ends if height == 0 for name in names]
     columns: dict[str, list[Any]] = {
-        axis: [float(controls[axis].max())] * len(ends),
-        "count": [height for height, _ in ends],
-        "text": [", ".join(names) for _, names in ends],
+        axis: [float(controls[axis].max())] * len(raised),
+        "count": [height for height, _ in raised],
+        "text": [names for _, names in raised],
     }
-    mark = alt.Chart(constants(**columns)).mark_text(align="right", dy=-7, fontSize=11, fontStyle="italic")
-    return mark.encode(x=f"{axis}:Q", y="count:Q", text="text:N")
+    style: dict[str, Any] = {"fontSize": 11, "fontStyle": "italic"}
+    charts: list[alt.Chart] = []
+    if raised:
+        mark = alt.Chart(constants(**columns)).mark_text(align="right", dy=-7, **style)
+        charts.append(mark.encode(x=f"{axis}:Q", y="count:Q", text="text:N"))
+    if flat:
+        corner = alt.Chart(constants(text=[f"zero throughout: {', '.join(flat)}"]))
+        charts.append(corner.mark_text(align="left", x=8, y=8, **style).encode(text="text:N"))
+    return charts
 
 
 def said_of_controls(controls: "pd.DataFrame | None", axis: str, at: float) -> str:

@@ -139,7 +139,7 @@ def count_against_k(material: Material) -> Figure | None:
     )
     if controls is not None:
         words = words_at_the_end(controls, "k", float(table["count"].max()))
-        chart = alt.layer(*control_lines(table, headings, x, y, colour), chart, words)
+        chart = alt.layer(*control_lines(table, headings, x, y, colour), chart, *words)
     largest = int(own["k"].max())
     said = [f"{r['series']}: {r['count']} at k = {r['k']}" for _, r in own[own["k"] == largest].iterrows()]
     return Figure(

@@ -54,7 +54,7 @@ def charts(page: Any) -> int:
 
 def test_every_figure_of_a_sweep_is_drawn(sweep_report: Path, opened: Open) -> None:
     page = opened(sweep_report)
-    assert charts(page) == page.locator("[data-figure]").count() == 15
+    assert charts(page) == page.locator("[data-figure]").count() == 16
 
 
 def test_every_figure_of_a_scan_is_drawn(scan_report: Path, opened: Open) -> None:
