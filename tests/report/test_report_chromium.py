@@ -82,7 +82,7 @@ def test_what_a_sweep_records_beside_its_trials_is_drawn_also_on_a_narrow_screen
     folder = write_run(tmp_path / "run", rows)
     write_intervention(folder / "interventions" / "one", trial="trial-210")
     page = opened(write_report(folder), width=400)
-    assert charts(page) == page.locator("[data-figure]").count() == 15 + 3 + 2 + 2 + 2
+    assert charts(page) == page.locator("[data-figure]").count() == 16 + 3 + 2 + 2 + 2
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
