@@ -12,17 +12,16 @@ Every pass over W0 serves all tuned matrices of the call.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from spectra.analysis.bounds import CERTIFICATE, FACTORISED, LEADING, CosineBounds, exact_bounds
 from spectra.analysis.exact import exact
 from spectra.analysis.factors import BaseFactors, LeadingFactors
+from spectra.analysis.question import RELATIVE_FLOOR, Question, largest_eigenvalue
 from spectra.analysis.tuned import Tuned
-from spectra.linalg.brackets import Brackets, brackets_from_known
-from spectra.linalg.certificate import spectral_brackets
+from spectra.linalg.brackets import Brackets
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
-from spectra.linalg.gram_spectrum import GramSpectrum
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import RowChunked
 from spectra.linalg.triplets import (
@@ -37,8 +36,6 @@ from spectra.linalg.triplets import (
 CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
 # ... of a matrix with this many entries after every step, since a pass over it costs more than a look.
 EVERY_STEP_ENTRIES = 1 << 22
-# The certificate of a tall matrix speaks of eigenvalues above this fraction of the largest; see `definite`.
-RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
 # Leading factors are kept while their residual stays below this fraction of the largest eigenvalue ...
 KEPT_RESIDUAL = 2e-5
 # ... their angle below this bound, and their number below this and a quarter of the space.
@@ -49,8 +46,6 @@ KEPT_COUNT = 96
 LARGEST_SPECTRUM = 640
 # The leading vectors of a tuned matrix are sought first in the span of this share of the base vectors.
 STARTING_SHARE = 4
-# Random columns beside the y_j: they reveal equal singular values that the y_j alone would see as one.
-RANDOM_COLUMNS = 4
 
 
 def certified(
@@ -77,7 +72,7 @@ def certified(
     epsilons = epsilons.double()
     small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
     vectors = _leading_vectors(base, tuned, k, small)
-    questions = [_Question(base, each.U, each.sin_angles.double()) for each in vectors]
+    questions = [Question(base, each.U, each.sin_angles.double()) for each in vectors]
     judged = [question for question, each in zip(questions, vectors, strict=True) if _can_be_judged(each)]
     if small:
         _answer_from_spectrum(base, judged, epsilons)
@@ -116,86 +111,7 @@ def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> Leadi
     return leading_vectors(W, [None], k, warm=leading_within(W, nearby, k + 2))[0]
 
 
-class _Question:
-    """Which singular vectors of W0 do the columns of U resemble? The brackets while they are tightened."""
-
-    def __init__(self, base: BaseFactors, U: Float[Tensor, "d_out k"], error: Float[Tensor, " k"]) -> None:
-        """Project to the smaller space of W0, and ask the leading factors that are already known."""
-        self.base, self.error = base, error
-        self.right_space = base.W0.shape[0] > base.W0.shape[1]
-        self.image = base.W0.rmatmat(U) if self.right_space else U
-        self.Y = self.image
-        self.brackets = Brackets.unknown(U.shape[1], U)
-        self.leak = torch.zeros_like(self.brackets.lower)
-        self.run: BlockLanczos | None = None
-        self.columns = torch.arange(U.shape[1], device=U.device)
-        self.floor = 0.0  # what the certificates rest on: no eigenvalue of a tall W0 lies below it
-        self.locked = base.leading
-        if self.locked is not None:
-            self._deflate(self.locked)
-
-    @property
-    def final(self) -> Brackets:
-        """The brackets, widened by the error of the columns of U themselves."""
-        return self.brackets.widened(self.error)
-
-    def open_columns(self, epsilons: Float[Tensor, " e"]) -> Bool[Tensor, " k"]:
-        """True where the final brackets leave a verdict open."""
-        return self.final.is_open(epsilons)
-
-    def _deflate(self, known: LeadingFactors) -> None:
-        along = known.vectors.mH @ self.Y
-        lengths = torch.linalg.vector_norm(self.Y.double(), dim=0)
-        scales = known.values.clamp_min(0).sqrt() if self.right_space else torch.ones_like(known.values)
-        self.brackets = brackets_from_known(along.double(), lengths, known.sin_angles, scales)
-        self.leak = (along.double().abs() * known.sin_angles[:, None]).sum(dim=0)
-        self.Y = self.Y - known.vectors @ along
-
-    def read(self, spectrum: GramSpectrum) -> None:
-        """Take the brackets that all eigenpairs prove."""
-        self.brackets = spectrum.brackets(self.image, right_space=self.right_space)
-
-    def begin(self, open_columns: Bool[Tensor, " k"], seed: int = 0) -> None:
-        """Start the Krylov run from the undecided vectors and a few random ones."""
-        self.columns = open_columns.nonzero().flatten()
-        chosen = self.Y[:, self.columns]
-        self.lengths = torch.linalg.vector_norm(chosen, dim=0)
-        generator = torch.Generator().manual_seed(seed)
-        fresh = torch.randn(chosen.shape[0], RANDOM_COLUMNS, generator=generator).to(chosen) / chosen.shape[0] ** 0.5
-        start = torch.cat([chosen / self.lengths.clamp_min(1e-30), fresh], dim=1)
-        self.run = BlockLanczos(start, self.locked.vectors if self.locked is not None else None)
-        self.before = self.brackets.select(self.columns)
-
-    def tighten(self, pairs: RitzPairs, run: BlockLanczos, epsilons: Float[Tensor, " e"]) -> None:
-        """Take the brackets that the run proves as it stands."""
-        count = self.columns.shape[0]
-        coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
-        first = run.start_coordinates[:, :count].double() * self.lengths.double()
-        coordinates[: first.shape[0]] = first
-        if self.right_space:  # Ritz values only grow, and so does the floor
-            self.floor = RELATIVE_FLOOR * _largest_eigenvalue(self.locked, pairs)
-        # What the deflation left of the known vectors; in right space a coordinate counts at most 1 / sqrt(floor).
-        leak = self.leak[self.columns] / (self.floor**0.5 if self.right_space else 1.0)
-        found = spectral_brackets(
-            pairs,
-            coordinates,
-            self.before,
-            epsilons,
-            dtype=self.Y.dtype,
-            right_space=self.right_space,
-            floor=self.floor,
-            deflation_residual=self.locked.residual if self.locked is not None else 0.0,
-            margin=leak + self.error[self.columns],
-        )
-        self.brackets = self.brackets.replaced(self.columns, Brackets(found.lower, found.known, found.rest + leak))
-
-
-def _largest_eigenvalue(known: LeadingFactors | None, pairs: RitzPairs) -> float:
-    """The largest eigenvalue of the Gram operator of W0: known, or the largest Ritz value."""
-    return float(known.values[0]) if known is not None else float(pairs.values[0])
-
-
-def _answer_from_spectrum(base: BaseFactors, questions: Sequence[_Question], epsilons: Float[Tensor, " e"]) -> None:
+def _answer_from_spectrum(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> None:
     """Ask all eigenpairs of a small W0 what the leading ones leave open."""
     for question in questions:
         if bool(question.open_columns(epsilons).any()):
@@ -212,7 +128,7 @@ def _learn_from_spectrum(base: BaseFactors) -> None:
     _learn(base, run, run.ritz(), floor=max(float(spectrum.values[-1]) - spectrum.slack, 0.0))
 
 
-def _answer_together(base: BaseFactors, questions: Sequence[_Question], epsilons: Float[Tensor, " e"]) -> None:
+def _answer_together(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> None:
     """Run block Lanczos on W0 for all questions in lockstep until their brackets decide every epsilon."""
     active = []
     for question in questions:
@@ -245,7 +161,7 @@ def _answer_together(base: BaseFactors, questions: Sequence[_Question], epsilons
         _learn(base, *best, floor=_proven_floor(base, questions, epsilons))
 
 
-def _proven_floor(base: BaseFactors, questions: Sequence[_Question], epsilons: Float[Tensor, " e"]) -> float:
+def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> float:
     """A tall W0: prove that no eigenvalue lies below the floor that the certificates rest on, or withdraw them.
 
     Nothing is proven when nothing rests on it, when an earlier scan has proven it, or when some vector stays open:
@@ -275,7 +191,7 @@ def _learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, floor: flo
     residual = (pairs.residuals**2).cumsum(dim=0).sqrt()
     earlier = known.residual if known is not None else 0.0
     total = (residual**2 + earlier**2).sqrt()
-    settled = (angles <= KEPT_ANGLE) & (total <= KEPT_RESIDUAL * _largest_eigenvalue(known, pairs))
+    settled = (angles <= KEPT_ANGLE) & (total <= KEPT_RESIDUAL * largest_eigenvalue(known, pairs))
     room = min(KEPT_COUNT, run.basis.shape[0] // 4) - (known.values.shape[0] if known is not None else 0)
     count = max(min(int(torch.cumprod(settled.int(), dim=0).sum()), room), 0)
     vectors, values, sines = run.ritz_vectors(pairs, count), pairs.values[:count], angles[:count]
@@ -293,7 +209,7 @@ def _result(
     k: int,
     epsilons: Float[Tensor, " e"],
     vectors: LeadingVectors,
-    question: _Question,
+    question: Question,
 ) -> CosineBounds:
     """The brackets as they stand, or a full factorisation where they leave a verdict open."""
     if not _can_be_judged(vectors):
