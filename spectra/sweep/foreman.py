@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from spectra.sweep.schedule import Job, Schedule
 
 
 @dataclass
-class Foreman:
+class Foreman(ABC):
     """Keeps one place of work busy, from a thread of its own. An executor says what handing out means.
 
     Attributes:
@@ -36,17 +37,17 @@ class Foreman:
         while job := self.schedule.next_job():
             self.hand_out(job)
 
+    @abstractmethod
     def hand_out(self, job: Job) -> None:
         """Have one job done and tell the schedule how it ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """Ask for a checkpoint and an end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kill(self) -> None:
         """End the work at once."""
-        raise NotImplementedError
 
     def heard(self, job: Job, answer: dict[str, Any]) -> bool:
         """Take one answer of a worker (see `worker.py`).
