@@ -17,16 +17,17 @@ from torch import Tensor
 
 from spectra.analysis.bounds import CERTIFICATE, FACTORISED, LEADING, CosineBounds, exact_bounds
 from spectra.analysis.exact import exact
-from spectra.analysis.factors import BaseFactors, LeadingFactors
-from spectra.analysis.question import RELATIVE_FLOOR, Question, largest_eigenvalue
+from spectra.analysis.factors import BaseFactors
+from spectra.analysis.learning import learn, learn_from_spectrum, settle
+from spectra.analysis.question import RELATIVE_FLOOR, Question
 from spectra.analysis.tuned import Tuned
 from spectra.linalg.brackets import Brackets
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import RowChunked
 from spectra.linalg.triplets import (
+    WARM_SHARE,
     LeadingVectors,
-    angle_bounds,
     leading_vectors,
     leading_within,
     update_directions,
@@ -36,11 +37,6 @@ from spectra.linalg.triplets import (
 CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
 # ... of a matrix with this many entries after every step, since a pass over it costs more than a look.
 EVERY_STEP_ENTRIES = 1 << 22
-# Leading factors are kept while their residual stays below this fraction of the largest eigenvalue ...
-KEPT_RESIDUAL = 2e-5
-# ... their angle below this bound, and their number below this and a quarter of the space.
-KEPT_ANGLE = 1e-3
-KEPT_COUNT = 96
 # Up to this smaller dimension all eigenpairs of the Gram matrix of a trained matrix cost less than the Krylov space
 # that avoids them (measured on matrices 192 to 576 wide).
 LARGEST_SPECTRUM = 640
@@ -73,9 +69,9 @@ def certified(
     small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
     vectors = _leading_vectors(base, tuned, k, small)
     questions = [Question(base, each.U, each.sin_angles.double()) for each in vectors]
-    judged = [question for question, each in zip(questions, vectors, strict=True) if _can_be_judged(each)]
+    judged = [(question, each) for question, each in zip(questions, vectors, strict=True) if _can_be_judged(each)]
     if small:
-        _answer_from_spectrum(base, judged, epsilons)
+        _answer_from_spectrum(base, [question for question, _ in judged], epsilons)
     _answer_together(base, judged, epsilons)
     return [
         _result(base, each, k, epsilons, found, question)
@@ -117,24 +113,18 @@ def _answer_from_spectrum(base: BaseFactors, questions: Sequence[Question], epsi
         if bool(question.open_columns(epsilons).any()):
             question.read(base.spectrum())
     if base.leading is None and base.is_stored:
-        _learn_from_spectrum(base)
+        learn_from_spectrum(base)
 
 
-def _learn_from_spectrum(base: BaseFactors) -> None:
-    """One block Lanczos step from the leading eigenvectors gives them the residuals of products with W0 itself."""
-    spectrum = base.spectrum()
-    run = BlockLanczos(spectrum.vectors[:, : min(KEPT_COUNT // 2, spectrum.values.shape[0] // 4)])
-    run.advance(gram_together(base.W0, [None], [run.pending])[0])
-    _learn(base, run, run.ritz(), floor=max(float(spectrum.values[-1]) - spectrum.slack, 0.0))
-
-
-def _answer_together(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> None:
+def _answer_together(
+    base: BaseFactors, judged: Sequence[tuple[Question, LeadingVectors]], epsilons: Float[Tensor, " e"]
+) -> None:
     """Run block Lanczos on W0 for all questions in lockstep until their brackets decide every epsilon."""
     active = []
-    for question in questions:
+    for question, vectors in judged:
         open_columns = question.open_columns(epsilons)
         if bool(open_columns.any()):
-            question.begin(open_columns)
+            question.begin(open_columns, vectors.following)
             active.append(question)
     best: tuple[BlockLanczos, RitzPairs] | None = None
     every_step = base.W0.shape[0] * base.W0.shape[1] >= EVERY_STEP_ENTRIES
@@ -158,7 +148,10 @@ def _answer_together(base: BaseFactors, questions: Sequence[Question], epsilons:
                 still_active.append(question)
         active = still_active
     if best is not None:
-        _learn(base, *best, floor=_proven_floor(base, questions, epsilons))
+        floor = _proven_floor(base, [question for question, _ in judged], epsilons)
+        run, pairs = best
+        wanted = WARM_SHARE * max(vectors.S.shape[0] for _, vectors in judged)
+        learn(base, run, settle(base, run, pairs, wanted), floor=floor)
 
 
 def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> float:
@@ -182,25 +175,6 @@ def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Fl
         nothing = torch.full_like(question.brackets.rest, float("inf"))
         question.brackets = Brackets(question.brackets.lower, question.brackets.known, nothing)
     return known
-
-
-def _learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, floor: float) -> None:
-    """Keep the leading vectors of W0 that the run has settled: the next scan on this base starts from them."""
-    known = base.leading
-    angles = angle_bounds(pairs, pairs.values.shape[0], run.basis.dtype)
-    residual = (pairs.residuals**2).cumsum(dim=0).sqrt()
-    earlier = known.residual if known is not None else 0.0
-    total = (residual**2 + earlier**2).sqrt()
-    settled = (angles <= KEPT_ANGLE) & (total <= KEPT_RESIDUAL * largest_eigenvalue(known, pairs))
-    room = min(KEPT_COUNT, run.basis.shape[0] // 4) - (known.values.shape[0] if known is not None else 0)
-    count = max(min(int(torch.cumprod(settled.int(), dim=0).sum()), room), 0)
-    vectors, values, sines = run.ritz_vectors(pairs, count), pairs.values[:count], angles[:count]
-    worst = float(total[count - 1]) if count else earlier
-    if known is not None:
-        vectors = torch.cat([known.vectors, vectors], dim=1)
-        values, sines = torch.cat([known.values, values]), torch.cat([known.sin_angles, sines])
-    if values.shape[0]:
-        base.learn_leading(LeadingFactors(vectors, values, sines, worst, floor))
 
 
 def _result(

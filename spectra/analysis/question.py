@@ -55,14 +55,22 @@ class Question:
         """Take the brackets that all eigenpairs prove."""
         self.brackets = spectrum.brackets(self.image, right_space=self.right_space)
 
-    def begin(self, open_columns: Bool[Tensor, " k"], seed: int = 0) -> None:
-        """Start the Krylov run from the undecided vectors and a few random ones."""
+    def begin(self, open_columns: Bool[Tensor, " k"], near: Float[Tensor, "d f"], seed: int = 0) -> None:
+        """Start the Krylov run from the undecided vectors and a few random ones.
+
+        Args:
+            open_columns: The undecided ones.
+            near: Directions near leading vectors of W0, for the first look at it: the run settles those vectors
+                early, which sharpens the certificate, and they are kept for the next scan.
+            seed: Of the random columns.
+        """
         self.columns = open_columns.nonzero().flatten()
         chosen = self.Y[:, self.columns]
         self.lengths = torch.linalg.vector_norm(chosen, dim=0)
         generator = torch.Generator().manual_seed(seed)
         fresh = torch.randn(chosen.shape[0], RANDOM_COLUMNS, generator=generator).to(chosen) / chosen.shape[0] ** 0.5
-        start = torch.cat([chosen / self.lengths.clamp_min(1e-30), fresh], dim=1)
+        beside = near if self.locked is None else near[:, :0]
+        start = torch.cat([chosen / self.lengths.clamp_min(1e-30), beside, fresh], dim=1)
         self.run = BlockLanczos(start, self.locked.vectors if self.locked is not None else None)
         self.before = self.brackets.select(self.columns)
 

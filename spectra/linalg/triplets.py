@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from spectra.linalg.angles import angle_bounds, nearest_distance
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
 from spectra.linalg.svd import low_rank_svd
@@ -15,12 +16,12 @@ from spectra.linalg.svd import low_rank_svd
 ANGLE_TOLERANCE = 1e-3
 # Beyond this basis size the re-orthogonalisation costs more than the factorisation it avoids.
 LARGEST_BASIS = 640
+# Of known leading vectors of W0 the start takes this many times k: those beyond k keep the first k apart from the rest.
+WARM_SHARE = 2
 # A random start never settles earlier, so that the projected problem is not even solved.
 COLD_PASSES = 3
 # Two singular values closer than this many roundings of the largest one cannot be told apart by any method.
 CLUSTER_ROUNDINGS = 64.0
-# An eigenvalue of the Gram operator below this many roundings of the largest one may as well be zero.
-NULL_ROUNDINGS = 64.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,8 @@ class LeadingVectors:
         ill_conditioned: True where the neighbouring singular value is indistinguishable in this arithmetic.
         converged: True when every bound is below `ANGLE_TOLERANCE` or the vector is ill-conditioned.
         passes: Products with the Gram operator that were spent.
+        following: Approximate eigenvectors of the smaller Gram operator that come after the first k, without any
+            bound: a start for a search near them.
     """
 
     U: Float[Tensor, "d_out k"]
@@ -43,6 +46,7 @@ class LeadingVectors:
     ill_conditioned: Bool[Tensor, " k"]
     converged: bool
     passes: int
+    following: Float[Tensor, "d f"]
 
 
 def leading_vectors(
@@ -122,32 +126,9 @@ def update_directions(W: LinearOperator, update: LowRankUpdate, k: int) -> Float
     return delta.U if W.shape[0] <= W.shape[1] else delta.Vh.mH
 
 
-def angle_bounds(pairs: RitzPairs, count: int, dtype: torch.dtype) -> Float[Tensor, " count"]:
-    """Bound on sin(angle) of the first Ritz vectors:  residual / gap to the nearest other Ritz value.
-
-    The gap is reduced by the neighbour's own residual; the bound is 1 when the intervals overlap, and for values
-    that are rounding of the largest one.
-    """
-    values, residuals = pairs.values, pairs.residuals
-    floor = 4 * torch.finfo(dtype).eps * (values[0].clamp_min(0) * values.clamp_min(0)).sqrt()
-    reach = residuals + floor
-    distance = (values[:-1] - values[1:]).abs()
-    infinite = values.new_full((1,), float("inf"))
-    below = torch.cat([distance - reach[1:], infinite])
-    above = torch.cat([infinite, distance - reach[:-1]])
-    gap = torch.minimum(below, above)
-    # Among eigenvalues that are rounding of the largest one (a null space), vectors cannot be told apart.
-    apart = (gap > 0) & (values > NULL_ROUNDINGS * torch.finfo(dtype).eps * values[:1])
-    bound = torch.where(apart, reach / gap.clamp_min(1e-300), torch.ones_like(gap)).clamp(max=1.0)
-    return bound[:count]
-
-
 def clustered(S: Float[Tensor, " n"], k: int, dtype: torch.dtype) -> Bool[Tensor, " k"]:
     """True where one of the first k singular values has a neighbour within `CLUSTER_ROUNDINGS` roundings of S[0]."""
-    gaps = (S[:-1] - S[1:]).abs()
-    infinite = S.new_full((1,), float("inf"))
-    nearest = torch.minimum(torch.cat([gaps, infinite]), torch.cat([infinite, gaps]))
-    return (nearest <= CLUSTER_ROUNDINGS * torch.finfo(dtype).eps * S[:1])[:k]
+    return (nearest_distance(S) <= CLUSTER_ROUNDINGS * torch.finfo(dtype).eps * S[:1])[:k]
 
 
 def _start(
@@ -163,7 +144,7 @@ def _start(
     if update is not None:
         columns.append(update_directions(W0, update, k))
     if warm is not None:
-        columns.append(warm[:, : k + 2])
+        columns.append(warm[:, : WARM_SHARE * k])
     known = sum(column.shape[1] for column in columns)
     generator = torch.Generator().manual_seed(seed)
     fresh = max(4, k + 6 - known)
@@ -204,4 +185,6 @@ def _finish(
         angles = (angles * S[0] / S[:k].clamp_min(1e-300)).clamp(max=1.0)
     ill = clustered(S, k, W0.dtype)
     converged = run.exhausted or bool(((angles <= 10 * ANGLE_TOLERANCE) | ill).all())
-    return LeadingVectors(U, S[:k].to(W0.dtype), angles, ill, converged and U.shape[1] == min(k, *W0.shape), passes)
+    complete = converged and U.shape[1] == min(k, *W0.shape)
+    following = run.ritz_vectors(pairs, WARM_SHARE * k)[:, k:]
+    return LeadingVectors(U, S[:k].to(W0.dtype), angles, ill, complete, passes, following)

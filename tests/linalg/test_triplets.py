@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from spectra.linalg.angles import angle_bounds
 from spectra.linalg.krylov import BlockLanczos, gram_together
 from spectra.linalg.operators import Dense
-from spectra.linalg.triplets import angle_bounds, clustered, leading_vectors
+from spectra.linalg.triplets import clustered, leading_vectors
 from tests.planted import SPECTRA, base_matrix, random_update
 
 SHAPES = ((160, 160), (320, 160), (160, 320))

@@ -1,0 +1,85 @@
+"""How far a Ritz vector can be from the singular vector it stands for: bounds from the residuals alone.
+
+Let H be the Gram operator, theta_1 > theta_2 > ... the Ritz values and rho_l the residual of pair l (`krylov`).
+
+**By the nearest neighbour** (Davis & Kahan): sin(angle_j) <= rho_j / gap_j, gap_j the distance of theta_j to the
+nearest other eigenvalue.
+
+**By the complement of the s leading pairs**, s >= j. Rayleigh-Ritz leaves no coupling among the s Ritz vectors Z, only
+with their complement: H = [Theta, R^H; R, H_c] in (Z, Z_perp). For a unit eigenvector u = Z a + w of eigenvalue t,
+
+    (H_c - t) w = -R a            =>  ||w||  <=  ||R a|| / (theta_j - tau_s),     tau_s an upper bound on H_c,
+    (theta_l - t) a_l = -r_l^H w  =>  |a_l|  <=  ||w|| rho_l / gap_jl,            l != j:
+
+the error within Z is of second order. With kappa^2 = sum_{l != j} (rho_l / gap_jl)^2 and P^2 = sum rho_l^2, l <= s,
+
+    ||w|| <= rho_j / (theta_j - tau_s - P kappa),     sin(angle_j) <= ||w|| sqrt(1 + kappa^2).
+
+Where values lie close together but far above the rest, as at the head of a trained matrix, this is smaller by the ratio
+of the two gaps. Both bounds assume that the run missed no leading eigenvalue: tau_s = theta_s + P.
+
+Source: Davis & Kahan 1970; Parlett, The Symmetric Eigenvalue Problem, ch. 11. The second bound is derived above.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.linalg.krylov import RitzPairs
+
+# Only pairs whose neighbour bound lies below this, without a gap, serve as the s leading ones: then none is missing
+# between them, whatever the start was.
+TRUSTED_ANGLE = 0.2
+# An eigenvalue of the Gram operator below this many roundings of the largest one may as well be zero.
+NULL_ROUNDINGS = 64.0
+
+
+def angle_bounds(pairs: RitzPairs, count: int, dtype: torch.dtype) -> Float[Tensor, " count"]:
+    """Bound on sin(angle) between each of the first Ritz vectors and its eigenvector, 1 where nothing is known.
+
+    Args:
+        pairs: Rayleigh-Ritz data, values decreasing.
+        count: Vectors wanted.
+        dtype: Arithmetic in which the space was built: its rounding mixes neighbours, in either bound.
+    """
+    rounding = 4 * torch.finfo(dtype).eps * (pairs.values[0].clamp_min(0) * pairs.values.clamp_min(0)).sqrt()
+    reach = pairs.residuals + rounding
+    bound = _by_neighbour(pairs.values, reach)
+    # Among eigenvalues that are rounding of the largest one (a null space), vectors cannot be told apart.
+    bound = torch.where(pairs.values > NULL_ROUNDINGS * torch.finfo(dtype).eps * pairs.values[:1], bound, 1.0)
+    trusted = int(torch.cumprod((bound <= TRUSTED_ANGLE).int(), dim=0).sum())
+    if trusted:
+        sharper = _by_complement(pairs.values[:trusted], pairs.residuals[:trusted], reach[:trusted])
+        mixed = rounding[:trusted] / nearest_distance(pairs.values)[:trusted].clamp_min(1e-300)
+        bound[:trusted] = torch.minimum(bound[:trusted], sharper + mixed)
+    return bound[:count]
+
+
+def nearest_distance(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Distance of each value to the nearest other one."""
+    distance = values[:-1] - values[1:]
+    infinite = values.new_full((1,), float("inf"))
+    return torch.minimum(torch.cat([distance, infinite]), torch.cat([infinite, distance]))
+
+
+def _by_neighbour(values: Float[Tensor, " n"], reach: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Residual over the distance to the nearest other Ritz value, which its own residual brings nearer."""
+    distance = values[:-1] - values[1:]
+    infinite = values.new_full((1,), float("inf"))
+    gap = torch.minimum(torch.cat([distance - reach[1:], infinite]), torch.cat([infinite, distance - reach[:-1]]))
+    return torch.where(gap > 0, reach / gap.clamp_min(1e-300), 1.0).clamp(max=1.0)
+
+
+def _by_complement(
+    values: Float[Tensor, " s"], residuals: Float[Tensor, " s"], reach: Float[Tensor, " s"]
+) -> Float[Tensor, " s"]:
+    """The second bound, for the best number of leading pairs: rows l and s, columns j."""
+    gap = (values[:, None] - values[None, :]).abs() - reach[None, :]
+    ratio = torch.where(gap > 0, residuals[:, None] / gap.clamp_min(1e-300), float("inf")).fill_diagonal_(0.0)
+    kappa = (ratio**2).cumsum(dim=0).sqrt()
+    P = (residuals**2).cumsum(dim=0).sqrt()[:, None]
+    outside = values[None, :] - reach[None, :] - (values + reach)[:, None] - P - P * kappa
+    bound = reach[None, :] / outside.clamp_min(1e-300) * (1 + kappa**2).sqrt()
+    bound = torch.where((outside > 0) & torch.isfinite(kappa), bound, float("inf"))
+    # outside <= 0 for s <= j already: theta_j is no larger than theta_s there.
+    return bound.min(dim=0).values
