@@ -4,7 +4,8 @@
 2. For each y_j, from block Lanczos on W0: a lower bound from the leading vectors of W0 that the run (or an earlier
    scan) knows, an upper bound from the certificate (`linalg.certificate`); of a small W0 first both from all eigenpairs
    of its Gram matrix (`linalg.gram_spectrum`).
-3. Brackets that still hold an epsilon after the step limit: a full factorisation.
+3. Where the error of y_j itself may leave an epsilon open: y_j is sought once more, more closely, and asked again.
+4. Brackets that still hold an epsilon after the step limit: a full factorisation.
 
 Every pass over W0 serves all tuned matrices of the call.
 """
@@ -19,7 +20,7 @@ from spectra.analysis.bounds import CERTIFICATE, FACTORISED, LEADING, CosineBoun
 from spectra.analysis.exact import exact
 from spectra.analysis.factors import BaseFactors
 from spectra.analysis.learning import learn, learn_from_spectrum, settle
-from spectra.analysis.question import RELATIVE_FLOOR, Question
+from spectra.analysis.question import FINE_ANGLE, RELATIVE_FLOOR, Question
 from spectra.analysis.tuned import Tuned
 from spectra.linalg.brackets import Brackets
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
@@ -40,6 +41,8 @@ EVERY_STEP_ENTRIES = 1 << 22
 # Up to this smaller dimension all eigenpairs of the Gram matrix of a trained matrix cost less than the Krylov space
 # that avoids them (measured on matrices 192 to 576 wide).
 LARGEST_SPECTRUM = 640
+# Tuned vectors are sought to this sine of their angle, and more closely where that leaves a verdict open.
+COARSE_ANGLE = 3e-3
 # The leading vectors of a tuned matrix are sought first in the span of this share of the base vectors.
 STARTING_SHARE = 4
 
@@ -67,21 +70,34 @@ def certified(
     """
     epsilons = epsilons.double()
     small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
-    vectors = _leading_vectors(base, tuned, k, small)
-    questions = [Question(base, each.U, each.sin_angles.double()) for each in vectors]
-    judged = [(question, each) for question, each in zip(questions, vectors, strict=True) if _can_be_judged(each)]
+    looks = [Look(base, each) for each in _leading_vectors(base, tuned, k, small)]
+    _answer(base, looks, epsilons, small)
+    sharper = [i for i, look in enumerate(looks) if look.can_be_judged and look.question.waits_for_columns(epsilons)]
+    for i in sharper:
+        looks[i] = Look(base, _sharper(base, tuned[i], k, looks[i].vectors))
+    _answer(base, [looks[i] for i in sharper], epsilons, small)
+    return [_result(base, each, k, epsilons, look) for each, look in zip(tuned, looks, strict=True)]
+
+
+class Look:
+    """The leading vectors of one tuned matrix, and the question which vectors of W0 they resemble."""
+
+    def __init__(self, base: BaseFactors, vectors: LeadingVectors) -> None:
+        """Ask what is known of W0 already."""
+        self.vectors, self.question = vectors, Question(base, vectors.U, vectors.sin_angles.double())
+
+    @property
+    def can_be_judged(self) -> bool:
+        """False where only a full factorisation can tell what the leading vectors are."""
+        return self.vectors.converged and not bool(self.vectors.ill_conditioned.any())
+
+
+def _answer(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"], small: bool) -> None:
+    """Step 2 of the module's docstring, for all that can be judged."""
+    judged = [look for look in looks if look.can_be_judged]
     if small:
-        _answer_from_spectrum(base, [question for question, _ in judged], epsilons)
+        _answer_from_spectrum(base, judged, epsilons)
     _answer_together(base, judged, epsilons)
-    return [
-        _result(base, each, k, epsilons, found, question)
-        for each, found, question in zip(tuned, vectors, questions, strict=True)
-    ]
-
-
-def _can_be_judged(vectors: LeadingVectors) -> bool:
-    """False where only a full factorisation can tell what the leading vectors are."""
-    return vectors.converged and not bool(vectors.ill_conditioned.any())
 
 
 def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool) -> list[LeadingVectors]:
@@ -90,9 +106,11 @@ def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: b
         return [_leading_vectors_near_base(base, each, k) for each in tuned]
     warm = base.leading.vectors if base.leading is not None else None
     updates = [each.update for each in tuned if each.update is not None]
-    shared = iter(leading_vectors(base.W0, updates, k, warm=warm) if updates else [])
+    shared = iter(leading_vectors(base.W0, updates, k, warm=warm, tolerance=COARSE_ANGLE) if updates else [])
     return [
-        next(shared) if each.update is not None else leading_vectors(each.operator(base.W0), [None], k, warm=warm)[0]
+        next(shared)
+        if each.update is not None
+        else leading_vectors(each.operator(base.W0), [None], k, warm=warm, tolerance=COARSE_ANGLE)[0]
         for each in tuned
     ]
 
@@ -107,25 +125,30 @@ def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> Leadi
     return leading_vectors(W, [None], k, warm=leading_within(W, nearby, k + 2))[0]
 
 
-def _answer_from_spectrum(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> None:
+def _sharper(base: BaseFactors, tuned: Tuned, k: int, vectors: LeadingVectors) -> LeadingVectors:
+    """The same leading vectors once more, as near as the arithmetic brings them."""
+    W = tuned.operator(base.W0)
+    found = vectors.U if base.W0.shape[0] <= base.W0.shape[1] else W.rmatmat(vectors.U)
+    return leading_vectors(W, [None], k, warm=torch.cat([found, vectors.following], dim=1), tolerance=FINE_ANGLE / 2)[0]
+
+
+def _answer_from_spectrum(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"]) -> None:
     """Ask all eigenpairs of a small W0 what the leading ones leave open."""
-    for question in questions:
-        if bool(question.open_columns(epsilons).any()):
-            question.read(base.spectrum())
+    for look in looks:
+        if bool(look.question.open_columns(epsilons).any()):
+            look.question.read(base.spectrum())
     if base.leading is None and base.is_stored:
         learn_from_spectrum(base)
 
 
-def _answer_together(
-    base: BaseFactors, judged: Sequence[tuple[Question, LeadingVectors]], epsilons: Float[Tensor, " e"]
-) -> None:
+def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"]) -> None:
     """Run block Lanczos on W0 for all questions in lockstep until their brackets decide every epsilon."""
     active = []
-    for question, vectors in judged:
-        open_columns = question.open_columns(epsilons)
+    for look in looks:
+        open_columns = look.question.open_columns(epsilons)
         if bool(open_columns.any()):
-            question.begin(open_columns, vectors.following)
-            active.append(question)
+            look.question.begin(open_columns, look.vectors.following)
+            active.append(look.question)
     best: tuple[BlockLanczos, RitzPairs] | None = None
     every_step = base.W0.shape[0] * base.W0.shape[1] >= EVERY_STEP_ENTRIES
     for step in range(1, CHECKPOINTS[-1] + 1):
@@ -148,9 +171,9 @@ def _answer_together(
                 still_active.append(question)
         active = still_active
     if best is not None:
-        floor = _proven_floor(base, [question for question, _ in judged], epsilons)
+        floor = _proven_floor(base, [look.question for look in looks], epsilons)
         run, pairs = best
-        wanted = WARM_SHARE * max(vectors.S.shape[0] for _, vectors in judged)
+        wanted = WARM_SHARE * max(look.vectors.S.shape[0] for look in looks)
         learn(base, run, settle(base, run, pairs, wanted), floor=floor)
 
 
@@ -177,16 +200,10 @@ def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Fl
     return known
 
 
-def _result(
-    base: BaseFactors,
-    tuned: Tuned,
-    k: int,
-    epsilons: Float[Tensor, " e"],
-    vectors: LeadingVectors,
-    question: Question,
-) -> CosineBounds:
+def _result(base: BaseFactors, tuned: Tuned, k: int, epsilons: Float[Tensor, " e"], look: Look) -> CosineBounds:
     """The brackets as they stand, or a full factorisation where they leave a verdict open."""
-    if not _can_be_judged(vectors):
+    vectors, question = look.vectors, look.question
+    if not look.can_be_judged:
         return exact(base, [tuned], k, epsilons)[0]
     brackets = question.final
     resembles = (brackets.lower >= epsilons.max()) | ~torch.isfinite(brackets.rest)

@@ -14,6 +14,8 @@ from spectra.linalg.krylov import BlockLanczos, RitzPairs
 RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
 # Random columns beside the y_j: they reveal equal singular values that the y_j alone would see as one.
 RANDOM_COLUMNS = 4
+# A column known to this sine of its angle is no reason for an open verdict.
+FINE_ANGLE = 1e-4
 
 
 class Question:
@@ -42,6 +44,11 @@ class Question:
     def open_columns(self, epsilons: Float[Tensor, " e"]) -> Bool[Tensor, " k"]:
         """True where the final brackets leave a verdict open."""
         return self.final.is_open(epsilons)
+
+    def waits_for_columns(self, epsilons: Float[Tensor, " e"]) -> bool:
+        """True where verdicts are open and every open one may hang on the error of its column of U."""
+        open_columns = self.open_columns(epsilons)
+        return bool(open_columns.any()) and bool((self.error[open_columns] > FINE_ANGLE).all())
 
     def _deflate(self, known: LeadingFactors) -> None:
         along = known.vectors.mH @ self.Y

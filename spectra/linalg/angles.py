@@ -18,7 +18,15 @@ the error within Z is of second order. With kappa^2 = sum_{l != j} (rho_l / gap_
 Where values lie close together but far above the rest, as at the head of a trained matrix, this is smaller by the ratio
 of the two gaps. Both bounds assume that the run missed no leading eigenvalue: tau_s = theta_s + P.
 
-Source: Davis & Kahan 1970; Parlett, The Symmetric Eigenvalue Problem, ch. 11. The second bound is derived above.
+**Of the images.** On the Gram operator of a tall W the Ritz vectors z_j are right singular vectors, and the left ones
+are their images W z_j / sqrt(theta_j), orthogonal as the z_j are. From <W z_j, u_i> = sigma_i <z_j, v_i>,
+
+    sin(angle of image j)^2 = sum_{i != j} (lambda_i / theta_j) <z_j, v_i>^2,
+    |<z_j, v_i>| <= rho_j sin(angle_i) / gap_ij        by the second line above:
+
+only larger singular values weigh more than in the angle of z_j itself, and those terms are of second order.
+
+Source: Davis & Kahan 1970; Parlett, The Symmetric Eigenvalue Problem, ch. 11. The other bounds are derived above.
 """
 
 import torch
@@ -42,7 +50,7 @@ def angle_bounds(pairs: RitzPairs, count: int, dtype: torch.dtype) -> Float[Tens
         count: Vectors wanted.
         dtype: Arithmetic in which the space was built: its rounding mixes neighbours, in either bound.
     """
-    rounding = 4 * torch.finfo(dtype).eps * (pairs.values[0].clamp_min(0) * pairs.values.clamp_min(0)).sqrt()
+    rounding = residual_rounding(pairs, dtype)
     reach = pairs.residuals + rounding
     bound = _by_neighbour(pairs.values, reach)
     # Among eigenvalues that are rounding of the largest one (a null space), vectors cannot be told apart.
@@ -53,6 +61,32 @@ def angle_bounds(pairs: RitzPairs, count: int, dtype: torch.dtype) -> Float[Tens
         mixed = rounding[:trusted] / nearest_distance(pairs.values)[:trusted].clamp_min(1e-300)
         bound[:trusted] = torch.minimum(bound[:trusted], sharper + mixed)
     return bound[:count]
+
+
+def image_angle_bounds(pairs: RitzPairs, angles: Float[Tensor, " k"], dtype: torch.dtype) -> Float[Tensor, " k"]:
+    """Bound on sin(angle) of the images W z_j of Ritz vectors on W^H W: left singular vectors of a tall W.
+
+    Args:
+        pairs: Rayleigh-Ritz data, values decreasing.
+        angles: Bounds of the first k Ritz vectors themselves.
+        dtype: Arithmetic in which the space was built.
+    """
+    k = angles.shape[0]
+    values, rounding = pairs.values[:k].clamp_min(0), residual_rounding(pairs, dtype)[:k]
+    reach = pairs.residuals[:k] + rounding
+    gap = values[:, None] - values[None, :] - reach[:, None]  # rows i, columns j
+    mixed = (pairs.residuals[None, :k] * angles[:, None] + rounding[None, :]) / gap.clamp_min(1e-300)
+    larger = torch.triu(torch.ones_like(gap), diagonal=1) * (values[:, None] / values[None, :].clamp_min(1e-300))
+    # Where the intervals overlap nothing is known of the mixture, but the angle itself then says 1 already.
+    added = torch.where(gap > 0, larger * mixed**2, 0.0).sum(dim=0)
+    # A product with W is exact to roundings of sigma_1, whatever sigma_j.
+    formed = 4 * torch.finfo(dtype).eps * (values[:1] / values.clamp_min(1e-300)).sqrt()
+    return ((angles**2 + added).sqrt() + formed).clamp(max=1.0)
+
+
+def residual_rounding(pairs: RitzPairs, dtype: torch.dtype) -> Float[Tensor, " n"]:
+    """What rounding leaves of every residual, however long the run: 4 eps sqrt(theta_1 theta_l)."""
+    return 4 * torch.finfo(dtype).eps * (pairs.values[0].clamp_min(0) * pairs.values.clamp_min(0)).sqrt()
 
 
 def nearest_distance(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

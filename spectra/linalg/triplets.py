@@ -7,13 +7,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from spectra.linalg.angles import angle_bounds, nearest_distance
+from spectra.linalg.angles import angle_bounds, image_angle_bounds, nearest_distance, residual_rounding
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
 from spectra.linalg.svd import low_rank_svd
 
-# A vector further from its true direction than this (sine of the angle) is not handed out.
+# A vector counts as found when its direction is known to this (sine of the angle) ...
 ANGLE_TOLERANCE = 1e-3
+# ... and is handed out up to this many times as far, where the basis limit was reached first.
+SLACKENED = 10
 # Beyond this basis size the re-orthogonalisation costs more than the factorisation it avoids.
 LARGEST_BASIS = 640
 # Of known leading vectors of W0 the start takes this many times k: those beyond k keep the first k apart from the rest.
@@ -34,7 +36,7 @@ class LeadingVectors:
         sin_angles: Bound on the sine of the angle between each column of U and the true singular vector
             (residual over gap, Davis & Kahan), assuming that no leading value was missed by the random start.
         ill_conditioned: True where the neighbouring singular value is indistinguishable in this arithmetic.
-        converged: True when every bound is below `ANGLE_TOLERANCE` or the vector is ill-conditioned.
+        converged: True when every bound is below `SLACKENED * ANGLE_TOLERANCE` or the vector is ill-conditioned.
         passes: Products with the Gram operator that were spent.
         following: Approximate eigenvectors of the smaller Gram operator that come after the first k, without any
             bound: a start for a search near them.
@@ -55,6 +57,7 @@ def leading_vectors(
     k: int,
     *,
     warm: Float[Tensor, "d w"] | None = None,
+    tolerance: float = ANGLE_TOLERANCE,
     seed: int = 0,
 ) -> list[LeadingVectors]:
     """The k leading left singular vectors of W0 + update_i for every i, sharing each pass over W0.
@@ -65,6 +68,7 @@ def leading_vectors(
         k: Number of vectors per matrix.
         warm: Approximate leading eigenvectors of the smaller Gram operator (left singular vectors of a wide W0,
             right ones of a tall); they replace most of the random start.
+        tolerance: Sine of the angle at which a vector counts as found.
         seed: Of the random columns, which make a missed singular value improbable.
 
     Returns:
@@ -93,7 +97,7 @@ def leading_vectors(
                 continue
             pair = runs[i].ritz()
             pairs[i] = pair
-            if not full and not _settled(pair, k, W0.dtype):
+            if not full and not _settled(pair, k, W0.dtype, tolerance):
                 still_open.append(i)
         open_runs = still_open
     return [
@@ -153,13 +157,13 @@ def _start(
     return torch.cat(scaled, dim=1)[:, :d]
 
 
-def _settled(pairs: RitzPairs, k: int, dtype: torch.dtype) -> bool:
-    """True when the first k vectors are within the angle tolerance, clusters at rounding level aside."""
+def _settled(pairs: RitzPairs, k: int, dtype: torch.dtype, tolerance: float) -> bool:
+    """True when the first k vectors are within the tolerance, or as near as this arithmetic will bring them."""
     if pairs.values.shape[0] <= k:
         return False
     S = pairs.values.clamp_min(0).sqrt()
-    angles = angle_bounds(pairs, k, dtype)
-    return bool(((angles <= ANGLE_TOLERANCE) | clustered(S, k, dtype)).all())
+    exhausted = pairs.residuals[:k] <= residual_rounding(pairs, dtype)[:k]
+    return bool(((angle_bounds(pairs, k, dtype) <= tolerance) | exhausted | clustered(S, k, dtype)).all())
 
 
 def _finish(
@@ -176,15 +180,14 @@ def _finish(
     angles = angle_bounds(pairs, k, W0.dtype)
     U = run.ritz_vectors(pairs, k)
     if not left:
-        # u = W v / sigma: an error in v orthogonal to it grows by at most sigma_1 / sigma_j.
+        angles = image_angle_bounds(pairs, angles, W0.dtype)
         image = W0.matmat(U)
         if update is not None:
             image = image + update.matmat(U)
         norms = torch.linalg.vector_norm(image, dim=0)
         U = image / norms.clamp_min(torch.finfo(image.dtype).tiny)
-        angles = (angles * S[0] / S[:k].clamp_min(1e-300)).clamp(max=1.0)
     ill = clustered(S, k, W0.dtype)
-    converged = run.exhausted or bool(((angles <= 10 * ANGLE_TOLERANCE) | ill).all())
+    converged = run.exhausted or bool(((angles <= SLACKENED * ANGLE_TOLERANCE) | ill).all())
     complete = converged and U.shape[1] == min(k, *W0.shape)
     following = run.ritz_vectors(pairs, WARM_SHARE * k)[:, k:]
     return LeadingVectors(U, S[:k].to(W0.dtype), angles, ill, complete, passes, following)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spectra.analysis.bounds import CosineBounds
 from spectra.analysis.certified import certified
-from spectra.analysis.factors import BaseFactors, TransposedFactors
+from spectra.analysis.factors import BaseFactors, LeadingFactors, TransposedFactors
 from spectra.analysis.methods import METHODS, choose
 from spectra.analysis.tuned import Tuned, adjoint
 from spectra.linalg.operators import Dense, LowRankUpdate
@@ -149,6 +149,62 @@ def test_a_certificate_decides_planted_intruders_of_a_large_matrix_without_a_fac
     assert found.decided[:4] == ("certificate",) * 4
     assert "full factorisation" not in found.decided
     assert not base.has_full()
+
+
+def test_an_epsilon_within_the_error_of_a_tuned_vector_is_decided_by_a_closer_look() -> None:
+    W0, _ = base_matrix(400, 400, "head and bulk", 4)
+    tuned = Tuned(W=Dense(W0 + 0.05 * torch.randn(400, 400, generator=torch.Generator().manual_seed(1))))
+    true = reference.largest_cosines(W0.numpy(), tuned.operator(Dense(W0)).dense().numpy(), K, "left")
+    for cosine in true.tolist():
+        for epsilon in (cosine - 4e-4, cosine + 4e-4):  # far inside the error that the first look leaves
+            base = BaseFactors(Dense(W0))
+            if abs(true - epsilon).min() > 2e-4:
+                [found] = BY_KRYLOV(base, [tuned], K, torch.tensor([epsilon], dtype=torch.float64))
+                assert (found.upper < epsilon).tolist() == (true < epsilon).tolist()
+                assert not base.has_full()
+
+
+class Remembered:
+    """A store in memory."""
+
+    leading: LeadingFactors | None = None
+
+    def load_leading(self) -> LeadingFactors | None:
+        return self.leading
+
+    def save_leading(self, factors: LeadingFactors) -> None:
+        self.leading = factors
+
+    def load_full(self) -> None:
+        return None
+
+    def save_full(self, svd: object) -> None:
+        raise AssertionError("a certificate needs no full factorisation here")
+
+    def has_full(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("shape", [(400, 400), (600, 400), (400, 600)])
+def test_a_first_scan_leaves_the_next_one_nothing_to_seek_but_its_own_vectors(shape: tuple[int, int]) -> None:
+    W0, _ = base_matrix(*shape, "head and bulk", 4)
+    asked, store = torch.tensor([0.5], dtype=torch.float64), Remembered()
+    first, second = (
+        Tuned(W=Dense(W0 + 0.02 * torch.randn(*shape, generator=torch.Generator().manual_seed(i)))) for i in (1, 2)
+    )
+    BY_KRYLOV(BaseFactors(Dense(W0), store), [first], K, asked)
+    assert store.leading is not None
+    assert store.leading.values.shape[0] >= 2 * K
+
+    class Untouched(Dense):
+        def matmat(self, X: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("the second scan made a pass over W0")
+
+    base = BaseFactors(Untouched(W0), store)
+    tall = shape[0] > shape[1]  # W0^H U is one half pass there, and no more
+    [found] = BY_KRYLOV(base, [second], K, asked)
+    assert (found.lower >= 0.5).all()
+    assert tall or set(found.decided) == {"leading vector"}
 
 
 @pytest.mark.parametrize("way", [certified, BY_KRYLOV])
