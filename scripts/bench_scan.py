@@ -2,35 +2,49 @@
 
     python scripts/bench_scan.py [--shapes 1024x1024,4096x4096] [--roberta] [--seed 0] [-o TABLE.md]
 
-Every verdict is compared with that of the exact method; the last column counts those that differ.
+- two SVDs: the definition as published, torch.linalg.svd of W0 and of W_tuned.
+- first scan: nothing cached; what it learns of W0 goes to a factor cache on disk.
+- next adapter: another adapter alone, in a new scan that reads that cache.
+- each of 8: eight further adapters in one scan that reads that cache, time per adapter.
+- basis cached: the full SVD of W0 is at hand.
+
+Verdicts are compared with those of the exact method (of the eight, for the first two); the last column counts those
+that differ.
 """
 
 import argparse
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import synthetic
 import torch
 
 from spectra.analysis.bounds import CosineBounds
+from spectra.analysis.cache import CacheEntry, FactorCache
 from spectra.analysis.cached_basis import cached_basis
 from spectra.analysis.certified import certified
 from spectra.analysis.exact import exact
-from spectra.analysis.factors import BaseFactors
+from spectra.analysis.factors import BaseFactors, LeadingFactors
 from spectra.analysis.tuned import Tuned
 from spectra.linalg.operators import Dense
 from spectra.provenance import commit, hardware, versions
+
+Result = TypeVar("Result")
 
 K = 10
 EPSILON = torch.tensor([0.5], dtype=torch.float64)
 SHAPES = "1024x1024,2048x2048,4096x4096,11008x4096,4096x11008"
 ROBERTA = {(768, 768): 48, (3072, 768): 12, (768, 3072): 12}
-COLUMNS = ("matrix", "update", "intruders", "two SVDs (s)", "first scan (s)", "", "next adapter (s)", "")
-COLUMNS += ("basis cached (s)", "", "differing")
+TOGETHER = 8
+CHECKED = 2
+COLUMNS = ("matrix", "update", "intruders", "two SVDs (s)", "first scan (s)", "of two SVDs", "next adapter (s)")
+COLUMNS += ("of the first", f"each of {TOGETHER} (s)", "of the first", "basis cached (s)", "of two SVDs", "differing")
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
@@ -44,52 +58,92 @@ class Row:
     two_svds: float
     first: float
     following: float
+    together: float
     basis: float
     differing: int
 
     def __str__(self) -> str:
         cells = [f"{self.shape[0]} x {self.shape[1]}", self.update, str(self.intruders), f"{self.two_svds:.2f}"]
-        for seconds in (self.first, self.following, self.basis):
-            cells += [f"{seconds:.3f}", f"{self.two_svds / seconds:.0f}x"]
+        for seconds, against in (
+            (self.first, self.two_svds),
+            (self.following, self.first),
+            (self.together, self.first),
+            (self.basis, self.two_svds),
+        ):
+            cells += [
+                f"{seconds:.3f}",
+                f"{against / seconds:.1f}x" if against < 20 * seconds else f"{against / seconds:.0f}x",
+            ]
         return "| " + " | ".join([*cells, str(self.differing)]) + " |"
 
 
-def timed(work: Callable[[], list[CosineBounds]], repeats: int = 3) -> tuple[float, CosineBounds]:
-    """Median time of some repeats, and the last result."""
+class Bench:
+    """One W0, its factor cache, and the scans that are timed."""
+
+    def __init__(self, W0: torch.Tensor, folder: Path) -> None:
+        self.W0, self.cache = Dense(W0), FactorCache(folder)
+
+    def entry(self, name: str) -> CacheEntry:
+        return self.cache.entry(name, self.W0)
+
+    def timed(
+        self, tuned: Sequence[Tuned], *, learned: LeadingFactors | None = None, repeats: int = 5
+    ) -> tuple[float, list[CosineBounds], LeadingFactors | None]:
+        """Median seconds of certified scans that start with an empty cache or one that holds `learned`."""
+        seconds: list[float] = []
+        for repeat in range(repeats + 1):  # the first one warms up the libraries and the memory
+            entry = self.entry(f"{len(list(self.cache.folder.glob('*')))}-{repeat}")
+            if learned is not None:
+                entry.save_leading(learned)
+            began = time.perf_counter()
+            base = BaseFactors(self.W0, entry)
+            found = certified(base, tuned, K, EPSILON)
+            seconds.append(time.perf_counter() - began)
+        return sorted(seconds[1:])[repeats // 2], found, base.leading
+
+
+def stopwatch(work: Callable[[], Result], repeats: int = 1) -> tuple[float, Result]:
+    """Median seconds of some repeats, and the last result."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        [result] = work()
+        result = work()
         seconds.append(time.perf_counter() - began)
     return sorted(seconds)[len(seconds) // 2], result
 
 
-def updates(W0: torch.Tensor, seed: int) -> Iterator[tuple[str, Tuned, Tuned]]:
-    """Two updates of each kind: a LoRA of rank 8, and a dense one as full fine-tuning makes it."""
+def updates(W0: torch.Tensor, kind: str, seed: int) -> list[Tuned]:
+    """Updates of a kind: a LoRA of rank 8, or a dense one as full fine-tuning makes it."""
     shape = (W0.shape[0], W0.shape[1])
-    yield "low-rank", *(Tuned(update=synthetic.low_rank(*shape, seed + i)) for i in (1, 2))
-    yield "dense", *(Tuned(W=Dense(W0 + synthetic.dense(*shape, seed + i))) for i in (1, 2))
+    seeds = range(seed + 1, seed + 2 + TOGETHER)
+    if kind == "low-rank":
+        return [Tuned(update=synthetic.low_rank(*shape, i)) for i in seeds]
+    return [Tuned(W=Dense(W0 + synthetic.dense(*shape, i))) for i in seeds]
 
 
-def rows(d_out: int, d_in: int, seed: int) -> Iterator[Row]:
+def differing(found: Sequence[CosineBounds], truth: Sequence[CosineBounds]) -> int:
+    """Verdicts that are not those of the exact method."""
+    return sum(int(((a.upper < EPSILON) != (b.upper < EPSILON)).sum()) for a, b in zip(found, truth, strict=True))
+
+
+def rows(shape: tuple[int, int], seed: int, folder: Path) -> Iterator[Row]:
     """The rows of one shape."""
-    W0 = synthetic.base(d_out, d_in, seed)
-    base = BaseFactors(Dense(W0))
-    began = time.perf_counter()
-    base.full()
-    one_svd = time.perf_counter() - began
-    for kind, one, two in updates(W0, seed):
-        other_svd, truth = timed(lambda t=one: exact(base, [t], K, EPSILON), repeats=1)
-        _, truth_two = timed(lambda t=two: exact(base, [t], K, EPSILON), repeats=1)
-        taught = BaseFactors(Dense(W0))
-        certified(taught, [one], K, EPSILON)  # also warms up the libraries before anything of ours is timed
-        first, found = timed(lambda t=one: certified(BaseFactors(Dense(W0)), [t], K, EPSILON))
-        following, found_two = timed(lambda t=two, b=taught: certified(b, [t], K, EPSILON))
-        basis, found_basis = timed(lambda t=one: cached_basis(base, [t], K, EPSILON))
-        pairs = ((found, truth), (found_two, truth_two), (found_basis, truth))
-        differing = sum(int(((a.upper < EPSILON) != (b.upper < EPSILON)).sum()) for a, b in pairs)
-        intruders = int((truth.upper < EPSILON).sum())
-        yield Row((d_out, d_in), kind, intruders, one_svd + other_svd, first, following, basis, differing)
+    W0 = synthetic.base(*shape, seed)
+    bench, full = Bench(W0, folder), BaseFactors(Dense(W0))
+    one_svd, _ = stopwatch(full.full)
+    for kind in ("low-rank", "dense"):
+        one, *more = updates(W0, kind, seed)
+        other_svd, truth = stopwatch(lambda t=one: exact(full, [t], K, EPSILON))
+        truth += exact(full, more[:CHECKED], K, EPSILON)
+        first, found, learned = bench.timed([one])
+        following, found_next, _ = bench.timed(more[:1], learned=learned)
+        together, found_together, _ = bench.timed(more, learned=learned, repeats=3)
+        cached_basis(full, [one], K, EPSILON)
+        basis, found_basis = stopwatch(lambda t=one: cached_basis(full, [t], K, EPSILON), repeats=5)
+        wrong = differing(found + found_together[:CHECKED], truth)
+        wrong += differing(found_next + found_basis, [truth[1], truth[0]])
+        intruders = int((truth[0].upper < EPSILON).sum())
+        yield Row(shape, kind, intruders, one_svd + other_svd, first, following, together / TOGETHER, basis, wrong)
 
 
 def roberta_total(measured: list[Row]) -> str:
@@ -102,6 +156,12 @@ def roberta_total(measured: list[Row]) -> str:
     )
 
 
+def parse(shape: str) -> tuple[int, int]:
+    """Rows and columns of a shape written as 4096x11008."""
+    d_out, d_in = shape.split("x")
+    return int(d_out), int(d_in)
+
+
 def main() -> None:
     """Print the table as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,7 +170,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, help="also write the table here")
     asked = parser.parse_args()
-    shapes = ROBERTA if asked.roberta else [tuple(map(int, text.split("x"))) for text in asked.shapes.split(",")]
+    shapes = list(ROBERTA) if asked.roberta else [parse(text) for text in asked.shapes.split(",")]
     lines: list[str] = []
 
     def tell(line: str) -> None:
@@ -119,10 +179,11 @@ def main() -> None:
 
     tell(HEADER)
     measured: list[Row] = []
-    for shape in shapes:
-        for row in rows(*shape, asked.seed):
-            measured.append(row)
-            tell(str(row))
+    with tempfile.TemporaryDirectory(prefix="bench-scan-") as folder:
+        for shape in shapes:
+            for row in rows(shape, asked.seed, Path(folder)):
+                measured.append(row)
+                tell(str(row))
     if asked.roberta:
         tell(roberta_total(measured))
     facts = [f"{key} {value}" for key, value in hardware().items()]

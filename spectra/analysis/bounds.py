@@ -21,13 +21,14 @@ class CosineBounds:
 
     Attributes:
         S: Tuned singular values.
-        lower: Proven lower bounds; equal to `upper` (and exact to rounding) after a full factorisation.
+        lower: Proven lower bounds; equal to `upper` (and exact to rounding) after two full factorisations.
         upper: Proven upper bounds.
         ill_conditioned: True where the vector's neighbour in the spectrum is indistinguishable.
         decided: How each verdict was reached.
         method: "exact", "certified" or "cached-basis".
         U: Gives the vectors y_j as columns; a call, because most scans never ask.
-        cosines: <u_i, y_j> with all u_i, after a full factorisation; else None.
+        cosines: <u_i, y_j> with all u_i, after a full factorisation of W0; else None.
+        sin_angles: Bound on the angle of each y_j to the true vector; None after a full factorisation of W_tuned.
     """
 
     S: Float[Tensor, " k"]
@@ -38,11 +39,18 @@ class CosineBounds:
     method: str
     U: Callable[[], Float[Tensor, "d_out k"]]
     cosines: Float[Tensor, "n k"] | None = None
+    sin_angles: Float[Tensor, " k"] | None = None
+
+    @property
+    def max_cosines(self) -> Float[Tensor, " k"]:
+        """The largest |<u_i, y_j>| found: of all i where they are known, else the lower bound."""
+        return self.lower if self.cosines is None else self.cosines.abs().max(dim=0).values.double().clamp(max=1.0)
 
     def verdicts(self, epsilon: float, side: OneSide) -> tuple[VectorVerdict, ...]:
         """One record per vector."""
         rows = zip(
             self.S.tolist(),
+            self.max_cosines.tolist(),
             self.lower.tolist(),
             self.upper.tolist(),
             self.ill_conditioned.tolist(),
@@ -53,7 +61,7 @@ class CosineBounds:
             VectorVerdict(
                 index=index,
                 singular_value=sigma,
-                max_cosine=low,
+                max_cosine=found,
                 is_intruder=high < epsilon,
                 lower=low,
                 upper=high,
@@ -61,7 +69,7 @@ class CosineBounds:
                 ill_conditioned=ill,
                 side=side,
             )
-            for index, (sigma, low, high, ill, decision) in enumerate(rows)
+            for index, (sigma, found, low, high, ill, decision) in enumerate(rows)
         )
 
 
@@ -73,8 +81,9 @@ def exact_bounds(
     epsilons: Float[Tensor, " e"],
     method: str,
     U: Callable[[], Float[Tensor, "d_out k"]],
+    sin_angles: Float[Tensor, " k"] | None = None,
 ) -> CosineBounds:
-    """Bounds that coincide, from the cosines to every base vector.
+    """Bounds from the cosines to every base vector: they coincide, but for the error of the y_j.
 
     Where W0 repeats a singular value to rounding, its vectors are any basis of a subspace, and so is the largest
     cosine to them: a vector whose verdict hangs on that choice is ill-conditioned.
@@ -87,13 +96,17 @@ def exact_bounds(
         epsilons: The thresholds asked for.
         method: Name to record.
         U: Gives the y_j.
+        sin_angles: How far the y_j may be off; |<u, y>| moves by at most that much.
     """
     squares = cosines.double() ** 2
     value = squares.max(dim=0).values.sqrt().clamp(max=1.0)
     least, most = _range_over_bases(S0, squares)
     # A tenth of a per mille is the rounding of the cosines themselves.
     hangs = ((least[:, None] < epsilons - 1e-4) & (epsilons + 1e-4 <= most[:, None])).any(dim=1)
-    return CosineBounds(S, value, value, ill_conditioned | hangs, (FACTORISED,) * S.shape[0], method, U, cosines)
+    error = torch.zeros_like(value) if sin_angles is None else sin_angles
+    lower, upper = (value - error).clamp_min(0), (value + error).clamp(max=1.0)
+    decided = (FACTORISED,) * S.shape[0]
+    return CosineBounds(S, lower, upper, ill_conditioned | hangs, decided, method, U, cosines, sin_angles)
 
 
 def _range_over_bases(

@@ -15,6 +15,9 @@ from spectra.linalg.basis import in_base_basis, out_of_base_basis
 from spectra.linalg.svd import SVD
 from spectra.linalg.triplets import LeadingVectors, leading_vectors
 
+# A Krylov step costs so little in the basis of W0 that the vectors are sought to this sine of their angle.
+CHEAP_ANGLE = 1e-4
+
 
 def cached_basis(
     base: BaseFactors, tuned: Sequence[Tuned], k: int, epsilons: Float[Tensor, " e"]
@@ -29,8 +32,9 @@ def cached_basis(
     results = []
     for each in tuned:
         vectors, U, cosines = _leading_cosines(base, full, each, k)
-        bounds = exact_bounds(full.S, cosines, vectors.S, vectors.ill_conditioned, epsilons, "cached-basis", U)
-        doubtful = ((bounds.lower[:, None] - epsilons[None, :]).abs() <= vectors.sin_angles[:, None]).any(dim=1)
+        S, ill, error = vectors.S, vectors.ill_conditioned, vectors.sin_angles.double()
+        bounds = exact_bounds(full.S, cosines, S, ill, epsilons, "cached-basis", U, error)
+        doubtful = ((bounds.lower[:, None] < epsilons) & (epsilons <= bounds.upper[:, None])).any(dim=1)
         if not vectors.converged or bool((doubtful | vectors.ill_conditioned).any()):
             results += exact(base, [each], k, epsilons)
         else:
@@ -46,7 +50,8 @@ def _leading_cosines(
     if tuned.update is not None:
         diagonal, update = in_base_basis(full, tuned.update)
         warm = torch.eye(n, k + 2, dtype=full.S.dtype, device=full.S.device)
-        [vectors] = leading_vectors(diagonal, [update], k, warm=_padded(warm, min(diagonal.shape)))
+        warm = _padded(warm, min(diagonal.shape))
+        [vectors] = leading_vectors(diagonal, [update], k, warm=warm, tolerance=CHEAP_ANGLE)
         return vectors, partial(out_of_base_basis, full, tuned.update, vectors.U), vectors.U[:n]
     wide = base.W0.shape[0] <= base.W0.shape[1]
     warm = full.U[:, : k + 2] if wide else full.Vh[: k + 2].mH

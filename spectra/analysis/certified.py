@@ -65,8 +65,8 @@ def certified(
         largest_spectrum: Smaller dimension up to which step 2 reads all eigenpairs of the Gram matrix.
 
     Source: `linalg.certificate`, and `linalg.gram_spectrum` for small matrices.
-    Cost: about 15-20 passes over W0 with k + 6 columns per tuned matrix, when nothing is cached; for a small matrix
-        one symmetric eigenproblem of its smaller size and 3-6 such passes.
+    Cost: about 12-18 passes over W0 with k + 6 to 2 k + 4 columns per tuned matrix, when nothing is cached; for a small
+        matrix one symmetric eigenproblem of its smaller size and 3-6 such passes.
     """
     epsilons = epsilons.double()
     small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
@@ -167,7 +167,7 @@ def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[T
             question.tighten(pairs, run, epsilons)
             if best is None or pairs.values.shape[0] >= best[1].values.shape[0]:
                 best = run, pairs
-            if bool(question.open_columns(epsilons).any()) and not run.exhausted:
+            if question.may_be_decided(epsilons) and not run.exhausted:
                 still_active.append(question)
         active = still_active
     if best is not None:
@@ -214,9 +214,9 @@ def _result(base: BaseFactors, tuned: Tuned, k: int, epsilons: Float[Tensor, " e
         index = open_columns.nonzero().flatten()
         full = base.full()
         S, ill = vectors.S, vectors.ill_conditioned
-        judged = exact_bounds(full.S, full.U.mH @ vectors.U, S, ill, epsilons, "certified", lambda: vectors.U)
-        cosines = judged.cosines
-        exactly = Brackets(judged.lower, judged.upper, torch.zeros_like(judged.upper)).widened(question.error)
+        cosines, U, error = full.U.mH @ vectors.U, lambda: vectors.U, question.error
+        judged = exact_bounds(full.S, cosines, S, ill, epsilons, "certified", U, error)
+        exactly = Brackets(judged.lower, judged.upper, torch.zeros_like(judged.upper))
         brackets = brackets.replaced(index, exactly.select(index))
         if bool((brackets.is_open(epsilons) | (open_columns & judged.ill_conditioned)).any()):
             return exact(base, [tuned], k, epsilons)[0]
@@ -230,4 +230,5 @@ def _result(base: BaseFactors, tuned: Tuned, k: int, epsilons: Float[Tensor, " e
         "certified",
         lambda: vectors.U,
         cosines,
+        question.error,
     )

@@ -41,8 +41,8 @@ def intruders(facts: PairFacts) -> Iterator[Measure]:
             yield Measure("intruders.first_position", positions[0] + 1.0, side=side)
         else:
             yield Measure("intruders.first_position", None, "not computed", side, note="no intruder")
-        exact = bool((bounds.upper == bounds.lower).all())
-        yield Measure("intruders.least_cosine", float(bounds.lower.min()), "exact" if exact else "at least", side)
+        how: How = "at least" if bounds.cosines is None else "exact"
+        yield Measure("intruders.least_cosine", float(bounds.max_cosines.min()), how, side)
         least, most = window_bounds(facts, side)
         proven, possible = float((most < epsilon).sum()), float((least < epsilon).sum())
         yield Measure("intruders.windowed_count", possible, "exact" if proven == possible else "at most", side)

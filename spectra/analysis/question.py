@@ -45,6 +45,12 @@ class Question:
         """True where the final brackets leave a verdict open."""
         return self.final.is_open(epsilons)
 
+    def may_be_decided(self, epsilons: Float[Tensor, " e"]) -> bool:
+        """True where a longer run may decide an open column: not where only its own error stands against it."""
+        found = Brackets(self.brackets.lower, self.brackets.known, torch.zeros_like(self.brackets.rest))
+        hidden = found.widened(self.error).is_open(epsilons) & ~found.is_open(epsilons) & (self.error > FINE_ANGLE)
+        return bool((self.open_columns(epsilons) & ~hidden).any())
+
     def waits_for_columns(self, epsilons: Float[Tensor, " e"]) -> bool:
         """True where verdicts are open and every open one may hang on the error of its column of U."""
         open_columns = self.open_columns(epsilons)

@@ -29,9 +29,11 @@ def window_bounds(facts: PairFacts, side: OneSide) -> tuple[Float[Tensor, " k"],
         Y = bounds.U()
         score = window_cosines(full.U.mH @ Y if side == "left" else full.Vh @ Y)
         return score, score
-    cosines, error = known_cosines(base, bounds.U(), side)
+    cosines, known_error = known_cosines(base, bounds.U(), side)
     if cosines.shape[0] < WIDTH:
         return bounds.lower.double(), torch.ones_like(bounds.lower, dtype=torch.float64)
+    # ... and every y_j may be off, too.
+    error = known_error + (0.0 if bounds.sin_angles is None else bounds.sin_angles)
     low = (cosines.abs() - error).clamp_min(0)
     lower = torch.maximum(window_cosines(low), bounds.lower.double())
     high = (cosines.abs() + error).clamp(max=1)

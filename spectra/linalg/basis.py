@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.linalg.operators import LowRankUpdate
+from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.svd import SVD
 
 
@@ -74,8 +74,8 @@ def in_base_basis(base: SVD, update: LowRankUpdate) -> tuple[Diagonal, LowRankUp
     Cost: O((d_out + d_in) n rank): one pass over U0 and one over Vh0.
     """
     n = base.S.shape[0]
-    B_along = (update.B.mH.contiguous() @ base.U).mH
-    A_along = update.A @ base.Vh.mH
+    B_along = Dense(base.U.mH).matmat(update.B)
+    A_along = Dense(base.Vh).matmat(update.A.mH).mH
     d_out, d_in = update.shape
     if d_out > n:
         outside = torch.linalg.qr(update.B - base.U @ B_along).R
