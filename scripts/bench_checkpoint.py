@@ -1,6 +1,6 @@
 """Scan of a whole checkpoint in the shapes of Llama-2-7B: time per matrix and in total, peak memory.
 
-    python scripts/bench_checkpoint.py --layers 2 [--memory 1GiB] [--keep FOLDER]
+    python scripts/bench_checkpoint.py --layers 2 [--memory 1GiB] [--device cuda] [--keep FOLDER]
     python scripts/bench_checkpoint.py --layers 1 --metrics intruders,update,alignment,base,nulls
 
 Writes N layers of synthetic bf16 weights (heavy head, bulk, small tail) and a rank-8 adapter, scans them in a process
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import synthetic
@@ -65,13 +66,12 @@ def write(folder: Path, layers: int, seed: int) -> None:
     (adapter / "adapter_config.json").write_text(json.dumps(config))
 
 
-def scan(folder: Path, memory: str | None) -> tuple[float, float, dict[str, object]]:
+def scan(folder: Path, memory: str | None, device: str) -> tuple[float, float, dict[str, object]]:
     """Seconds, peak resident GiB, and the JSON of `spectra intruders` in a process of its own."""
     command = [sys.executable, "-m", "spectra", "intruders", str(folder / "adapter"), "--json", "--no-cache", "--quiet"]
+    command += ["--device", device, *(["--memory", memory] if memory else [])]
     began = time.perf_counter()
-    done = subprocess.run(
-        command + (["--memory", memory] if memory else []), capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     return time.perf_counter() - began, peak, json.loads(done.stdout)
 
@@ -93,15 +93,28 @@ def compare_groups(folder: Path, groups: str) -> None:
     print(f"| --metrics {groups} | {everything:.1f} | {everything / alone:.1f} |")
 
 
-def main() -> None:
+def two_svds(shape: tuple[int, int], seed: int, device: str) -> float:
+    """Twice the seconds of one `torch.linalg.svd` on the device, the weights there already."""
+    W = synthetic.base(*shape, seed).to(device)
+    if W.is_cuda:
+        torch.linalg.svd(W[:256, :256])  # loads the libraries
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    S = torch.linalg.svd(W, full_matrices=False).S
+    S.sum().item()  # waits for the device
+    return 2 * (time.perf_counter() - began)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write, scan, factorise one matrix of each shape, print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--memory", help="budget handed to spectra intruders")
+    parser.add_argument("--device", default="cpu", help="of the scan and of the SVDs; the weights stay on disk")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="write here instead of a temporary folder, and leave it")
     parser.add_argument("--metrics", help="compare a spectral scan of these groups with one for intruders, no more")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.keep or Path(temporary)
         if not (folder / "base").is_dir():
@@ -109,21 +122,19 @@ def main() -> None:
         if asked.metrics:
             compare_groups(folder, asked.metrics)
             return
-        seconds, peak, result = scan(folder, asked.memory)
+        seconds, peak, result = scan(folder, asked.memory, asked.device)
     matrices: list[dict[str, object]] = result["matrices"]  # type: ignore[assignment]
     print("| matrix | measured scans | seconds each | two torch.linalg.svd | ratio |\n|---|---|---|---|---|")
     total = two_total = 0.0
     for shape in dict.fromkeys(SHAPES.values()):
         mine = [float(m["seconds"]) for m in matrices if tuple(m["shape"]) == shape]  # type: ignore[arg-type]
-        W = synthetic.base(*shape, asked.seed)
-        began = time.perf_counter()
-        torch.linalg.svd(W, full_matrices=False)
-        two = 2 * (time.perf_counter() - began)
+        two = two_svds(shape, asked.seed, asked.device)
         each = sum(mine) / len(mine)
         per_layer = sum(other == shape for other in SHAPES.values())
         total, two_total = total + per_layer * each, two_total + per_layer * two
         print(f"| {shape[0]} x {shape[1]} | {len(mine)} | {each:.2f} | {two:.1f} | {two / each:.0f}x |")
-    print(f"\nMeasured: {asked.layers} layers, {len(matrices)} matrices in {seconds:.1f} s with start-up,")
+    print(f"\nDevice {asked.device}. Measured: {asked.layers} layers, {len(matrices)} matrices")
+    print(f"in {seconds:.1f} s with start-up,")
     print(f"peak memory {peak:.2f} GiB.")
     print(f"{result['count']} intruders. Per layer {total:.2f} s against {two_total:.0f} s: {two_total / total:.0f}x.")
     print(

@@ -1,6 +1,8 @@
 """Time of a scan against two full SVDs per matrix, as ratios measured side by side in one run.
 
     python scripts/bench_scan.py [--shapes 1024x1024,4096x4096] [--roberta] [--seed 0] [-o TABLE.md]
+    python scripts/bench_scan.py --layers N      a checkpoint in the shapes of Llama-2-7B (`bench_checkpoint`)
+    python scripts/bench_scan.py --triplets N    the leading triplets alone, against other tools (`bench_triplets`)
 
 - two SVDs: the definition as published, torch.linalg.svd of W0 and of W_tuned.
 - first scan: nothing cached; what it learns of W0 goes to a factor cache on disk.
@@ -19,9 +21,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+import bench_checkpoint
+import bench_triplets
 import synthetic
 import torch
 
@@ -81,18 +86,19 @@ class Bench:
     """One W0, its factor cache, and the scans that are timed."""
 
     def __init__(self, W0: torch.Tensor, folder: Path) -> None:
-        self.W0, self.cache = Dense(W0), FactorCache(folder)
+        self.W0, self.cache, self.entries = Dense(W0), FactorCache(folder), count()
 
-    def entry(self, name: str) -> CacheEntry:
-        return self.cache.entry(name, self.W0)
+    def fresh_entry(self) -> CacheEntry:
+        """A place in the cache that holds nothing yet."""
+        return self.cache.entry(f"{self.W0.shape[0]}x{self.W0.shape[1]}-{next(self.entries)}", self.W0)
 
     def timed(
         self, tuned: Sequence[Tuned], *, learned: LeadingFactors | None = None, repeats: int = 5
     ) -> tuple[float, list[CosineBounds], LeadingFactors | None]:
         """Median seconds of certified scans that start with an empty cache or one that holds `learned`."""
         seconds: list[float] = []
-        for repeat in range(repeats + 1):  # the first one warms up the libraries and the memory
-            entry = self.entry(f"{len(list(self.cache.folder.glob('*')))}-{repeat}")
+        for _ in range(repeats + 1):  # the first one warms up the libraries and the memory
+            entry = self.fresh_entry()
             if learned is not None:
                 entry.save_leading(learned)
             began = time.perf_counter()
@@ -169,7 +175,15 @@ def main() -> None:
     parser.add_argument("--roberta", action="store_true", help="the shapes of RoBERTa-base instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, help="also write the table here")
+    parser.add_argument("--layers", type=int, help="a checkpoint of this many layers instead, with its peak memory")
+    parser.add_argument("--triplets", type=int, help="the leading triplets of a square matrix of this size instead")
     asked = parser.parse_args()
+    if asked.layers:
+        bench_checkpoint.main(["--layers", str(asked.layers), "--seed", str(asked.seed)])
+        return
+    if asked.triplets:
+        bench_triplets.main(["--size", str(asked.triplets), "--seed", str(asked.seed)])
+        return
     shapes = list(ROBERTA) if asked.roberta else [parse(text) for text in asked.shapes.split(",")]
     lines: list[str] = []
 
