@@ -4,15 +4,7 @@ import pytest
 import torch
 
 from spectra.linalg.basis import Diagonal
-from spectra.linalg.operators import (
-    LEAST_BLOCK_ROWS,
-    Adjoint,
-    Dense,
-    LinearOperator,
-    LowRankUpdate,
-    RowChunked,
-    Updated,
-)
+from spectra.linalg.operators import Adjoint, Dense, LinearOperator, LowRankUpdate, RowChunked, Updated
 
 D_OUT, D_IN = 13, 7
 W = torch.randn(D_OUT, D_IN, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -59,10 +51,13 @@ def test_a_row_chunked_matrix_reads_no_more_rows_at_once_than_its_chunk() -> Non
     assert sum(asked) == D_OUT
 
 
-@pytest.mark.parametrize("shape", [(8 * LEAST_BLOCK_ROWS, 40), (8 * LEAST_BLOCK_ROWS + 5, 40), (40, 700), (1200, 3)])
+@pytest.mark.parametrize("shape", [(64, 48), (67, 41), (5, 200), (200, 5)])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_products_in_blocks_of_rows_are_those_of_the_whole(shape: tuple[int, int], transposed: bool) -> None:
-    """A matrix with enough rows is split for the threads; rows beyond the blocks and transposed views belong to it."""
+def test_products_in_blocks_are_those_of_the_whole(
+    shape: tuple[int, int], transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large matrix is split for the threads; what is left beside the blocks and transposed views belong to it."""
+    monkeypatch.setattr("spectra.linalg.operators.LEAST_BLOCKED", 1)
     matrix = torch.randn(*shape, dtype=torch.float64)
     matrix = matrix.mH if transposed else matrix
     for width in (1, 9):
