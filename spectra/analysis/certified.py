@@ -36,7 +36,7 @@ from spectra.linalg.triplets import (
 
 # Steps after which the brackets are looked at; the last one is the limit ...
 CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
-# ... of a matrix with this many entries after every step, since a pass over it costs more than a look.
+# ... of a matrix with this many entries after every step from the first one on, since a pass costs more than a look.
 EVERY_STEP_ENTRIES = 1 << 22
 # Up to this smaller dimension all eigenpairs of the Gram matrix of a trained matrix cost less than the Krylov space
 # that avoids them (measured on matrices 192 to 576 wide).
@@ -159,7 +159,8 @@ def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[T
             runs, gram_together(base.W0, [None] * len(runs), [r.pending for r in runs]), strict=True
         ):
             run.advance(product)
-        if not (step in CHECKPOINTS or every_step or any(run.exhausted for run in runs)):
+        look_now = step in CHECKPOINTS or (every_step and step > CHECKPOINTS[0])
+        if not (look_now or any(run.exhausted for run in runs)):
             continue
         still_active = []
         for question, run in zip(active, runs, strict=True):

@@ -12,8 +12,10 @@ from spectra.linalg.krylov import BlockLanczos, RitzPairs
 
 # The certificate of a tall matrix speaks of eigenvalues above this fraction of the largest; see `definite`.
 RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
-# Random columns beside the y_j: they reveal equal singular values that the y_j alone would see as one.
+# Random columns beside the y_j: they reveal equal singular values that the y_j alone would see as one ...
 RANDOM_COLUMNS = 4
+# ... of which fewer are left where the leading vectors of W0 are known.
+RANDOM_COLUMNS_BESIDE_KNOWN = 2
 # A column known to this sine of its angle is no reason for an open verdict.
 FINE_ANGLE = 1e-4
 
@@ -81,7 +83,8 @@ class Question:
         chosen = self.Y[:, self.columns]
         self.lengths = torch.linalg.vector_norm(chosen, dim=0)
         generator = torch.Generator().manual_seed(seed)
-        fresh = torch.randn(chosen.shape[0], RANDOM_COLUMNS, generator=generator).to(chosen) / chosen.shape[0] ** 0.5
+        count = RANDOM_COLUMNS if self.locked is None else RANDOM_COLUMNS_BESIDE_KNOWN
+        fresh = torch.randn(chosen.shape[0], count, generator=generator).to(chosen) / chosen.shape[0] ** 0.5
         beside = near if self.locked is None else near[:, :0]
         start = torch.cat([chosen / self.lengths.clamp_min(1e-30), beside, fresh], dim=1)
         self.run = BlockLanczos(start, self.locked.vectors if self.locked is not None else None)

@@ -23,6 +23,8 @@ from spectra.linalg.operators import LinearOperator, LowRankUpdate
 
 # A direction this small against the product it came from has lost two digits of orthogonality.
 AMPLIFIED = 0.03
+# Room for this many blocks at first; it doubles when it is full.
+INITIAL_BLOCKS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,47 +59,46 @@ class BlockLanczos:
 
     def __init__(self, start: Float[Tensor, "d block"], locked: Float[Tensor, "d l"] | None = None) -> None:
         """Begin with the span of `start`, kept orthogonal to the orthonormal columns `locked` (deflation)."""
-        self.locked = locked
-        first, self.start_coordinates = _orthonormalise(start, [] if locked is None else [locked])
         self.products: list[Tensor] = []  # columns of T, block by block
-        self._basis = first
-        self.next_block: Tensor | None = first
-        self.coupling_block: Tensor = first.new_zeros(0, 0)
+        # Vectors are held as rows, one below the other: those locked, the basis, the block that waits for its product.
+        self._locked = 0 if locked is None else locked.shape[1]
+        self._rows = start.new_empty(self._locked + INITIAL_BLOCKS * start.shape[1], start.shape[0])
+        if locked is not None:
+            self._rows[: self._locked] = locked.mH
+        self._known = self._end = self._locked  # rows whose products are known (or not wanted), and all rows
+        self.start_coordinates = self._append(start.mH.contiguous(), float(torch.linalg.matrix_norm(start)))
+        self.coupling_block: Tensor = start.new_zeros(0, 0)
 
     @property
     def pending(self) -> Float[Tensor, "d block"]:
         """The block whose product with H the iteration waits for (no columns once the space is invariant)."""
-        return self.next_block if self.next_block is not None else self._basis[:, :0]
+        return self._rows[self._known : self._end].mH
 
     @property
     def basis(self) -> Float[Tensor, "d n"]:
         """Orthonormal basis Q of the space whose products are known."""
-        return self._basis
+        return self._rows[self._locked : self._known].mH
 
     @property
     def exhausted(self) -> bool:
         """True when the space is invariant under H to rounding."""
-        return self.next_block is None
+        return self._known == self._end
 
     def advance(self, product: Float[Tensor, "d block"]) -> None:
         """Take H @ pending and make the next block."""
-        block = self.next_block
-        if block is None:
+        if self.exhausted:
             return
-        if self.products:
-            self._basis = torch.cat([self._basis, block], dim=1)
-        coordinates = self._basis.mH @ product
-        self.products.append(coordinates)
-        remainder = product - self._basis @ coordinates
-        against = [self._basis] if self.locked is None else [self._basis, self.locked]
-        scale = torch.linalg.matrix_norm(product)
-        following, self.coupling_block = _orthonormalise(remainder, against, floor=float(scale))
-        self.next_block = following if following.shape[1] else None
+        self._known = self._end
+        block = product.mH.contiguous()
+        coordinates = block @ self._rows[: self._known].mH
+        self.products.append(coordinates[:, self._locked :].mH)
+        remainder = torch.addmm(block, coordinates, self._rows[: self._known], alpha=-1)
+        self.coupling_block = self._append(remainder, float(torch.linalg.matrix_norm(block)))
 
     def ritz(self) -> RitzPairs:
         """Eigen-decomposition of T, with the residuals of its pairs."""
-        size = self._basis.shape[1]
-        T = torch.zeros(size, size, dtype=torch.float64, device=self._basis.device)
+        size = self._known - self._locked
+        T = torch.zeros(size, size, dtype=torch.float64, device=self._rows.device)
         column = 0
         for coordinates in self.products:
             rows, width = coordinates.shape
@@ -112,34 +113,32 @@ class BlockLanczos:
 
     def ritz_vectors(self, pairs: RitzPairs, k: int) -> Float[Tensor, "d k"]:
         """The k leading Ritz vectors as columns in the original space."""
-        return self._basis @ pairs.vectors[:, :k].to(self._basis.dtype)
+        return self.basis @ pairs.vectors[:, :k].to(self._rows.dtype)
 
+    def _append(self, block: Float[Tensor, "block d"], scale: float) -> Float[Tensor, "kept block"]:
+        """Append the rows Q of  block - projections = R^H Q,  Q orthonormal and orthogonal to all rows, and return R.
 
-def _orthonormalise(
-    block: Float[Tensor, "d block"], against: Sequence[Float[Tensor, "d _"]], floor: float | None = None
-) -> tuple[Float[Tensor, "d kept"], Float[Tensor, "kept block"]]:
-    """Q, R with  block - projections = Q R,  Q orthonormal and orthogonal to `against`, vanishing directions dropped.
-
-    The Gram-Schmidt pass here is the second one for a Lanczos remainder ("twice is enough", Parlett section 6.9). The
-    singular values of R tell which directions are rounding (they would only add noise), and whether the smallest one
-    was amplified so much that a third pass is due.
-    """
-    scale = floor if floor is not None else float(torch.linalg.matrix_norm(block))
-    tiny = 32 * torch.finfo(block.dtype).eps * scale
-    room = block.shape[0] - sum(basis.shape[1] for basis in against)
-    for basis in against:
-        block = block - basis @ (basis.mH @ block)
-    Q, R = torch.linalg.qr(block)
-    U, S, Vh = torch.linalg.svd(R.double())
-    kept = min(int((tiny < S).sum()), room)
-    if kept < S.shape[0]:
-        Q, R = Q @ U[:, :kept].to(Q.dtype), (S[:kept, None] * Vh[:kept]).to(R.dtype)
-    if against and kept and float(S[kept - 1]) < AMPLIFIED * scale:
-        for basis in against:
-            Q = Q - basis @ (basis.mH @ Q)
-        Q, correction = torch.linalg.qr(Q)
-        R = correction @ R
-    return Q, R
+        The Gram-Schmidt pass here is the second one for a Lanczos remainder ("twice is enough", Parlett section 6.9).
+        The singular values of R tell which directions are rounding of the `scale` that the block comes from (they
+        would only add noise), and whether the smallest one was amplified so much that a third pass is due.
+        """
+        earlier = self._rows[: self._end]
+        room = block.shape[1] - self._end
+        block = torch.addmm(block, block @ earlier.mH, earlier, alpha=-1)
+        Q, R = torch.linalg.qr(block.mH)
+        U, S, Vh = torch.linalg.svd(R.double())
+        kept = min(int((32 * torch.finfo(block.dtype).eps * scale < S).sum()), room)
+        if kept < S.shape[0]:
+            Q, R = Q @ U[:, :kept].to(Q.dtype), (S[:kept, None] * Vh[:kept]).to(R.dtype)
+        if self._end and kept and float(S[kept - 1]) < AMPLIFIED * scale:
+            rows = Q.mH.contiguous()
+            Q, correction = torch.linalg.qr(torch.addmm(rows, rows @ earlier.mH, earlier, alpha=-1).mH)
+            R = correction @ R
+        if self._end + kept > self._rows.shape[0]:
+            self._rows = torch.cat([self._rows, torch.empty_like(self._rows)])
+        self._rows[self._end : self._end + kept] = Q.mH
+        self._end += kept
+        return R
 
 
 def gram_together(
