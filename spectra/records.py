@@ -26,7 +26,7 @@ class VectorVerdict:
     Attributes:
         index: Position by decreasing singular value, from 0.
         singular_value: The tuned singular value sigma_j.
-        max_cosine: Largest |cos| to a pre-trained singular vector that was found. It is the exact maximum when
+        max_cosine: Largest |cos| to a pre-trained singular vector that was found: among all of them when
             `decided_by` is "full factorisation", and the lower bound otherwise.
         is_intruder: True when max|cos| < epsilon over all pre-trained vectors.
         lower: Proven lower bound of max|cos|.

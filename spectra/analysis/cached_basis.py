@@ -12,8 +12,9 @@ from spectra.analysis.exact import exact
 from spectra.analysis.factors import BaseFactors
 from spectra.analysis.tuned import Tuned
 from spectra.linalg.basis import in_base_basis, out_of_base_basis
+from spectra.linalg.operators import Dense
 from spectra.linalg.svd import SVD
-from spectra.linalg.triplets import LeadingVectors, leading_vectors
+from spectra.linalg.triplets import WARM_SHARE, LeadingVectors, leading_vectors
 
 # A Krylov step costs so little in the basis of W0 that the vectors are sought to this sine of their angle.
 CHEAP_ANGLE = 1e-4
@@ -49,14 +50,14 @@ def _leading_cosines(
     n = full.S.shape[0]
     if tuned.update is not None:
         diagonal, update = in_base_basis(full, tuned.update)
-        warm = torch.eye(n, k + 2, dtype=full.S.dtype, device=full.S.device)
+        warm = torch.eye(n, WARM_SHARE * k, dtype=full.S.dtype, device=full.S.device)
         warm = _padded(warm, min(diagonal.shape))
         [vectors] = leading_vectors(diagonal, [update], k, warm=warm, tolerance=CHEAP_ANGLE)
         return vectors, partial(out_of_base_basis, full, tuned.update, vectors.U), vectors.U[:n]
     wide = base.W0.shape[0] <= base.W0.shape[1]
-    warm = full.U[:, : k + 2] if wide else full.Vh[: k + 2].mH
+    warm = full.U if wide else full.Vh.mH
     [vectors] = leading_vectors(tuned.operator(base.W0), [None], k, warm=warm)
-    return vectors, lambda: vectors.U, full.U.mH @ vectors.U
+    return vectors, lambda: vectors.U, Dense(full.U.mH).matmat(vectors.U)
 
 
 def _padded(warm: Tensor, rows: int) -> Tensor:

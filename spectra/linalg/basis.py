@@ -78,10 +78,10 @@ def in_base_basis(base: SVD, update: LowRankUpdate) -> tuple[Diagonal, LowRankUp
     A_along = Dense(base.Vh).matmat(update.A.mH).mH
     d_out, d_in = update.shape
     if d_out > n:
-        outside = torch.linalg.qr(update.B - base.U @ B_along).R
+        outside = torch.linalg.qr(update.B - Dense(base.U).matmat(B_along)).R
         B_along = torch.cat([B_along, outside])
     if d_in > n:
-        outside = torch.linalg.qr((update.A - A_along @ base.Vh).mH).R
+        outside = torch.linalg.qr(update.A.mH - Dense(base.Vh.mH).matmat(A_along.mH)).R
         A_along = torch.cat([A_along, outside.mH], dim=1)
     return Diagonal(base.S, (B_along.shape[0], A_along.shape[1])), LowRankUpdate(B_along, A_along, update.scaling)
 
@@ -97,8 +97,9 @@ def out_of_base_basis(base: SVD, update: LowRankUpdate, coordinates: Float[Tenso
     Cost: O(d_out n k).
     """
     n = base.S.shape[0]
-    vectors = base.U @ coordinates[:n]
+    vectors = Dense(base.U).matmat(coordinates[:n])
     if coordinates.shape[0] > n:
-        outside = torch.linalg.qr(update.B - base.U @ (base.U.mH @ update.B)).Q
+        along = Dense(base.U.mH).matmat(update.B)
+        outside = torch.linalg.qr(update.B - Dense(base.U).matmat(along)).Q
         vectors = vectors + outside @ coordinates[n:]
     return vectors
