@@ -22,7 +22,7 @@ except ImportError:  # compared where it is installed
     randomized_svd = None
 
 K = 10
-EFFORTS = (1, 2, 4, 8, 16, 32, 64)
+EFFORTS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 
 
 def residual(W: Tensor, U: Tensor, S: Tensor) -> float:
