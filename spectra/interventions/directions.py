@@ -13,6 +13,8 @@ from spectra.linalg.svd import SVD, low_rank_svd, thin_svd
 from spectra.linalg.triplets import leading_vectors
 
 LARGEST_SCALE = 2.0
+# What is written into weights is sought to this sine of its angle, or as near as the arithmetic brings it.
+EDITED_ANGLE = 1e-5
 
 
 def leading_triplets(W0: LinearOperator, update: LowRankUpdate | None, k: int) -> SVD:
@@ -30,12 +32,12 @@ def leading_triplets(W0: LinearOperator, update: LowRankUpdate | None, k: int) -
 
     Source: block Lanczos (`linalg.triplets`), whose vectors lie within a proven angle of the true ones.
         Difference: small matrices, and those where the iteration does not settle, get the thin SVD.
-    Cost: a few passes over W0 with k + 6 columns; O(d_out d_in n) for the thin SVD.
+    Cost: about ten passes over W0 with k + 6 columns; O(d_out d_in n) for the thin SVD.
     """
     W = W0 if update is None else Updated(W0, update)
     k = min(k, *W.shape)
     if min(W.shape) >= SMALLEST_SPACE * (k + 6):
-        (found,) = leading_vectors(W0, [update], k)
+        (found,) = leading_vectors(W0, [update], k, tolerance=EDITED_ANGLE)
         if found.converged:
             return triplets_of(W, found.U)
     return thin_svd(W.dense()).leading(k)
