@@ -35,8 +35,8 @@ from torch import Tensor
 
 from spectra.linalg.krylov import RitzPairs
 
-# Only pairs whose neighbour bound lies below this, without a gap, serve as the s leading ones: then none is missing
-# between them, whatever the start was.
+# Only a gapless run of pairs whose neighbour bound lies below this serves as the s leading ones: Ritz values that have
+# not found their place yet say little of what lies between them.
 TRUSTED_ANGLE = 0.2
 # An eigenvalue of the Gram operator below this many roundings of the largest one may as well be zero.
 NULL_ROUNDINGS = 64.0
