@@ -51,14 +51,9 @@ def _leading_cosines(
     if tuned.update is not None:
         diagonal, update = in_base_basis(full, tuned.update)
         warm = torch.eye(n, WARM_SHARE * k, dtype=full.S.dtype, device=full.S.device)
-        warm = _padded(warm, min(diagonal.shape))
         [vectors] = leading_vectors(diagonal, [update], k, warm=warm, tolerance=CHEAP_ANGLE)
         return vectors, partial(out_of_base_basis, full, tuned.update, vectors.U), vectors.U[:n]
     wide = base.W0.shape[0] <= base.W0.shape[1]
     warm = full.U if wide else full.Vh.mH
     [vectors] = leading_vectors(tuned.operator(base.W0), [None], k, warm=warm)
     return vectors, lambda: vectors.U, Dense(full.U.mH).matmat(vectors.U)
-
-
-def _padded(warm: Tensor, rows: int) -> Tensor:
-    return torch.nn.functional.pad(warm, (0, 0, 0, rows - warm.shape[0]))

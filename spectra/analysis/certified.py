@@ -19,9 +19,9 @@ from torch import Tensor
 from spectra.analysis.bounds import CERTIFICATE, FACTORISED, LEADING, CosineBounds, exact_bounds
 from spectra.analysis.exact import exact
 from spectra.analysis.factors import BaseFactors
-from spectra.analysis.learning import learn, learn_from_spectrum, settle
+from spectra.analysis.learning import learn, learn_from_spectrum
 from spectra.analysis.question import FINE_ANGLE, RELATIVE_FLOOR, Question
-from spectra.analysis.tuned import Tuned
+from spectra.analysis.tuned import Tuned, leading_vectors_of
 from spectra.linalg.brackets import Brackets
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
@@ -101,18 +101,11 @@ def _answer(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " 
 
 
 def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool) -> list[LeadingVectors]:
-    """Leading vectors of all tuned matrices: updates share passes over W0, a dense W_tuned makes its own."""
+    """Leading vectors of all tuned matrices, from what is known of W0."""
     if small and base.leading is None:
         return [_leading_vectors_near_base(base, each, k) for each in tuned]
     warm = base.leading.vectors if base.leading is not None else None
-    updates = [each.update for each in tuned if each.update is not None]
-    shared = iter(leading_vectors(base.W0, updates, k, warm=warm, tolerance=COARSE_ANGLE) if updates else [])
-    return [
-        next(shared)
-        if each.update is not None
-        else leading_vectors(each.operator(base.W0), [None], k, warm=warm, tolerance=COARSE_ANGLE)[0]
-        for each in tuned
-    ]
+    return leading_vectors_of(base.W0, tuned, k, warm=warm, tolerance=COARSE_ANGLE)
 
 
 def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> LeadingVectors:
@@ -173,9 +166,8 @@ def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[T
         active = still_active
     if best is not None:
         floor = _proven_floor(base, [look.question for look in looks], epsilons)
-        run, pairs = best
         wanted = WARM_SHARE * max(look.vectors.S.shape[0] for look in looks)
-        learn(base, run, settle(base, run, pairs, wanted), floor=floor)
+        learn(base, *best, floor=floor, wanted=wanted)
 
 
 def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> float:

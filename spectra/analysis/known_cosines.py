@@ -9,8 +9,8 @@ from torch import Tensor
 from spectra.analysis.bounds import LEADING, CosineBounds
 from spectra.analysis.facts import BaseFacts, PairFacts, other_side
 from spectra.analysis.methods import AUTO, choose
-from spectra.analysis.tuned import Tuned
-from spectra.linalg.triplets import LeadingVectors, leading_vectors
+from spectra.analysis.tuned import Tuned, leading_vectors_of
+from spectra.linalg.triplets import LeadingVectors
 from spectra.records import OneSide
 
 
@@ -55,14 +55,11 @@ def glimpsed(base: BaseFacts, tuned: Sequence[Tuned], noise: Sequence[float | No
     Cost: one Krylov run for both sides, no certificate and no factorisation.
     """
     warm = None if base.factors.leading is None else base.factors.leading.vectors
-    updates = [each.update for each in tuned if each.update is not None]
-    shared = iter(leading_vectors(base.W0, updates, base.k, warm=warm) if updates else [])
-    found = []
-    for each, size in zip(tuned, noise, strict=True):
-        alone = each.update is None
-        vectors = leading_vectors(each.operator(base.W0), [None], base.k, warm=warm)[0] if alone else next(shared)
-        found.append(_facts(base, each, vectors, size) if vectors.converged else None)
-    return found
+    found = leading_vectors_of(base.W0, tuned, base.k, warm=warm)
+    return [
+        _facts(base, each, vectors, size) if vectors.converged else None
+        for each, vectors, size in zip(tuned, found, noise, strict=True)
+    ]
 
 
 def _facts(base: BaseFacts, tuned: Tuned, vectors: LeadingVectors, noise: float | None) -> PairFacts:

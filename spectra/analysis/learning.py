@@ -18,39 +18,26 @@ KEPT_COUNT = 96
 EXTRA_PASSES = 4
 
 
-def settle(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, wanted: int) -> RitzPairs:
-    """Carry a run on W0 on until this many leading vectors can be kept, for a base that is scanned again.
-
-    Args:
-        base: The base; nothing is done where what is learned of it is not stored.
-        run: The run on its Gram operator.
-        pairs: The Ritz pairs of that run as it stands.
-        wanted: Leading vectors to be known, those that earlier scans know included.
-
-    Returns:
-        The Ritz pairs after at most `EXTRA_PASSES` further passes over W0.
-    """
-    if base.is_stored:
-        known = base.leading.values.shape[0] if base.leading is not None else 0
-        for _ in range(EXTRA_PASSES):
-            if run.exhausted or known + _kept(base, run, pairs)[0] >= wanted:
-                break
-            run.advance(gram_together(base.W0, [None], [run.pending])[0])
-            pairs = run.ritz()
-    return pairs
-
-
-def learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, floor: float) -> None:
+def learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, floor: float, wanted: int = 0) -> None:
     """Keep the leading vectors of W0 that the run has settled: the next scan on this base starts from them.
 
     Args:
-        base: The base.
+        base: The base. Where what is learned of it is stored, the run is carried on for it.
         run: A run on its Gram operator, orthogonal to what is known already.
         pairs: Its Ritz pairs.
         floor: An eigenvalue that the Gram operator is proven to exceed everywhere, or 0.
+        wanted: Leading vectors to be known in the end, those of earlier scans included, if `EXTRA_PASSES` over W0
+            suffice for it.
     """
     known = base.leading
+    missing = wanted - (known.values.shape[0] if known is not None else 0)
     count, angles, total = _kept(base, run, pairs)
+    for _ in range(EXTRA_PASSES if base.is_stored else 0):
+        if run.exhausted or count >= missing:
+            break
+        run.advance(gram_together(base.W0, [None], [run.pending])[0])
+        pairs = run.ritz()
+        count, angles, total = _kept(base, run, pairs)
     vectors, values, sines = run.ritz_vectors(pairs, count), pairs.values[:count], angles[:count]
     worst = float(total[count - 1]) if count else (known.residual if known is not None else 0.0)
     if known is not None:

@@ -1,8 +1,13 @@
 """The tuned side of one matrix, seen from the left: an update of W0, or a matrix of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Float
+from torch import Tensor
+
 from spectra.linalg.operators import Adjoint, Dense, LinearOperator, LowRankUpdate, Updated
+from spectra.linalg.triplets import ANGLE_TOLERANCE, LeadingVectors, leading_vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,3 +41,22 @@ def adjoint(W: LinearOperator) -> LinearOperator:
     if isinstance(W, Dense):
         return Dense(W.W.mH)
     return Adjoint(W)
+
+
+def leading_vectors_of(
+    W0: LinearOperator,
+    tuned: Sequence[Tuned],
+    k: int,
+    *,
+    warm: Float[Tensor, "d w"] | None,
+    tolerance: float = ANGLE_TOLERANCE,
+) -> list[LeadingVectors]:
+    """`linalg.triplets.leading_vectors` of all: updates share passes over W0, a dense W_tuned makes its own."""
+    updates = [each.update for each in tuned if each.update is not None]
+    shared = iter(leading_vectors(W0, updates, k, warm=warm, tolerance=tolerance) if updates else [])
+    return [
+        next(shared)
+        if each.update is not None
+        else leading_vectors(each.operator(W0), [None], k, warm=warm, tolerance=tolerance)[0]
+        for each in tuned
+    ]

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from spectra.linalg.angles import nearest_distance
 from spectra.linalg.brackets import Brackets
 from spectra.linalg.operators import LinearOperator
 from spectra.linalg.svd import require_finite
@@ -112,9 +113,7 @@ class GramSpectrum:
 
     def _separation(self) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]:
         """Which eigenvalues stand apart from all others, and the sine of the angle their vectors may be off."""
-        steps = self.values[:-1] - self.values[1:]
-        infinite = steps.new_full((1,), float("inf"))
-        gap = torch.minimum(torch.cat([steps, infinite]), torch.cat([infinite, steps]))
+        gap = nearest_distance(self.values)
         sizes = self.values.clamp_min(0).sqrt()
         # Singular values that the exact method would call equal are equal here too.
         cluster = 2 * CLUSTER_ROUNDINGS * torch.finfo(self.vectors.dtype).eps * sizes[0] * sizes

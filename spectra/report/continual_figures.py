@@ -8,10 +8,9 @@ from spectra.report import numbers
 from spectra.report.figure import (
     COLOURS,
     Figure,
-    colour_of_label,
-    dash_of_label,
     fields,
     labelled,
+    lines_of_trials,
     listed,
     page_wide,
     rows,
@@ -91,17 +90,13 @@ def count_over_tasks(material: Material) -> Figure | None:
         "count_base": "Intruder dimensions against the original base",
         "count_previous": "Against the weights before this step",
     }
-    chart = (
-        alt.Chart(rows())
-        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=36))
-        .encode(
-            x=alt.X("step:Q", title=STEP, axis=_whole_steps(table)),
-            y=alt.Y("count_base:Q", title="Intruder dimensions (number)"),
-            color=colour_of_label(material.chosen),
-            strokeDash=dash_of_label(material.chosen),
-            detail="trial:N",
-            tooltip=fields(headings, table),
-        )
+    chart = lines_of_trials(
+        material.chosen,
+        alt.X("step:Q", title=STEP, axis=_whole_steps(table)),
+        alt.Y("count_base:Q", title="Intruder dimensions (number)"),
+        fields(headings, table),
+        strokeWidth=2,
+        point=alt.OverlayMarkDef(size=36),
     )
     said = [
         f"{name}: from {group['count_base'].iloc[0]} after the first task to {group['count_base'].iloc[-1]} after "

@@ -149,6 +149,24 @@ def fields(headings: Mapping[str, str], table: "pd.DataFrame") -> list[alt.Toolt
     return tips
 
 
+def lines_of_trials(
+    trials: "pd.DataFrame", x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip], **mark: Any
+) -> alt.Chart:
+    """One line per trial, told apart by its label; `mark` are options of the line."""
+    return (
+        alt.Chart(rows())
+        .mark_line(**mark)
+        .encode(
+            x=x,
+            y=y,
+            color=colour_of_label(trials),
+            strokeDash=dash_of_label(trials),
+            detail="trial:N",
+            tooltip=tooltip,
+        )
+    )
+
+
 def page_wide(chart: Any, height: int) -> Any:
     """Let a chart take the width of the page; `height` is that of its plot in pixels, legends come on top."""
     return chart.properties(

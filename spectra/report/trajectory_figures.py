@@ -6,13 +6,11 @@ from spectra.report import numbers
 from spectra.report.figure import (
     AXES,
     Figure,
-    colour_of_label,
-    dash_of_label,
     fields,
     labelled,
+    lines_of_trials,
     listed,
     page_wide,
-    rows,
 )
 from spectra.report.sources import Material
 
@@ -35,17 +33,13 @@ def _trajectory(material: Material, measure: str) -> Figure | None:
     if table.empty or table[measure].nunique() < 2:
         return None
     headings = {"series": "Configuration", "step": "Step", "loss": "Training loss", measure: AXES[measure]}
-    chart = (
-        alt.Chart(rows())
-        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
-        .encode(
-            x=alt.X("step:Q", title="Optimiser step"),
-            y=alt.Y(f"{measure}:Q", title=AXES[measure]),
-            color=colour_of_label(material.chosen),
-            strokeDash=dash_of_label(material.chosen),
-            detail="trial:N",
-            tooltip=fields(headings, table),
-        )
+    chart = lines_of_trials(
+        material.chosen,
+        alt.X("step:Q", title="Optimiser step"),
+        alt.Y(f"{measure}:Q", title=AXES[measure]),
+        fields(headings, table),
+        strokeWidth=2,
+        point=alt.OverlayMarkDef(size=30),
     )
     said = [
         f"{name}: from {numbers.compact(group[measure].iloc[0])} at step {group['step'].iloc[0]} to "

@@ -11,8 +11,8 @@ from spectra.report.figure import (
     Figure,
     at_rate,
     colour_of_label,
-    dash_of_label,
     fields,
+    lines_of_trials,
     listed,
     page_wide,
     rows,
@@ -219,17 +219,13 @@ def training_history(material: Material) -> Figure | None:
     stride = max(1, int(table.groupby("trial").size().max()) // HISTORY_POINTS)
     table = table[table.groupby("trial").cumcount() % stride == 0]
     headings = {"label": "Configuration", "seed": "Seed", "step": "Step", "loss": "Training loss"}
-    chart = (
-        alt.Chart(rows())
-        .mark_line(strokeWidth=1.5, opacity=0.9)
-        .encode(
-            x=alt.X("step:Q", title="Optimiser step"),
-            y=alt.Y("loss:Q", title="Training loss", scale=alt.Scale(zero=False)),
-            color=colour_of_label(material.chosen),
-            strokeDash=dash_of_label(material.chosen),
-            detail="trial:N",
-            tooltip=fields(headings, table),
-        )
+    chart = lines_of_trials(
+        material.chosen,
+        alt.X("step:Q", title="Optimiser step"),
+        alt.Y("loss:Q", title="Training loss", scale=alt.Scale(zero=False)),
+        fields(headings, table),
+        strokeWidth=1.5,
+        opacity=0.9,
     )
     said = [
         f"{group['label'].iloc[0]}: from {numbers.compact(group['loss'].iloc[0])} to "
