@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from bench_scan import EPSILON, K, stopwatch
 
-from spectra.analysis.exact import exact
-from spectra.analysis.factors import BaseFactors
-from spectra.analysis.methods import METHODS, choose
-from spectra.analysis.tuned import Tuned
+from spectra.engine.exact import exact
+from spectra.engine.factors import BaseFactors
+from spectra.engine.methods import METHODS, choose
+from spectra.engine.tuned import Tuned
 from spectra.linalg.operators import Dense
-from spectra.provenance import commit, hardware, versions
+from spectra.records.provenance import commit, hardware, versions
 from spectra.weights import MatrixPair, open_pair
 
 HEADER = (

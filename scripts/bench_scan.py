@@ -30,15 +30,15 @@ import bench_triplets
 import synthetic
 import torch
 
-from spectra.analysis.bounds import CosineBounds
-from spectra.analysis.cache import CacheEntry, FactorCache
-from spectra.analysis.cached_basis import cached_basis
-from spectra.analysis.certified import certified
-from spectra.analysis.exact import exact
-from spectra.analysis.factors import BaseFactors, LeadingFactors
-from spectra.analysis.tuned import Tuned
+from spectra.engine.bounds import CosineBounds
+from spectra.engine.cache import CacheEntry, FactorCache
+from spectra.engine.cached_basis import cached_basis
+from spectra.engine.certified import certified
+from spectra.engine.exact import exact
+from spectra.engine.factors import BaseFactors, LeadingFactors
+from spectra.engine.tuned import Tuned
 from spectra.linalg.operators import Dense
-from spectra.provenance import commit, hardware, versions
+from spectra.records.provenance import commit, hardware, versions
 
 Result = TypeVar("Result")
 

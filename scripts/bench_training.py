@@ -33,7 +33,7 @@ from transformers import (
 
 from spectra.data import TaskData, load_task
 from spectra.models import resolve_model
-from spectra.provenance import commit, hardware, versions
+from spectra.records.provenance import commit, hardware, versions
 from spectra.training import SpectraCallback
 from spectra.training.adapt import attach
 from spectra.training.callback import EVERY, EVERY_OF_A_DENSE_UPDATE

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spectra.linalg.operators import Dense
 from spectra.linalg.triplets import leading_vectors
-from spectra.provenance import commit
+from spectra.records.provenance import commit
 
 try:
     from sklearn.utils.extmath import randomized_svd

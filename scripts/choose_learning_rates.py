@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 from spectra.data import load_task
-from spectra.provenance import commit, hardware
-from spectra.sweep import PlannedTrial, Specification, plan, read_specification
+from spectra.records.provenance import commit, hardware
+from spectra.sweep import PlannedTrial, Specification, read_specification
+from spectra.sweep.spec.plan import plan
 from spectra.training.driver import train
 
 GRIDS = {

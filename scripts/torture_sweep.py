@@ -81,7 +81,11 @@ def strike(victim: str, driver: "subprocess.Popen[str]", cluster: Cluster, draw:
         os.kill(raylet(node), signal.SIGKILL)  # its workers and agents end with it
         return "node"
     raylets = [raylet(node) for node in cluster.list_all_nodes()]
-    workers = children(raylets, "ray::do_job") if "ray" in victim else children([driver.pid], "spectra.sweep.worker")
+    workers = (
+        children(raylets, "ray::do_job")
+        if "ray" in victim
+        else children([driver.pid], "spectra.sweep.execution.worker")
+    )
     if workers:
         os.kill(draw.choice(workers), signal.SIGKILL)
     return "worker" if workers else "nobody: no worker yet"

@@ -11,20 +11,20 @@ __version__ = "0.1.0"
 _HOMES = {
     "SpectraCallback": "spectra.training.callback",
     "advise": "spectra.advice",
-    "compare": "spectra.analysis.compare",
-    "intruders": "spectra.analysis.scan",
+    "compare": "spectra.scanning.compare",
+    "intruders": "spectra.scanning.scan",
     "open_pair": "spectra.weights",
     "run_sweep": "spectra.sweep",
-    "scan": "spectra.analysis.survey",
+    "scan": "spectra.scanning.survey",
 }
 
 __all__ = ["SpectraCallback", "__version__", "advise", "compare", "intruders", "open_pair", "run_sweep", "scan"]
 
 if TYPE_CHECKING:
     from spectra.advice import advise
-    from spectra.analysis.compare import compare
-    from spectra.analysis.scan import intruders
-    from spectra.analysis.survey import scan
+    from spectra.scanning.compare import compare
+    from spectra.scanning.scan import intruders
+    from spectra.scanning.survey import scan
     from spectra.sweep import run_sweep
     from spectra.training import SpectraCallback
     from spectra.weights import open_pair

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectra.assets import cache_folder
-from spectra.provenance import commit, hardware, package_version, versions
+from spectra.records.provenance import commit, hardware, package_version, versions
 
 # Settings of the hub client and of its relatives that change where they look, or whether they may look at all.
 HUB_VARIABLES = (

@@ -1,4 +1,4 @@
-"""The import table: the only place that says which room may enter which. Imports go down only."""
+"""The import table: the only place that says which package may import which. Imports go down only."""
 
 import ast
 from pathlib import Path
@@ -9,19 +9,20 @@ import spectra
 
 PACKAGE = Path(spectra.__file__).parent
 
-# Floors from the ground up. A room may import any room on a lower floor.
-FLOORS: tuple[tuple[str, ...], ...] = (
+# Layers from the bottom up. A package may import any package on a lower layer.
+LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("records", "provenance", "linalg", "counts", "pairs"),
-    ("metrics", "weights", "runs", "assets", "measures"),
-    ("analysis", "models", "data", "environment"),
+    ("linalg", "records", "statistics", "storage", "assets"),
+    ("metrics", "weights", "runs"),
+    ("engine", "models", "data", "environment"),
+    ("scanning",),
     ("training", "forgetting", "cluster"),
     ("sweep", "report", "figures", "interventions"),
     ("advice",),
     ("cli",),
 )
 
-# Heavy or opinionated packages, and the rooms that may import them.
+# Heavy or opinionated packages, and the packages that may import them.
 GUARDED: dict[str, set[str]] = {
     "transformers": {"models", "training", "forgetting", "weights"},
     "peft": {"models", "training", "forgetting", "weights"},
@@ -39,14 +40,14 @@ GUARDED: dict[str, set[str]] = {
 
 # Rooms that must stay usable without torch.
 TORCH_FREE = {
-    *("errors", "records", "provenance", "counts", "pairs", "runs", "assets", "measures"),
+    *("errors", "records", "statistics", "storage", "runs", "assets"),
     *("data", "report", "figures", "cli"),
 }
 
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     relative = path.relative_to(PACKAGE)
     return relative.parts[0].removesuffix(".py")
 
@@ -70,37 +71,37 @@ IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_every_room_stands_on_a_floor(path: Path) -> None:
-    assert room_of(path) in FLOOR_OF, f"{room_of(path)} is missing from the import table"
+def test_every_package_stands_on_a_layer(path: Path) -> None:
+    assert package_of(path) in LAYER_OF, f"{package_of(path)} is missing from the import table"
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_imports_go_down_only(path: Path) -> None:
-    room = room_of(path)
+    package = package_of(path)
     for name in imports_of(path):
         parts = name.split(".")
-        if parts[0] != "spectra" or len(parts) < 2 or parts[1] not in FLOOR_OF or parts[1] == room:
+        if parts[0] != "spectra" or len(parts) < 2 or parts[1] not in LAYER_OF or parts[1] == package:
             continue
-        assert FLOOR_OF[parts[1]] < FLOOR_OF[room], f"{room} imports {parts[1]}, which is not on a lower floor"
+        assert LAYER_OF[parts[1]] < LAYER_OF[package], f"{package} imports {parts[1]}, which is not on a lower layer"
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_guarded_packages_are_imported_only_in_their_rooms(path: Path) -> None:
-    room = room_of(path)
+def test_guarded_packages_are_imported_only_in_their_packages(path: Path) -> None:
+    package = package_of(path)
     for name in imports_of(path):
-        package = name.split(".")[0]
-        if package in GUARDED:
-            assert room in GUARDED[package], f"{room} imports {package}"
-        if package == "torch":
-            assert room not in TORCH_FREE, f"{room} imports torch"
+        imported = name.split(".")[0]
+        if imported in GUARDED:
+            assert package in GUARDED[imported], f"{package} imports {imported}"
+        if imported == "torch":
+            assert package not in TORCH_FREE, f"{package} imports torch"
 
 
-@pytest.mark.parametrize("room", sorted(FLOOR_OF))
-def test_modules_of_a_room_import_each_other_without_cycles(room: str) -> None:
+@pytest.mark.parametrize("package", sorted(LAYER_OF))
+def test_modules_of_a_package_import_each_other_without_cycles(package: str) -> None:
     modules = {
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
         for path in FILES
-        if room_of(path) == room
+        if package_of(path) == package
     }
     edges = {
         module: {

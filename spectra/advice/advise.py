@@ -8,15 +8,15 @@ from typing import Any
 from spectra.advice.critical import critical_scale
 from spectra.advice.evidence import Evidence, read_evidence
 from spectra.advice.records import Advice, CriticalScale, MatrixAdvice
-from spectra.analysis.cache import FactorCache
-from spectra.analysis.facts import BaseFacts, PairFacts
-from spectra.analysis.matrix import base_factors, tuned_side
-from spectra.analysis.settings import ScanSettings
-from spectra.analysis.survey_settings import SurveySettings
+from spectra.engine.cache import FactorCache
 from spectra.errors import SpectrumError
 from spectra.metrics.explained_variance import rank_for_variance, variance_of_rank
-from spectra.provenance import versions
-from spectra.sweep.values import alpha_or_rule, resolved_alpha
+from spectra.records.provenance import versions
+from spectra.scanning.facts import BaseFacts, PairFacts
+from spectra.scanning.matrix import base_factors, tuned_side
+from spectra.scanning.settings import ScanSettings
+from spectra.scanning.survey_settings import SurveySettings
+from spectra.sweep.spec.values import alpha_or_rule, resolved_alpha
 from spectra.weights import MatrixPair
 
 Progress = Callable[[int, int, str], None]

@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.advice.records import CriticalScale
-from spectra.analysis.facts import BaseFacts, PairFacts
-from spectra.analysis.matrix import cosine_bounds
-from spectra.analysis.tuned import Tuned
+from spectra.engine.tuned import Tuned
 from spectra.linalg.density import Spectrum
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.secular import directions_in_basis
 from spectra.metrics.thresholds import critical_sizes, first_crossings, random_critical_sizes
+from spectra.scanning.facts import BaseFacts, PairFacts
+from spectra.scanning.matrix import cosine_bounds
 
 SEARCHED_BELOW, SEARCHED_BEYOND = 0.3, 4.0  # range of the measured search, around the predictions
 OWN = 10  # leading singular directions of an update that are predicted one by one

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from spectra.advice.evidence import best
 from spectra.advice.records import Advice, number
 from spectra.errors import RunError
-from spectra.records import html_table
+from spectra.records.intruder_scan import html_table
 from spectra.runs import Run
-from spectra.sweep import Specification, plan, read_specification, run_sweep
-from spectra.sweep.progress import OnEvent
+from spectra.sweep import Specification, read_specification, run_sweep
+from spectra.sweep.execution.progress import OnEvent
+from spectra.sweep.spec.plan import plan
 from spectra.sweep.sweep import Executor
 
 if TYPE_CHECKING:

@@ -79,8 +79,8 @@ def advised(source: str, *, quiet: bool, k: int, epsilon: float, device: str, **
     """The advice, with progress."""
     from spectra.advice import advise
     from spectra.advice.advise import AdviceSettings
-    from spectra.analysis.cache import FactorCache
-    from spectra.analysis.settings import ScanSettings
+    from spectra.engine.cache import FactorCache
+    from spectra.scanning.settings import ScanSettings
 
     scan = ScanSettings(k=k, epsilon=epsilon, device=device)
     settings = AdviceSettings(scan=scan, **{name: options.pop(name) for name in ASKED})
@@ -90,7 +90,7 @@ def advised(source: str, *, quiet: bool, k: int, epsilon: float, device: str, **
 
 def write_config(advice: "Advice", out: Path) -> None:
     """The keyword arguments of `peft.LoraConfig` as JSON."""
-    from spectra.runs.atomic import write_json
+    from spectra.storage.atomic import write_json
 
     write_json(out, advice.lora_config())
     click.echo(f"LoraConfig: {out}", err=True)

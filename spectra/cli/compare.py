@@ -20,7 +20,7 @@ from spectra.cli.output import Output, output_options, require_free
 from spectra.cli.progress import parts_progress
 
 if TYPE_CHECKING:
-    from spectra.measures.comparison import Comparison
+    from spectra.records.comparison import Comparison
 
 overlap_options = stacked(
     click.option(
@@ -57,15 +57,15 @@ def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quie
         click.echo(f"Warning: {warning}", err=True)
     output.emit(text=lambda: print_comparison(result), whole=result.to_dict, rows=lambda: result.rows("overlaps"))
     if out is not None:
-        from spectra.runs.atomic import write_json
+        from spectra.storage.atomic import write_json
 
         write_json(out, result.to_dict())
 
 
 def compared(checkpoints: tuple[str, ...], *, quiet: bool, cache: bool, **options: Any) -> "Comparison":
     """The comparison, with progress."""
-    from spectra.analysis.cache import FactorCache
-    from spectra.analysis.compare import compare
+    from spectra.engine.cache import FactorCache
+    from spectra.scanning.compare import compare
 
     with parts_progress("comparing", quiet=quiet) as progress:
         return compare(checkpoints, cache=FactorCache() if cache else None, progress=progress, **options)

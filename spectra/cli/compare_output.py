@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from spectra.measures.comparison import Comparison, PairSummary
+    from spectra.records.comparison import Comparison, PairSummary
 
 WIDTH = 80
 

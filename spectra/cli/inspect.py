@@ -21,7 +21,7 @@ def command(checkpoint: str, output: Output, **options: Any) -> None:
     Prints the method, rank, alpha and scaling per module, the matrices that would be compared and those that would
     not, with the reason, bytes, trained parameters and the optimiser memory they took. Reads headers only.
     """
-    from spectra.weights.inventory import inventory
+    from spectra.weights.matching.inventory import inventory
     from spectra.weights.opening import open_to_inspect
 
     found = inventory(open_to_inspect(checkpoint, **options))
@@ -40,7 +40,7 @@ def _print(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from spectra.weights.inventory import grouped
+    from spectra.weights.matching.inventory import grouped
 
     console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
     console.print(_facts(found))

@@ -124,7 +124,7 @@ def command(checkpoint: str, output: Output, out: Path | None, quiet: bool, **se
 
 def _require_own(out: Path | None, checkpoint: str, *, force: bool) -> None:
     """A folder goes on with its own checkpoint; the tables of another are not written over."""
-    from spectra.runs.atomic import read_json
+    from spectra.storage.atomic import read_json
 
     if out is not None and not force and (out / "interventions.json").exists():
         there = read_json(out / "interventions.json").get("checkpoint")
@@ -136,7 +136,7 @@ def _prepared(
     checkpoint: str, out: Path | None, *, quiet: bool, heldout: tuple[str, ...], task: str | None, **settings: Any
 ) -> "Experiment":
     """Load the tasks, scan the checkpoint, build the arms."""
-    from spectra.analysis.cache import FactorCache
+    from spectra.engine.cache import FactorCache
     from spectra.interventions import experiment
 
     limits = {name: settings.pop(name) for name in LIMITS}

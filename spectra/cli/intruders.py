@@ -20,9 +20,9 @@ from spectra.cli.output import Output, output_options, require_free
 from spectra.cli.progress import parts_progress
 
 if TYPE_CHECKING:
-    from spectra.analysis.scan import PartialScan
     from spectra.cluster import SpreadScan
-    from spectra.records import IntruderScan
+    from spectra.records.intruder_scan import IntruderScan
+    from spectra.scanning.scan import PartialScan
 
 report_options = stacked(
     click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML report here."),
@@ -77,10 +77,10 @@ def prepared(
     cache: bool,
 ) -> "PartialScan":
     """Open every checkpoint beside its base and lay out the scan."""
-    from spectra.analysis.cache import FactorCache
-    from spectra.analysis.journal import Journal
-    from spectra.analysis.scan import PartialScan
-    from spectra.analysis.settings import ScanSettings
+    from spectra.engine.cache import FactorCache
+    from spectra.scanning.journal import Journal
+    from spectra.scanning.scan import PartialScan
+    from spectra.scanning.settings import ScanSettings
     from spectra.weights import open_pair
 
     settings = ScanSettings(**question)
@@ -125,9 +125,9 @@ def emit(scans: list["IntruderScan"], output: Output) -> None:
 
 def write_html(partial: "PartialScan", scans: list["IntruderScan"], path: Path) -> None:
     """The report of one scan; several checkpoints are compared with `spectra report A.json B.json`."""
-    from spectra.analysis.details import matrix_details
-    from spectra.provenance import command_line
+    from spectra.records.provenance import command_line
     from spectra.report import write_scan_report
+    from spectra.scanning.details import matrix_details
 
     if len(scans) != 1:
         raise click.ClickException(

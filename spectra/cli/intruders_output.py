@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from spectra.records import IntruderScan, MatrixSpectrum
+    from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum
 
 SHOWN = 20
 WIDTH = 80
@@ -42,7 +42,7 @@ def print_scan(scan: "IntruderScan") -> None:
 
 def sentence(scan: "IntruderScan") -> str:
     """The finding in one sentence, with the line that chance would give."""
-    from spectra.counts import random_direction_cosine
+    from spectra.records.counts import random_direction_cosine
 
     slots = sum(len(m.side_vectors(m.primary_side)) for m in scan.matrices)
     holding = sum(m.count > 0 for m in scan.matrices)

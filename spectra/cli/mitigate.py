@@ -92,7 +92,7 @@ def command(
     With --choose-by lambda is chosen on validation splits: of those that cost little task score, the one that lowers
     the held-out losses most; 1 if none does.
     """
-    from spectra.analysis.cache import FactorCache
+    from spectra.engine.cache import FactorCache
     from spectra.interventions import mitigate
     from spectra.weights.write import require_free
 

@@ -86,7 +86,7 @@ def _measured(
     quiet: bool,
 ) -> "InterventionRun":
     """The curve, on validation splits alone."""
-    from spectra.analysis.cache import FactorCache
+    from spectra.engine.cache import FactorCache
     from spectra.interventions import intervene, on_validation
     from spectra.interventions.choose import held_out_validation
 

@@ -106,7 +106,7 @@ engine_options = stacked(
     click.option("--memory", type=MemorySize(), help="Budget of the scan, such as 4GiB; larger matrices are streamed."),
     cache_option,
 )
-# Those of the options above that are fields of `analysis.settings.ScanSettings` by the same name.
+# Those of the options above that are fields of `scanning.settings.ScanSettings` by the same name.
 QUESTION = ("k", "epsilon", "epsilons", "side", "method", "dtype", "device")
 
 treated_options = stacked(

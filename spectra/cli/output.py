@@ -52,7 +52,7 @@ class Output:
         else:
             text()
         if self.parquet is not None:
-            from spectra.runs.atomic import write_parquet
+            from spectra.storage.atomic import write_parquet
 
             write_parquet(self.parquet, _table(rows()))
             click.echo(f"Table: {self.parquet}", err=True)

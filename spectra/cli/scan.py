@@ -20,9 +20,9 @@ from spectra.cli.progress import parts_progress
 from spectra.cli.scan_output import print_scan, require_free_folder, write_folder
 
 if TYPE_CHECKING:
-    from spectra.analysis.survey import PartialSurvey
     from spectra.forgetting import HeldOut
-    from spectra.measures import SpectralScan
+    from spectra.records import SpectralScan
+    from spectra.scanning.survey import PartialSurvey
 
 measure_options = stacked(
     click.option(
@@ -87,11 +87,11 @@ def prepared(
     checkpoint: str, base: str | None, question: dict[str, Any], options: dict[str, Any], *, cache: bool
 ) -> "PartialSurvey":
     """Open the checkpoint beside its base and lay out the scan."""
-    from spectra.analysis.cache import FactorCache
-    from spectra.analysis.settings import ScanSettings
-    from spectra.analysis.survey import PartialSurvey
-    from spectra.analysis.survey_settings import SurveySettings
-    from spectra.measures import chosen_groups
+    from spectra.engine.cache import FactorCache
+    from spectra.records import chosen_groups
+    from spectra.scanning.settings import ScanSettings
+    from spectra.scanning.survey import PartialSurvey
+    from spectra.scanning.survey_settings import SurveySettings
     from spectra.weights import open_pair
 
     scan = ScanSettings(**question, **{name: options.pop(name) for name in QUESTION})

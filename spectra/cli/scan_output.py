@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 if TYPE_CHECKING:
-    from spectra.measures import Metric, SpectralScan
+    from spectra.records import Metric, SpectralScan
 
 WIDTH = 80
 # Headings of the controls: as short as the columns they stand over.
@@ -39,7 +39,7 @@ def print_scan(scan: "SpectralScan") -> None:
 def _print_figures(scan: "SpectralScan", console: "object") -> None:
     from rich.table import Table
 
-    from spectra.measures import METRICS
+    from spectra.records import METRICS
 
     nulls = [
         null for null in NULLS if any(line.null == null for m in scan.matrices for x in m.measures for line in x.nulls)
@@ -117,8 +117,8 @@ def require_free_folder(out: Path | None, *, force: bool) -> None:
 
 def write_folder(scan: "SpectralScan", out: Path) -> None:
     """`scan.json`, from which the record can be read again, and each of its tables as Parquet."""
-    from spectra.measures.scan import Rows
-    from spectra.runs.atomic import write_json, write_parquet
+    from spectra.records.spectral_scan import Rows
+    from spectra.storage.atomic import write_json, write_parquet
 
     write_json(out / "scan.json", scan.to_dict())
     for kind in _kinds(scan, get_args(Rows)):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def print_plan(specification: "Specification", *, as_json: bool) -> None:
     """The trials of a sweep and what they are expected to cost."""
-    from spectra.sweep import plan
-    from spectra.sweep.estimate import estimate
+    from spectra.sweep.spec.estimate import estimate
+    from spectra.sweep.spec.plan import plan
 
     estimates = estimate(specification, plan(specification))
     if as_json:

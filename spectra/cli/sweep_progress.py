@@ -70,7 +70,7 @@ def shown_progress(
 ) -> Iterator[Callable[["Event"], None]]:
     """Yield the callback that shows events on stderr; a Ctrl-C ends in one line."""
     from spectra.runs import Run
-    from spectra.sweep.plan import plan, share
+    from spectra.sweep.spec.plan import plan, share
 
     trials = share(plan(specification), *(shard or (1, 1)))
     waiting = sum(not Run(out).trial(trial.id).is_finished for trial in trials)

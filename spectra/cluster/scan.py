@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectra.analysis.cache import FactorCache
-from spectra.analysis.journal import Place
-from spectra.analysis.scan import Groups, PartialScan, ScanAll
-from spectra.analysis.settings import ScanSettings
 from spectra.cluster.connection import joined, passed_on
 from spectra.cluster.workplace import stand_where_the_driver_stands
+from spectra.engine.cache import FactorCache
 from spectra.errors import ClusterError
-from spectra.records import MatrixSpectrum
+from spectra.records.intruder_scan import MatrixSpectrum
+from spectra.scanning.journal import Place
+from spectra.scanning.scan import Groups, PartialScan, ScanAll
+from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
 
 Answer = tuple[Sequence[Place], list[MatrixSpectrum]]

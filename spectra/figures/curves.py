@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-from spectra.counts import EPSILONS, counts_by_epsilon, random_direction_cosine
 from spectra.figures.style import (
     COLOURS,
     COLUMN,
@@ -18,6 +17,7 @@ from spectra.figures.style import (
     new_figure,
     print_style,
 )
+from spectra.records.counts import EPSILONS, counts_by_epsilon, random_direction_cosine
 
 if TYPE_CHECKING:
     import pandas as pd

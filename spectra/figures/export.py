@@ -13,7 +13,7 @@ from spectra.figures.maps import layer_map, similarity_matrix
 from spectra.figures.scatter import forgetting_scatter
 from spectra.figures.style import print_style
 from spectra.runs import Run
-from spectra.runs.atomic import replacing
+from spectra.storage.atomic import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,10 +2,10 @@
 
 from spectra.forgetting.held_out import HeldOut, open_held_out
 from spectra.forgetting.measure import measure, measure_all
-from spectra.forgetting.paired import Forgetting, forgetting
 from spectra.forgetting.pseudo_loss import under_pretrained_head
 from spectra.forgetting.run import ForgettingRun, measure_forgetting
-from spectra.forgetting.scores import Scores
+from spectra.statistics.paired import Forgetting, forgetting
+from spectra.statistics.scores import Scores
 
 __all__ = [
     "Forgetting",

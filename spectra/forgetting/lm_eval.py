@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from spectra.errors import DataError
 from spectra.forgetting.held_out import HeldOut
-from spectra.forgetting.scores import Scores, fingerprint
 from spectra.models import Model
+from spectra.statistics.scores import Scores, fingerprint
 
 
 def lm_eval_scores(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, *, batch_size: int) -> Scores:

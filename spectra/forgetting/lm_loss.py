@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from spectra.errors import DataError, first_five
 from spectra.forgetting.batches import Tokens, encode, length_ordered, pad
 from spectra.forgetting.held_out import HeldOut
-from spectra.forgetting.scores import Scores, fingerprint
 from spectra.models import Model
+from spectra.statistics.scores import Scores, fingerprint
 
 
 @dataclass(frozen=True, eq=False)

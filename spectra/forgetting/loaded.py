@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 from spectra.forgetting.held_out import HeldOut
 from spectra.forgetting.measure import measure, measure_all
 from spectra.forgetting.pseudo_loss import under_pretrained_head
-from spectra.forgetting.scores import Scores
 from spectra.models import LoadedModel, ModelKind
+from spectra.statistics.scores import Scores
 
 
 def measure_loaded(

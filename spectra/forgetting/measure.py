@@ -14,9 +14,9 @@ from spectra.forgetting.lm_loss import lm_loss
 from spectra.forgetting.probe import probe
 from spectra.forgetting.pseudo_loss import pseudo_loss
 from spectra.forgetting.rouge import rouge_l
-from spectra.forgetting.scores import Scores
 from spectra.forgetting.undisturbed import active_adapters, undisturbed
 from spectra.models import Model, ModelKind
+from spectra.statistics.scores import Scores
 
 Measure = Callable[..., Scores]
 

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from spectra.errors import DataError, ModelError
 from spectra.forgetting.batches import encode, length_ordered, pad
 from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate
-from spectra.measures import Measure, SpectralScan
 from spectra.metrics.drift import OutputDrift
 from spectra.models import Model, body_of
+from spectra.records import Measure, SpectralScan
 from spectra.weights import CheckpointPair, MatrixPair
 
 METRIC = "texts.drift"

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from spectra.errors import DataError
 from spectra.forgetting.batches import encode, length_ordered, pad
 from spectra.forgetting.held_out import HeldOut
-from spectra.forgetting.scores import Scores, fingerprint
 from spectra.models import Model, body_of
+from spectra.statistics.scores import Scores, fingerprint
 
 MOST_STEPS = 5000  # of the logistic regression; it needs some hundred
 

@@ -11,8 +11,8 @@ from spectra.errors import DataError, ModelError, first_five
 from spectra.forgetting.batches import Tokens, encode, pad
 from spectra.forgetting.held_out import HeldOut
 from spectra.forgetting.lm_loss import implausible_loss
-from spectra.forgetting.scores import Scores, fingerprint
 from spectra.models import Model, body_of
+from spectra.statistics.scores import Scores, fingerprint
 
 
 def pseudo_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, *, batch_size: int) -> Scores:

@@ -10,8 +10,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from spectra.forgetting.answers import is_seq2seq, prompts
 from spectra.forgetting.batches import Tokens, length_ordered, pad
 from spectra.forgetting.held_out import HeldOut
-from spectra.forgetting.scores import Scores, fingerprint
 from spectra.models import Model
+from spectra.statistics.scores import Scores, fingerprint
 
 
 def rouge_l(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, *, batch_size: int) -> Scores:

@@ -14,11 +14,11 @@ from spectra.forgetting.held_out import HeldOut
 from spectra.forgetting.loaded import measure_loaded, needs_pretrained_head
 from spectra.forgetting.measure import KINDS
 from spectra.forgetting.one_base import OneBase
-from spectra.forgetting.paired import Forgetting, forgetting
-from spectra.forgetting.scores import Scores
 from spectra.forgetting.store import ScoreStore
 from spectra.models import LoadedModel, ModelKind, adapter_labels, base_of, is_adapter, load_tuned, tuned_kind
-from spectra.provenance import versions
+from spectra.records.provenance import versions
+from spectra.statistics.paired import Forgetting, forgetting
+from spectra.statistics.scores import Scores
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

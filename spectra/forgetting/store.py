@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spectra.forgetting.held_out import HeldOut
-from spectra.forgetting.scores import Scores
-from spectra.runs.atomic import read_json, write_json
+from spectra.statistics.scores import Scores
+from spectra.storage.atomic import read_json, write_json
 
 
 class ScoreStore:

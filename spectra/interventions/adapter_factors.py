@@ -12,12 +12,12 @@ from torch import Tensor
 
 from spectra.errors import AdapterError
 from spectra.linalg.operators import LowRankUpdate
-from spectra.weights.adapter import LORA_KEY, Adapter
-from spectra.weights.changes import LoraChange
-from spectra.weights.lora import is_plain
-from spectra.weights.mutated import mutating_init
-from spectra.weights.scaling import LoraSettings
-from spectra.weights.stored import StoredMatrix
+from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.methods.adapter import LORA_KEY, Adapter
+from spectra.weights.methods.changes import LoraChange
+from spectra.weights.methods.lora import is_plain
+from spectra.weights.methods.mutated import mutating_init
+from spectra.weights.methods.scaling import LoraSettings
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from spectra.errors import SpectrumError
 from spectra.interventions.deltas import EditNorms
 from spectra.interventions.directions import frobenius, triplets_of
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
-from spectra.records import MatrixSpectrum, VectorVerdict
+from spectra.records.intruder_scan import MatrixSpectrum, VectorVerdict
 
 
 def norm_matched_shrink(update: LowRankUpdate, edit: LowRankUpdate) -> LowRankUpdate:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.analysis.methods import SMALLEST_SPACE
+from spectra.engine.methods import SMALLEST_SPACE
 from spectra.errors import SpectrumError
 from spectra.linalg.operators import LinearOperator, LowRankUpdate, Updated
 from spectra.linalg.svd import SVD, low_rank_svd, thin_svd

@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spectra.analysis.scan import Progress
 from spectra.errors import RunError
 from spectra.forgetting import HeldOut
 from spectra.forgetting.store import identity
@@ -18,8 +17,9 @@ from spectra.interventions.own_task import OwnTask
 from spectra.interventions.points import Point, PointStore
 from spectra.interventions.subject import Subject
 from spectra.interventions.tables import Measured, State
-from spectra.provenance import versions
-from spectra.runs.atomic import write_csv, write_json, write_parquet
+from spectra.records.provenance import versions
+from spectra.scanning.scan import Progress
+from spectra.storage.atomic import write_csv, write_json, write_parquet
 
 FEW_EXAMPLES = 200
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import torch
 
-from spectra.analysis.cache import FactorCache
-from spectra.analysis.scan import Progress, scan_pairs
-from spectra.analysis.settings import ScanSettings
+from spectra.engine.cache import FactorCache
 from spectra.errors import DataError, SpectrumError
 from spectra.forgetting import HeldOut
 from spectra.forgetting.run import Precision
@@ -22,6 +20,8 @@ from spectra.interventions.own_task import OwnTask
 from spectra.interventions.points import PointStore
 from spectra.interventions.subject import Subject
 from spectra.models import base_of, is_adapter, resolve_model
+from spectra.scanning.scan import Progress, scan_pairs
+from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)

@@ -5,19 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spectra.analysis.cache import FactorCache
-from spectra.analysis.scan import Progress, scan_pairs
-from spectra.analysis.settings import ScanSettings
+from spectra.engine.cache import FactorCache
 from spectra.errors import AdapterError, CheckpointError
 from spectra.interventions.adapter_factors import edited_config, edited_tensors, require_editable
 from spectra.interventions.outcome import Mitigation, TreatedMatrix
 from spectra.interventions.treatment import Treatment, treated_factors
-from spectra.provenance import versions
-from spectra.records import IntruderScan, Skipped
+from spectra.records.intruder_scan import IntruderScan, Skipped
+from spectra.records.provenance import versions
+from spectra.scanning.scan import Progress, scan_pairs
+from spectra.scanning.settings import ScanSettings
 from spectra.weights import CheckpointPair, Origin, base_fingerprint, open_pair, write_adapter
-from spectra.weights.adapter import Adapter, adapter_folder, open_adapter
-from spectra.weights.changes import LoraChange, Replaced
-from spectra.weights.hub import locate
+from spectra.weights.formats.hub import locate
+from spectra.weights.methods.adapter import Adapter, adapter_folder, open_adapter
+from spectra.weights.methods.changes import LoraChange, Replaced
 from spectra.weights.write import require_free
 
 

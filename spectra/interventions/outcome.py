@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spectra.records import Skipped
+from spectra.records.intruder_scan import Skipped
 
 
 @dataclass(frozen=True)

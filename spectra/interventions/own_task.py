@@ -9,9 +9,9 @@ from spectra.data import TaskData
 from spectra.errors import ModelError
 from spectra.forgetting import Scores
 from spectra.forgetting.batches import length_ordered
-from spectra.forgetting.scores import fingerprint
 from spectra.forgetting.undisturbed import active_adapters, undisturbed
 from spectra.models import LoadedModel
+from spectra.statistics.scores import fingerprint
 from spectra.training.families import FAMILIES, FamilyName, collator, examples, family_of
 
 

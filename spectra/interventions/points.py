@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra.forgetting import Scores
-from spectra.runs.atomic import read_json, write_json
+from spectra.storage.atomic import read_json, write_json
 
 BASE = "base"
 TUNED = "tuned"

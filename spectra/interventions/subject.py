@@ -6,7 +6,7 @@ from functools import cached_property
 
 import torch
 
-from spectra.analysis.storage import as_operator
+from spectra.engine.storage import as_operator
 from spectra.errors import SpectrumError
 from spectra.interventions.choice import chosen_directions
 from spectra.interventions.deltas import Delta, delta_of, squared_norm
@@ -14,7 +14,7 @@ from spectra.interventions.directions import leading_triplets
 from spectra.interventions.treatment import require_same
 from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate, Updated
 from spectra.linalg.svd import SVD
-from spectra.records import IntruderScan, MatrixSpectrum
+from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum
 from spectra.weights import CheckpointPair, MatrixPair
 
 

@@ -9,10 +9,10 @@ from jaxtyping import Float
 
 from spectra.forgetting import Scores
 from spectra.interventions.arms import INTRUDERS, Arm
-from spectra.interventions.contrast import Estimate, area, at_equal_score, losses_with_replicates
 from spectra.interventions.intervention_run import Contrast, InterventionRow
 from spectra.interventions.points import Point
 from spectra.interventions.verdict import Evidence
+from spectra.statistics.contrast import Estimate, area, at_equal_score, losses_with_replicates
 
 State = tuple[str, float]  # arm and lambda; at lambda = 1 every arm is the tuned model
 

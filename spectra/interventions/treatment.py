@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from spectra.analysis.storage import as_operator
+from spectra.engine.storage import as_operator
 from spectra.errors import AdapterError, SpectrumError
 from spectra.interventions.adapter_factors import ExchangedFactors, factor_dtype, module_of
 from spectra.interventions.choice import chosen_directions
@@ -11,9 +11,9 @@ from spectra.interventions.controls import norm_matched_shrink
 from spectra.interventions.directions import frobenius, leading_triplets, require_scale, scaled_directions, truncated
 from spectra.interventions.outcome import TreatedMatrix
 from spectra.linalg.operators import LowRankUpdate
-from spectra.records import MatrixSpectrum
+from spectra.records.intruder_scan import MatrixSpectrum
 from spectra.weights import MatrixPair
-from spectra.weights.changes import LoraChange
+from spectra.weights.methods.changes import LoraChange
 
 # The scan and the treatment find the same vectors by different routes; their singular values agree far better.
 SINGULAR_VALUE_TOLERANCE = 1e-2

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from spectra.interventions.contrast import Estimate
 from spectra.interventions.intervention_run import Verdict
+from spectra.statistics.contrast import Estimate
 
 CONTROL_IN_WORDS = {
     "shrink": "shrinking the same matrices to the same norms",

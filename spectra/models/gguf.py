@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from spectra.assets import cache_folder
 from spectra.errors import ModelError
-from spectra.runs.atomic import replacing
 from spectra.runs.lock import locked
+from spectra.storage.atomic import replacing
 
 GGUF_MARKS = {"quantization_config", "_name_or_path"}
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from spectra.errors import AdapterError, ModelError, first_five
 from spectra.models.base import load_base, load_kind, load_model, load_tokenizer
 from spectra.models.kinds import KIND_OF_TASK_TYPE, LoadedModel, ModelKind
-from spectra.weights.json_file import read_object
+from spectra.storage.json_file import read_object
 
 HEAD_WEIGHTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 

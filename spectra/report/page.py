@@ -17,11 +17,11 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from spectra.report.definitions import DEFINITIONS
-from spectra.report.figure import Figure
-from spectra.report.findings import Topic
-from spectra.report.html_tables import HtmlTable
-from spectra.report.packed import packed, script_json
+from spectra.report.figures.figure import Figure
+from spectra.report.tables.html_tables import HtmlTable
+from spectra.report.tables.packed import packed, script_json
+from spectra.report.text.definitions import DEFINITIONS
+from spectra.report.text.findings import Topic
 
 # Marks that turn the direction of all text after them: in a name they could make a sentence read backwards.
 DIRECTION_CONTROLS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))

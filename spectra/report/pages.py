@@ -4,14 +4,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from spectra import provenance
-from spectra.report import numbers
-from spectra.report.continual_figures import count_over_tasks, scores_of_all_tasks
-from spectra.report.control_figures import controls_table, count_beside_controls
-from spectra.report.figure import Figure
-from spectra.report.findings import findings
-from spectra.report.forgetting_figures import forgetting_against, score_against_forgetting
-from spectra.report.html_tables import (
+from spectra.records import provenance
+from spectra.report.figures.continual import count_over_tasks, scores_of_all_tasks
+from spectra.report.figures.control import controls_table, count_beside_controls
+from spectra.report.figures.figure import Figure
+from spectra.report.figures.forgetting import forgetting_against, score_against_forgetting
+from spectra.report.figures.intervention import intervention_figures
+from spectra.report.figures.map import layer_maps, similarity_maps
+from spectra.report.figures.matrix import cosine_profiles, similarity_map, spectrum, vector_bounds
+from spectra.report.figures.pair import pair_figure
+from spectra.report.figures.scan import fitting, layer_map, leading_similarity, measures_of, sparse_spectra
+from spectra.report.figures.threshold import count_against_epsilon, count_against_k
+from spectra.report.figures.trajectory import trajectory_figures
+from spectra.report.figures.trial import (
+    count_against_learning_rate,
+    count_against_rank,
+    count_per_trial,
+    size_and_shape,
+    training_history,
+)
+from spectra.report.figures.update import update_spectra
+from spectra.report.inputs.sources import Material
+from spectra.report.page import Page, Section
+from spectra.report.tables import numbers
+from spectra.report.tables.html_tables import (
     contrasts_table,
     cost_table,
     forgetting_table,
@@ -20,26 +36,10 @@ from spectra.report.html_tables import (
     statistics_table,
     trials_table,
 )
-from spectra.report.intervention_figures import intervention_figures
-from spectra.report.intruder_findings import random_direction_note
-from spectra.report.map_figures import layer_maps, similarity_maps
-from spectra.report.matrix_figures import cosine_profiles, similarity_map, spectrum, vector_bounds
-from spectra.report.packed import packed
-from spectra.report.page import Page, Section
-from spectra.report.pair_figures import pair_figure
-from spectra.report.scan_figures import fitting, layer_map, leading_similarity, measures_of, sparse_spectra
-from spectra.report.sources import Material
-from spectra.report.threshold_figures import count_against_epsilon, count_against_k
-from spectra.report.trajectory_figures import trajectory_figures
-from spectra.report.trial_figures import (
-    count_against_learning_rate,
-    count_against_rank,
-    count_per_trial,
-    size_and_shape,
-    training_history,
-)
-from spectra.report.update_figures import update_spectra
-from spectra.report.warnings import warnings
+from spectra.report.tables.packed import packed
+from spectra.report.text.findings import findings
+from spectra.report.text.intruder_findings import random_direction_note
+from spectra.report.text.warnings import warnings
 
 # What the curves behind the cells may weigh: the page of 224 matrices stays below 1.5 MB.
 DETAILS = {

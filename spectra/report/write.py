@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra.errors import RunError
-from spectra.records import IntruderScan
-from spectra.report.beside import is_intervention
+from spectra.records.intruder_scan import IntruderScan
+from spectra.report.inputs.beside import is_intervention
+from spectra.report.inputs.sources import Material, compared, joined, read_material, run_material, scan_material
 from spectra.report.page import Page, render
 from spectra.report.pages import intervention_page, scan_page, trials_page
-from spectra.report.sources import Material, compared, joined, read_material, run_material, scan_material
 from spectra.runs import Run
-from spectra.runs.atomic import write_text
+from spectra.storage.atomic import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

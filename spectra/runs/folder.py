@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra.errors import RunError
-from spectra.runs import atomic
 from spectra.runs.lock import locked
 from spectra.runs.schema import SCHEMAS, tidy
 from spectra.runs.trial import TrialFolder
+from spectra.storage import atomic
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spectra.runs import atomic
 from spectra.runs.lock import is_locked, try_lock
 from spectra.runs.schema import tidy
+from spectra.storage import atomic
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,9 +1,9 @@
 """Sweeps: paired, resumable, on one machine or in shares."""
 
-from spectra.sweep.plan import PlannedTrial, plan
-from spectra.sweep.progress import Event
-from spectra.sweep.read import presets, read_specification
-from spectra.sweep.specification import Specification
+from spectra.sweep.execution.progress import Event
+from spectra.sweep.spec.plan import PlannedTrial, plan
+from spectra.sweep.spec.read import presets, read_specification
+from spectra.sweep.spec.specification import Specification
 from spectra.sweep.sweep import run_sweep
 
 __all__ = ["Event", "PlannedTrial", "Specification", "plan", "presets", "read_specification", "run_sweep"]

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spectra.errors import RunError
-from spectra.provenance import commit, hardware, versions
+from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import Run
-from spectra.sweep.local import run_local
-from spectra.sweep.plan import PlannedTrial, plan, share
-from spectra.sweep.progress import OnEvent
-from spectra.sweep.read import read_specification
-from spectra.sweep.requirements import require_packages
-from spectra.sweep.schedule import Schedule
-from spectra.sweep.specification import SHARED, Specification
-from spectra.sweep.tables import write_tables
+from spectra.sweep.execution.local import run_local
+from spectra.sweep.execution.progress import OnEvent
+from spectra.sweep.execution.schedule import Schedule
+from spectra.sweep.spec.plan import PlannedTrial, plan, share
+from spectra.sweep.spec.read import read_specification
+from spectra.sweep.spec.requirements import require_packages
+from spectra.sweep.spec.specification import SHARED, Specification
+from spectra.sweep.trial.tables import write_tables
 
 Executor = Literal["local", "inline", "ray"]
 
@@ -71,7 +71,7 @@ def run_sweep(
     trials = share(everything, part, of)
     with ExitStack() as cluster:
         if executor == "ray":
-            from spectra.sweep.on_ray import joined_with_room
+            from spectra.sweep.execution.on_ray import joined_with_room
 
             # Before the run folder is made: without a cluster nothing is left behind.
             cluster.enter_context(joined_with_room(ray, cpus_per_trial, gpus_per_trial))
@@ -82,12 +82,12 @@ def run_sweep(
             schedule = Schedule(run, trials, specification.keep)
             if executor == "inline":
                 # Imported only here: with workers, this process needs neither transformers nor peft.
-                from spectra.sweep.inline import run_inline
-                from spectra.sweep.runner import Runner
+                from spectra.sweep.execution.inline import run_inline
+                from spectra.sweep.trial.runner import Runner
 
                 run_inline(schedule, Runner(run, specification, save_seconds=save_seconds), on_event)
             elif executor == "ray":
-                from spectra.sweep.on_ray import run_on_ray
+                from spectra.sweep.execution.on_ray import run_on_ray
 
                 run_on_ray(
                     schedule,

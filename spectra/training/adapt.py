@@ -10,7 +10,7 @@ from torch import nn
 from spectra.errors import SpecificationError
 from spectra.training.modules import head_modules, is_transposed, target_pattern
 from spectra.training.settings import TrainingSettings
-from spectra.weights.scaling import LoraSettings
+from spectra.weights.methods.scaling import LoraSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -11,16 +11,16 @@ from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from spectra.analysis.cache import FactorCache
-from spectra.analysis.matrix import base_factors, scan_matrix
-from spectra.analysis.methods import SMALLEST_SPACE
-from spectra.analysis.settings import ScanSettings
+from spectra.engine.cache import FactorCache
+from spectra.engine.methods import SMALLEST_SPACE
 from spectra.errors import ModelError, SpectrumError
-from spectra.records import MatrixSpectrum
+from spectra.records.intruder_scan import MatrixSpectrum
+from spectra.scanning.matrix import base_factors, scan_matrix
+from spectra.scanning.settings import ScanSettings
 from spectra.training.live import LiveWeights
 from spectra.training.trajectory import Trajectory, writer_of
 from spectra.weights import CheckpointPair, MatrixPair
-from spectra.weights.selection import selection
+from spectra.weights.matching.selection import selection
 
 if TYPE_CHECKING:
     import pandas as pd

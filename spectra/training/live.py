@@ -20,21 +20,21 @@ from torch import Tensor, nn
 
 from spectra.errors import ModelError
 from spectra.weights import CheckpointPair
-from spectra.weights.adapter import Adapter
 from spectra.weights.adapter_pair import aligned_with, subtracting
-from spectra.weights.catalogue import Catalogue, catalogue
-from spectra.weights.changes import LoraChange
-from spectra.weights.checkpoint import Checkpoint, open_checkpoint
+from spectra.weights.formats.checkpoint import Checkpoint, open_checkpoint
+from spectra.weights.formats.hub import locate
+from spectra.weights.formats.memory import MEMORY, TensorInMemory
+from spectra.weights.formats.stored import StoredTensor
 from spectra.weights.full_pair import open_full_pair
-from spectra.weights.hub import locate
-from spectra.weights.lora import is_plain, lora_matches
-from spectra.weights.matching import Match, assemble
-from spectra.weights.memory import MEMORY, TensorInMemory
-from spectra.weights.mutated import mutating_init
-from spectra.weights.names import canonical_names
-from spectra.weights.others import peft_matches, saved_whole
-from spectra.weights.selection import Selection
-from spectra.weights.stored import StoredTensor
+from spectra.weights.matching.catalogue import Catalogue, catalogue
+from spectra.weights.matching.matching import Match, assemble
+from spectra.weights.matching.names import canonical_names
+from spectra.weights.matching.selection import Selection
+from spectra.weights.methods.adapter import Adapter
+from spectra.weights.methods.changes import LoraChange
+from spectra.weights.methods.lora import is_plain, lora_matches
+from spectra.weights.methods.mutated import mutating_init
+from spectra.weights.methods.others import peft_matches, saved_whole
 
 PREFIX = "base_model.model."
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectra.errors import DataError
-from spectra.records import MatrixSpectrum, totals
-from spectra.runs import atomic, tidy
+from spectra.records.intruder_scan import MatrixSpectrum, totals
+from spectra.runs import tidy
+from spectra.storage import atomic
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,11 +1,11 @@
 """Checkpoints as matrices: names first, one matrix in memory at a time, always (d_out, d_in)."""
 
 from spectra.weights.fingerprint import base_fingerprint
-from spectra.weights.names import MatrixName
+from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.matching.names import MatrixName
 from spectra.weights.opening import open_pair
 from spectra.weights.origin import Origin, read_origin
 from spectra.weights.pair import CheckpointPair, MatrixPair
-from spectra.weights.stored import StoredMatrix
 from spectra.weights.write import write_adapter, write_full_checkpoint
 
 __all__ = [

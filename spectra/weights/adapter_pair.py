@@ -4,20 +4,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spectra.errors import AdapterError
-from spectra.weights.adapter import CONFIG, Adapter, adapter_folder, open_adapter
-from spectra.weights.alignment import Alignment
 from spectra.weights.bases import wrong_base_warnings
-from spectra.weights.catalogue import Catalogue, catalogue
-from spectra.weights.changes import Change, DoraChange
-from spectra.weights.checkpoint import open_checkpoint
-from spectra.weights.hub import locate
-from spectra.weights.lora import is_plain, lora_matches, unknown_modules
-from spectra.weights.matching import Match, assemble
-from spectra.weights.mutated import OnMutatedBase, SubtractedAdapter, SubtractedInit, mutating_init
-from spectra.weights.others import peft_matches, saved_whole
+from spectra.weights.formats.checkpoint import open_checkpoint
+from spectra.weights.formats.hub import locate
+from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.matching.alignment import Alignment
+from spectra.weights.matching.catalogue import Catalogue, catalogue
+from spectra.weights.matching.matching import Match, assemble
+from spectra.weights.matching.selection import Selection
+from spectra.weights.methods.adapter import CONFIG, Adapter, adapter_folder, open_adapter
+from spectra.weights.methods.changes import Change, DoraChange
+from spectra.weights.methods.lora import is_plain, lora_matches, unknown_modules
+from spectra.weights.methods.mutated import OnMutatedBase, SubtractedAdapter, SubtractedInit, mutating_init
+from spectra.weights.methods.others import peft_matches, saved_whole
 from spectra.weights.pair import CheckpointPair
-from spectra.weights.selection import Selection
-from spectra.weights.stored import StoredMatrix
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def aligned_with(adapter: Adapter, book: Catalogue) -> Alignment:
     aligned = Alignment(book.matrices)
     if is_plain(adapter) and not unknown_modules(adapter, aligned):
         return aligned
-    from spectra.weights.via_peft import memory_names, skeleton
+    from spectra.weights.methods.via_peft import memory_names, skeleton
 
     model = skeleton(book.checkpoint.config)
     if model is None:

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spectra.errors import CheckpointError
-from spectra.weights.adapter import Adapter
-from spectra.weights.catalogue import Catalogue, catalogue
-from spectra.weights.changes import Replaced
-from spectra.weights.checkpoint import open_checkpoint
 from spectra.weights.fingerprint import fingerprint, first_values, resemblance, same_base
-from spectra.weights.hub import locate_locally
-from spectra.weights.matching import Match
+from spectra.weights.formats.checkpoint import open_checkpoint
+from spectra.weights.formats.hub import locate_locally
+from spectra.weights.matching.catalogue import Catalogue, catalogue
+from spectra.weights.matching.matching import Match
+from spectra.weights.methods.adapter import Adapter
+from spectra.weights.methods.changes import Replaced
 from spectra.weights.origin import read_origin
 
 # Far below what tuning leaves (above 0.99) and far above what 64 numbers of strangers reach by chance.

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from spectra.weights.catalogue import Catalogue, catalogue
-from spectra.weights.checkpoint import open_checkpoint
-from spectra.weights.hub import locate
-from spectra.weights.names import canonical_names
-from spectra.weights.stored import StoredMatrix
+from spectra.weights.formats.checkpoint import open_checkpoint
+from spectra.weights.formats.hub import locate
+from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.matching.catalogue import Catalogue, catalogue
+from spectra.weights.matching.names import canonical_names
 
 MATRICES = 8
 VALUES = 8

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 import torch
 
 from spectra.errors import CheckpointError
-from spectra.records import Skipped
-from spectra.weights.alignment import Alignment
+from spectra.records.intruder_scan import Skipped
 from spectra.weights.bases import unrelated_warnings
-from spectra.weights.catalogue import Catalogue
-from spectra.weights.changes import Replaced
-from spectra.weights.matching import Match, assemble
-from spectra.weights.names import layer_of
+from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.matching.alignment import Alignment
+from spectra.weights.matching.catalogue import Catalogue
+from spectra.weights.matching.matching import Match, assemble
+from spectra.weights.matching.names import layer_of
+from spectra.weights.matching.selection import Selection
+from spectra.weights.methods.changes import Replaced
 from spectra.weights.pair import CheckpointPair
-from spectra.weights.selection import Selection
-from spectra.weights.stored import StoredMatrix
 
 
 def open_full_pair(base: str, tuned: str, book: Catalogue, other: Catalogue, chosen: Selection) -> CheckpointPair:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from spectra.errors import CheckpointError
-from spectra.weights.adapter import adapter_folder, open_adapter
 from spectra.weights.adapter_pair import Sources, open_adapter_pair
-from spectra.weights.catalogue import catalogue
-from spectra.weights.checkpoint import open_checkpoint
+from spectra.weights.formats.checkpoint import open_checkpoint
+from spectra.weights.formats.hub import locate
 from spectra.weights.full_pair import open_full_pair
-from spectra.weights.hub import locate
+from spectra.weights.matching.catalogue import catalogue
+from spectra.weights.matching.selection import selection
+from spectra.weights.methods.adapter import adapter_folder, open_adapter
 from spectra.weights.pair import CheckpointPair
-from spectra.weights.selection import selection
 
 
 def open_pair(

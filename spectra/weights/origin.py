@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from spectra.errors import CheckpointError
-from spectra.provenance import versions
-from spectra.weights.json_file import read_object
+from spectra.records.provenance import versions
+from spectra.storage.json_file import read_object
 
 ORIGIN = "spectra_origin.json"
 

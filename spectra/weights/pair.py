@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.linalg.operators import LowRankUpdate
-from spectra.records import Skipped
-from spectra.weights.changes import Change, Replaced
-from spectra.weights.names import MatrixName
-from spectra.weights.scaling import LoraSettings
-from spectra.weights.stored import StoredMatrix
+from spectra.records.intruder_scan import Skipped
+from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.matching.names import MatrixName
+from spectra.weights.methods.changes import Change, Replaced
+from spectra.weights.methods.scaling import LoraSettings
 
 Kind = Literal["full", "adapter"]
 

@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from spectra.errors import CheckpointError
-from spectra.weights.adapter import CONFIG, SAFETENSORS
-from spectra.weights.checkpoint import INDICES, SINGLE, Checkpoint, open_checkpoint
-from spectra.weights.hub import locate
+from spectra.weights.formats.checkpoint import INDICES, SINGLE, Checkpoint, open_checkpoint
+from spectra.weights.formats.hub import locate
+from spectra.weights.formats.safetensors_writer import TensorToWrite, write_safetensors
+from spectra.weights.formats.stored import StoredMatrix, StoredTensor
+from spectra.weights.methods.adapter import CONFIG, SAFETENSORS
 from spectra.weights.origin import ORIGIN, Origin
-from spectra.weights.safetensors_writer import TensorToWrite, write_safetensors
-from spectra.weights.stored import StoredMatrix, StoredTensor
 
 # What beside weights makes a folder loadable: configurations, tokenizers, chat templates, licences.
 KEPT = (".json", ".txt", ".model", ".jinja", ".md")

@@ -12,14 +12,14 @@ import spectra
 from spectra.advice import Advice, advise
 from spectra.advice.advise import AdviceSettings
 from spectra.advice.critical import all_values
-from spectra.analysis.settings import ScanSettings
 from spectra.cli.main import main
 from spectra.errors import SpectrumError
 from spectra.linalg.density import Spectrum, estimated_spectrum
 from spectra.linalg.operators import Dense
+from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
 from tests import reference
-from tests.analysis.checkpoints import Checkpoints, _model, save
+from tests.scanning.checkpoints import Checkpoints, _model, save
 
 QUESTION = ScanSettings(k=4, epsilon=0.5)
 ROLES = "q_proj,down_proj"

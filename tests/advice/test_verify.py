@@ -7,10 +7,10 @@ from click.testing import CliRunner
 
 from spectra.advice import Advice, Verification, advise, verify
 from spectra.advice.advise import AdviceSettings
-from spectra.analysis.settings import ScanSettings
 from spectra.cli.main import main
 from spectra.errors import RunError
 from spectra.runs import Run
+from spectra.scanning.settings import ScanSettings
 from spectra.sweep import run_sweep
 from tests import tiny
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from spectra.cli.main import main
-from tests.analysis.checkpoints import Checkpoints, save
+from tests.scanning.checkpoints import Checkpoints, save
 
 
 @pytest.fixture(scope="module")

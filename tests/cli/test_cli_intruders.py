@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 import spectra
 from spectra.cli.main import COMMANDS, main
 from spectra.cli.quantities import MemorySize
-from tests.analysis.checkpoints import Checkpoints, save
+from tests.scanning.checkpoints import Checkpoints, save
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 import spectra
 from spectra.cli.main import main
-from tests.analysis.checkpoints import Checkpoints, save
+from tests.scanning.checkpoints import Checkpoints, save
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from spectra.cli.main import main
-from spectra.measures import read_scan
-from tests.analysis.checkpoints import Checkpoints, save
+from spectra.records import read_scan
+from tests.scanning.checkpoints import Checkpoints, save
 
 
 @pytest.fixture(scope="module")

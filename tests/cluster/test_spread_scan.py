@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from spectra.analysis.scan import PartialScan
-from spectra.analysis.settings import ScanSettings
 from spectra.cluster import SpreadScan
 from spectra.errors import ClusterError, SpectraError
+from spectra.scanning.scan import PartialScan
+from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
 from tests import tiny
 

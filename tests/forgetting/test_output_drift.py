@@ -7,10 +7,10 @@ from peft import LoraConfig, get_peft_model
 
 from spectra.errors import DataError, ModelError
 from spectra.forgetting.output_drift import METRIC, output_drift, with_drift
-from spectra.measures import MatrixMeasures, SpectralScan
 from spectra.metrics.drift import OutputDrift
 from spectra.models import LoadedModel, load_base
 from spectra.models.kinds import ModelKind
+from spectra.records import MatrixMeasures, SpectralScan
 from spectra.weights import open_pair
 from tests import tiny
 

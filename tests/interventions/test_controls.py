@@ -16,7 +16,7 @@ from spectra.interventions import (
     stand_ins,
 )
 from spectra.linalg.operators import Dense, LowRankUpdate, Updated
-from spectra.records import MatrixSpectrum, VectorVerdict
+from spectra.records.intruder_scan import MatrixSpectrum, VectorVerdict
 from tests.planted import base_matrix, random_update
 
 

@@ -12,10 +12,10 @@ from spectra.data import load_task
 from spectra.errors import DataError, RunError, SpectrumError
 from spectra.forgetting import HeldOut, measure, measure_forgetting, open_held_out
 from spectra.interventions import Contrast, InterventionRow, InterventionRun, OwnTask, experiment, intervene, mitigate
-from spectra.interventions.contrast import Estimate
 from spectra.interventions.verdict import Evidence
 from spectra.models import load_tuned
 from spectra.runs.schema import BESIDE_RUNS
+from spectra.statistics.contrast import Estimate
 from tests.interventions import planted
 
 LAMBDAS = (0.0, 0.5, 1.5)

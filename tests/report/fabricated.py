@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spectra.records import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
+from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
 from spectra.report import write_scan_report
-from spectra.report.sources import Material
+from spectra.report.inputs.sources import Material
 from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
 
 ROLES = (

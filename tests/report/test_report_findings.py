@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from fabricated import SWEEP, Recipe, scan_of, sweep_material, sweep_tables, without_intruders
 
-from spectra.records import Skipped
-from spectra.report.findings import findings
-from spectra.report.intruder_findings import random_direction_note
-from spectra.report.sources import Material, compared, scan_material
-from spectra.report.statistics import associations
-from spectra.report.warnings import warnings
+from spectra.records.intruder_scan import Skipped
+from spectra.report.inputs.sources import Material, compared, scan_material
+from spectra.report.tables.statistics import associations
+from spectra.report.text.findings import findings
+from spectra.report.text.intruder_findings import random_direction_note
+from spectra.report.text.warnings import warnings
 
 Rows = dict[str, list[dict[str, Any]]]
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from spectra.report import numbers
+from spectra.report.tables import numbers
 
 
 @pytest.mark.parametrize(

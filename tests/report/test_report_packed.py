@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectra.report.packed import packed, script_json
+from spectra.report.tables.packed import packed, script_json
 
 
 def unpacked(column: Any, rows: int) -> list[Any]:

@@ -9,9 +9,9 @@ from fabricated import Recipe, details_of, scan_of, sweep_tables, write_run
 from test_report_packed import unpacked
 
 from spectra.report import write_report, write_scan_report
-from spectra.report.figure import COLOURS, FULL_COLOUR
-from spectra.report.sources import run_material
-from spectra.report.statistics import associations
+from spectra.report.figures.figure import COLOURS, FULL_COLOUR
+from spectra.report.inputs.sources import run_material
+from spectra.report.tables.statistics import associations
 
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

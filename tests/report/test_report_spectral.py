@@ -9,8 +9,8 @@ from fabricated import scan_of
 from test_report_packed import unpacked
 
 from spectra.errors import RunError
-from spectra.measures import Grid, LeadingVector, MatrixMeasures, Measure, NullLine, SpectralScan
-from spectra.records import IntruderScan
+from spectra.records import Grid, LeadingVector, MatrixMeasures, Measure, NullLine, SpectralScan
+from spectra.records.intruder_scan import IntruderScan
 from spectra.report import report_on
 
 NULLS = ("storage rounding", "random low rank")

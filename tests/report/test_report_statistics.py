@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spectra.report.statistics import SCORE, Association, association, associations
+from spectra.report.tables.statistics import SCORE, Association, association, associations
 
 
 def table(**columns: list[float | None]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from fabricated import scan_of, sweep_tables, write_run
 
 from spectra.errors import RunError
 from spectra.report import report_on, write_comparison
-from spectra.report.sources import compared, read_material, read_scan, run_material, scan_material
+from spectra.report.inputs.sources import compared, read_material, read_scan, run_material, scan_material
 from spectra.report.write import distinct_names
 
 

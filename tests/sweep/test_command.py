@@ -9,7 +9,8 @@ from click.testing import CliRunner, Result
 from spectra.cli.main import main
 from spectra.cli.sweep_progress import Pace, duration
 from spectra.runs import Run
-from spectra.sweep import plan, presets, read_specification
+from spectra.sweep import presets, read_specification
+from spectra.sweep.spec.plan import plan
 
 
 def spectra(*arguments: str) -> Result:

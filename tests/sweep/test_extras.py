@@ -10,8 +10,10 @@ from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from spectra.errors import ModelError, SpecificationError
-from spectra.sweep import plan, read_specification, requirements, run_sweep
-from spectra.sweep.estimate import estimate
+from spectra.sweep import read_specification, run_sweep
+from spectra.sweep.spec import requirements
+from spectra.sweep.spec.estimate import estimate
+from spectra.sweep.spec.plan import plan
 from spectra.training.quantise import quantisation_config
 from spectra.training.settings import TrainingSettings
 from tests import tiny

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from spectra.analysis.scan import intruders
 from spectra.cli.main import main
 from spectra.errors import SpecificationError
 from spectra.runs import Run
-from spectra.sweep import plan, read_specification, run_sweep
+from spectra.scanning.scan import intruders
+from spectra.sweep import read_specification, run_sweep
+from spectra.sweep.spec.plan import plan
 
 
 @pytest.fixture(scope="module")

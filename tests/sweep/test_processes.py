@@ -113,4 +113,4 @@ def children(parent: int) -> list[int]:
     listed = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True, check=True
     )
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spectra.sweep.worker" in line]
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spectra.sweep.execution.worker" in line]

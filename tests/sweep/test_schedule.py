@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from spectra.runs import Run
-from spectra.sweep import plan, read_specification
-from spectra.sweep.schedule import LOSSES, Job, Schedule
+from spectra.sweep import read_specification
+from spectra.sweep.execution.schedule import LOSSES, Job, Schedule
+from spectra.sweep.spec.plan import plan
 
 GIVEN: dict[str, Any] = {
     "base": "tiny",

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from spectra.errors import SpecificationError
-from spectra.sweep import Specification, plan, presets, read_specification
-from spectra.sweep.plan import share
+from spectra.sweep import Specification, presets, read_specification
+from spectra.sweep.spec.plan import plan, share
 
 MINIMAL: dict[str, Any] = {
     "base": "tiny",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from spectra.analysis.survey import scan
 from spectra.runs import Run
+from spectra.scanning.survey import scan
 from spectra.sweep import run_sweep
 from spectra.weights import open_pair
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spectra.analysis.scan import intruders
 from spectra.errors import RunError, SpectraError
 from spectra.runs import SCHEMAS, Run
-from spectra.sweep import Event, plan, read_specification, run_sweep
+from spectra.scanning.scan import intruders
+from spectra.sweep import Event, read_specification, run_sweep
+from spectra.sweep.spec.plan import plan
 from tests import tiny
 from tests.sweep.conftest import assert_same_tables
 

@@ -20,9 +20,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from spectra.analysis.cache import FactorCache
-from spectra.analysis.scan import intruders
+from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, DataError, ModelError, SpectrumError
+from spectra.scanning.scan import intruders
 from spectra.training import SpectraCallback
 from tests import tiny
 

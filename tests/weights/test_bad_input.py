@@ -20,9 +20,9 @@ from tuned import quiet, tune
 
 from spectra.cli.main import main
 from spectra.errors import CheckpointError
+from spectra.storage.json_file import read_object
 from spectra.weights import open_pair
-from spectra.weights.json_file import read_object
-from spectra.weights.safetensors_file import open_safetensors
+from spectra.weights.formats.safetensors_file import open_safetensors
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
 SHARD = "model-00002-of-00003.safetensors"

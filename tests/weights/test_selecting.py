@@ -8,8 +8,8 @@ from tuned import quiet
 
 from spectra.errors import CheckpointError
 from spectra.weights import MatrixName, open_pair
-from spectra.weights.names import canonical_names
-from spectra.weights.selection import selection
+from spectra.weights.matching.names import canonical_names
+from spectra.weights.matching.selection import selection
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,0 @@
-"""From a matched pair of checkpoints to one row per matrix: methods, factor cache, scan."""

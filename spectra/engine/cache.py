@@ -1,0 +1,182 @@
+"""The factor cache: what was once computed of a W0, found again by the hash of its content.
+
+One safetensors file per base matrix and kind of factors. An entry that cannot be read, or that is not of this W0,
+is never trusted: a few products with random vectors tell, and the caller computes the factors anew.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spectra.assets import cache_folder
+from spectra.engine.factors import LeadingFactors
+from spectra.linalg.krylov import gram_together
+from spectra.linalg.operators import LinearOperator
+from spectra.linalg.svd import SVD
+from spectra.storage import atomic
+
+logger = logging.getLogger("spectra")
+
+FORMAT = "spectra-factors-1"
+DEFAULT_LIMIT_BYTES = 10 << 30
+# Relative error that an entry may show against W0: far above float32 rounding, far below any other matrix.
+SOUND = 1e-3
+
+
+class FactorCache:
+    """A folder of factors with a bounded size; the entry used longest ago goes first."""
+
+    def __init__(self, folder: Path | None = None, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        """Use a folder (by default `factors` in the cache folder of spectra); it is made on the first write."""
+        self.folder = folder if folder is not None else cache_folder() / "factors"
+        self.limit_bytes = limit_bytes
+
+    def entry(self, key: str, W0: LinearOperator) -> "CacheEntry":
+        """The store of one base matrix; `key` is the hash of its content."""
+        return CacheEntry(self, f"{key}-{str(W0.dtype).removeprefix('torch.')}", W0)
+
+    def read(self, name: str) -> dict[str, Tensor] | None:
+        """The tensors of an entry, or None when it is absent or unreadable."""
+        path = self.folder / f"{name}.safetensors"
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("format") != FORMAT:
+                    return None
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            os.utime(path)
+        except (OSError, SafetensorError):
+            return None
+        return tensors
+
+    def write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write an entry whole or not at all, then drop the oldest ones beyond the limit.
+
+        A folder that cannot be written costs time, not the computation: it is warned of, and nothing is kept.
+        """
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        if size > self.limit_bytes:
+            return
+        held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        try:
+            with atomic.replacing(self.folder / f"{name}.safetensors") as partial:
+                save_file(held, partial, metadata={"format": FORMAT})
+            self._evict()
+        except (OSError, SafetensorError) as error:
+            logger.warning(
+                f"The factor cache '{self.folder}' cannot be written ({error}): factors are computed again each time. "
+                "Let SPECTRA_CACHE name a folder that can."
+            )
+
+    def _evict(self) -> None:
+        """Drop entries until the folder is within its limit. Another process may have dropped one already."""
+        entries = []
+        for path in self.folder.glob("*.safetensors"):
+            try:
+                facts = path.stat()
+            except FileNotFoundError:
+                continue
+            entries.append((facts.st_mtime_ns, facts.st_size, path))
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries):
+            if total <= self.limit_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+@dataclass(frozen=True, eq=False)
+class CacheEntry:
+    """The factors of one W0 in the cache (a `FactorStore`)."""
+
+    cache: FactorCache
+    key: str
+    W0: LinearOperator
+
+    def load_leading(self) -> LeadingFactors | None:
+        """Leading factors that pass their test against W0."""
+        stored = self.cache.read(f"{self.key}-leading")
+        if stored is None or set(stored) != {"vectors", "values", "sin_angles", "residual", "floor"}:
+            return None
+        vectors = stored["vectors"].to(device=self.W0.device, dtype=self.W0.dtype)
+        values = stored["values"].to(self.W0.device)
+        fits = vectors.ndim == 2 and vectors.shape[0] == min(self.W0.shape) and values.shape == vectors.shape[1:]
+        if not fits or stored["sin_angles"].shape != values.shape or not _are_eigenpairs(self.W0, vectors, values):
+            return None
+        return LeadingFactors(
+            vectors,
+            values,
+            stored["sin_angles"].to(self.W0.device),
+            float(stored["residual"]),
+            float(stored["floor"]),
+        )
+
+    def save_leading(self, factors: LeadingFactors) -> None:
+        """Keep leading factors."""
+        self.cache.write(
+            f"{self.key}-leading",
+            {
+                "vectors": factors.vectors,
+                "values": factors.values,
+                "sin_angles": factors.sin_angles,
+                "residual": torch.tensor(factors.residual, dtype=torch.float64),
+                "floor": torch.tensor(factors.floor, dtype=torch.float64),
+            },
+        )
+
+    def has_full(self) -> bool:
+        """True when a full factorisation is in the folder."""
+        return (self.cache.folder / f"{self.key}-full.safetensors").is_file()
+
+    def load_full(self) -> SVD | None:
+        """The thin SVD, if it passes its test against W0."""
+        stored = self.cache.read(f"{self.key}-full")
+        if stored is None or set(stored) != {"U", "S", "Vh"}:
+            return None
+        U, S, Vh = (stored[name].to(device=self.W0.device, dtype=self.W0.dtype) for name in ("U", "S", "Vh"))
+        d_out, d_in = self.W0.shape
+        n = min(d_out, d_in)
+        if U.shape != (d_out, n) or S.shape != (n,) or Vh.shape != (n, d_in):
+            return None
+        svd = SVD(U, S, Vh)
+        return svd if _is_factorisation(self.W0, svd) else None
+
+    def save_full(self, svd: SVD) -> None:
+        """Keep a thin SVD."""
+        self.cache.write(f"{self.key}-full", {"U": svd.U, "S": svd.S, "Vh": svd.Vh})
+
+
+def _probe(rows: int, like: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, 8, generator=generator).to(like)
+
+
+def _are_eigenpairs(W0: LinearOperator, vectors: Tensor, values: Tensor) -> bool:
+    """True when the columns are orthonormal and H X c = X Theta c for random c."""
+    mixed = _probe(vectors.shape[1], vectors)
+    combined = vectors @ mixed
+    [image] = gram_together(W0, [None], [combined])
+    expected = vectors @ (values[:, None].to(vectors.dtype) * mixed)
+    orthonormal = torch.linalg.vector_norm(vectors.mH @ combined - mixed) <= SOUND * torch.linalg.vector_norm(mixed)
+    return bool(orthonormal) and _close(image, expected)
+
+
+def _is_factorisation(W0: LinearOperator, svd: SVD) -> bool:
+    """True when U diag(S) Vh acts as W0 on random vectors and both factors are orthonormal on them."""
+    X = _probe(W0.shape[1], svd.U)
+    z = _probe(svd.S.shape[0], svd.U)
+    return (
+        _close(svd.U @ (svd.S[:, None] * (svd.Vh @ X)), W0.matmat(X))
+        and _close(svd.U.mH @ (svd.U @ z), z)
+        and _close(svd.Vh @ (svd.Vh.mH @ z), z)
+    )
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    return bool(torch.linalg.vector_norm(found - expected) <= SOUND * torch.linalg.vector_norm(expected))

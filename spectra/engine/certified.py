@@ -1,0 +1,227 @@
+"""The definition's verdicts from bounds, with a full factorisation only for what stays undecided.
+
+1. Leading left singular vectors y_j of every tuned matrix by block Lanczos (`linalg.triplets`).
+2. For each y_j, from block Lanczos on W0: a lower bound from the leading vectors of W0 that the run (or an earlier
+   scan) knows, an upper bound from the certificate (`linalg.certificate`); of a small W0 first both from all eigenpairs
+   of its Gram matrix (`linalg.gram_spectrum`).
+3. Where the error of y_j itself may leave an epsilon open: y_j is sought once more, more closely, and asked again.
+4. Brackets that still hold an epsilon after the step limit: a full factorisation.
+
+Every pass over W0 serves all tuned matrices of the call.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.engine.bounds import CERTIFICATE, FACTORISED, LEADING, CosineBounds, exact_bounds
+from spectra.engine.exact import exact
+from spectra.engine.factors import BaseFactors
+from spectra.engine.learning import learn, learn_from_spectrum
+from spectra.engine.question import FINE_ANGLE, RELATIVE_FLOOR, Question
+from spectra.engine.tuned import Tuned, leading_vectors_of
+from spectra.linalg.brackets import Brackets
+from spectra.linalg.definite import smallest_eigenvalue_exceeds
+from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
+from spectra.linalg.operators import RowChunked
+from spectra.linalg.triplets import (
+    WARM_SHARE,
+    LeadingVectors,
+    leading_vectors,
+    leading_within,
+    update_directions,
+)
+
+# Steps after which the brackets are looked at; the last one is the limit ...
+CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
+# ... of a matrix with this many entries after every step from the first one on, since a pass costs more than a look.
+EVERY_STEP_ENTRIES = 1 << 22
+# Up to this smaller dimension all eigenpairs of the Gram matrix of a trained matrix cost less than the Krylov space
+# that avoids them (measured on matrices 192 to 576 wide).
+LARGEST_SPECTRUM = 640
+# Tuned vectors are sought to this sine of their angle, and more closely where that leaves a verdict open.
+COARSE_ANGLE = 3e-3
+# The leading vectors of a tuned matrix are sought first in the span of this share of the base vectors.
+STARTING_SHARE = 4
+
+
+def certified(
+    base: BaseFactors,
+    tuned: Sequence[Tuned],
+    k: int,
+    epsilons: Float[Tensor, " e"],
+    *,
+    largest_spectrum: int = LARGEST_SPECTRUM,
+) -> list[CosineBounds]:
+    """Bounds of every tuned matrix that decide every epsilon, as the exact method would.
+
+    Args:
+        base: The base matrix and its known factors.
+        tuned: The tuned matrices.
+        k: Leading vectors of each.
+        epsilons: The thresholds to be decided.
+        largest_spectrum: Smaller dimension up to which step 2 reads all eigenpairs of the Gram matrix.
+
+    Source: `linalg.certificate`, and `linalg.gram_spectrum` for small matrices.
+    Cost: about 12-18 passes over W0 with k + 6 to 2 k + 4 columns per tuned matrix, when nothing is cached; for a small
+        matrix one symmetric eigenproblem of its smaller size and 3-6 such passes.
+    """
+    epsilons = epsilons.double()
+    small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
+    looks = [Look(base, each) for each in _leading_vectors(base, tuned, k, small)]
+    _answer(base, looks, epsilons, small)
+    sharper = [i for i, look in enumerate(looks) if look.can_be_judged and look.question.waits_for_columns(epsilons)]
+    for i in sharper:
+        looks[i] = Look(base, _sharper(base, tuned[i], k, looks[i].vectors))
+    _answer(base, [looks[i] for i in sharper], epsilons, small)
+    return [_result(base, each, k, epsilons, look) for each, look in zip(tuned, looks, strict=True)]
+
+
+class Look:
+    """The leading vectors of one tuned matrix, and the question which vectors of W0 they resemble."""
+
+    def __init__(self, base: BaseFactors, vectors: LeadingVectors) -> None:
+        """Ask what is known of W0 already."""
+        self.vectors, self.question = vectors, Question(base, vectors.U, vectors.sin_angles.double())
+
+    @property
+    def can_be_judged(self) -> bool:
+        """False where only a full factorisation can tell what the leading vectors are."""
+        return self.vectors.converged and not bool(self.vectors.ill_conditioned.any())
+
+
+def _answer(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"], small: bool) -> None:
+    """Step 2 of the module's docstring, for all that can be judged."""
+    judged = [look for look in looks if look.can_be_judged]
+    if small:
+        _answer_from_spectrum(base, judged, epsilons)
+    _answer_together(base, judged, epsilons)
+
+
+def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool) -> list[LeadingVectors]:
+    """Leading vectors of all tuned matrices, from what is known of W0."""
+    if small and base.leading is None:
+        return [_leading_vectors_near_base(base, each, k) for each in tuned]
+    warm = base.leading.vectors if base.leading is not None else None
+    return leading_vectors_of(base.W0, tuned, k, warm=warm, tolerance=COARSE_ANGLE)
+
+
+def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> LeadingVectors:
+    """Leading vectors of one tuned matrix, sought first near the leading ones of a small W0."""
+    spectrum, W = base.spectrum(), tuned.operator(base.W0)
+    directions = gram_together(W, [None], [spectrum.vectors[:, : k + 2]])[0]
+    if tuned.update is not None:
+        directions = torch.cat([directions, update_directions(W, tuned.update, k)], dim=1)
+    nearby = spectrum.neighbourhood(directions, spectrum.values.shape[0] // STARTING_SHARE)
+    return leading_vectors(W, [None], k, warm=leading_within(W, nearby, k + 2))[0]
+
+
+def _sharper(base: BaseFactors, tuned: Tuned, k: int, vectors: LeadingVectors) -> LeadingVectors:
+    """The same leading vectors once more, as near as the arithmetic brings them."""
+    W = tuned.operator(base.W0)
+    found = vectors.U if base.W0.shape[0] <= base.W0.shape[1] else W.rmatmat(vectors.U)
+    return leading_vectors(W, [None], k, warm=torch.cat([found, vectors.following], dim=1), tolerance=FINE_ANGLE / 2)[0]
+
+
+def _answer_from_spectrum(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"]) -> None:
+    """Ask all eigenpairs of a small W0 what the leading ones leave open."""
+    for look in looks:
+        if bool(look.question.open_columns(epsilons).any()):
+            look.question.read(base.spectrum())
+    if base.leading is None and base.is_stored:
+        learn_from_spectrum(base)
+
+
+def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"]) -> None:
+    """Run block Lanczos on W0 for all questions in lockstep until their brackets decide every epsilon."""
+    active = []
+    for look in looks:
+        open_columns = look.question.open_columns(epsilons)
+        if bool(open_columns.any()):
+            look.question.begin(open_columns, look.vectors.following)
+            active.append(look.question)
+    best: tuple[BlockLanczos, RitzPairs] | None = None
+    every_step = base.W0.shape[0] * base.W0.shape[1] >= EVERY_STEP_ENTRIES
+    for step in range(1, CHECKPOINTS[-1] + 1):
+        runs = [question.run for question in active if question.run is not None]
+        if not runs:
+            break
+        for run, product in zip(
+            runs, gram_together(base.W0, [None] * len(runs), [r.pending for r in runs]), strict=True
+        ):
+            run.advance(product)
+        look_now = step in CHECKPOINTS or (every_step and step > CHECKPOINTS[0])
+        if not (look_now or any(run.exhausted for run in runs)):
+            continue
+        still_active = []
+        for question, run in zip(active, runs, strict=True):
+            pairs = run.ritz()
+            question.tighten(pairs, run, epsilons)
+            if best is None or pairs.values.shape[0] >= best[1].values.shape[0]:
+                best = run, pairs
+            if question.may_be_decided(epsilons) and not run.exhausted:
+                still_active.append(question)
+        active = still_active
+    if best is not None:
+        floor = _proven_floor(base, [look.question for look in looks], epsilons)
+        wanted = WARM_SHARE * max(look.vectors.S.shape[0] for look in looks)
+        learn(base, *best, floor=floor, wanted=wanted)
+
+
+def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> float:
+    """A tall W0: prove that no eigenvalue lies below the floor that the certificates rest on, or withdraw them.
+
+    Nothing is proven when nothing rests on it, when an earlier scan has proven it, or when some vector stays open:
+    W0 is then factorised anyway, and decides for all.
+
+    Returns:
+        The largest floor known to be proven, 0 when there is none.
+    """
+    known = base.leading.floor if base.leading is not None else 0.0
+    resting = [q for q in questions if q.right_space and bool(torch.isfinite(q.brackets.rest).any())]
+    floor = max((q.floor for q in questions), default=0.0)
+    if not resting or known >= floor:
+        return known
+    open_somewhere = any(bool(q.open_columns(epsilons).any()) for q in questions)
+    if not open_somewhere and smallest_eigenvalue_exceeds(base.W0, floor, floor / RELATIVE_FLOOR):
+        return floor
+    for question in resting:
+        nothing = torch.full_like(question.brackets.rest, float("inf"))
+        question.brackets = Brackets(question.brackets.lower, question.brackets.known, nothing)
+    return known
+
+
+def _result(base: BaseFactors, tuned: Tuned, k: int, epsilons: Float[Tensor, " e"], look: Look) -> CosineBounds:
+    """The brackets as they stand, or a full factorisation where they leave a verdict open."""
+    vectors, question = look.vectors, look.question
+    if not look.can_be_judged:
+        return exact(base, [tuned], k, epsilons)[0]
+    brackets = question.final
+    resembles = (brackets.lower >= epsilons.max()) | ~torch.isfinite(brackets.rest)
+    decided = [LEADING if known else CERTIFICATE for known in resembles.tolist()]
+    open_columns = brackets.is_open(epsilons)
+    cosines = None
+    if bool(open_columns.any()):
+        index = open_columns.nonzero().flatten()
+        full = base.full()
+        S, ill = vectors.S, vectors.ill_conditioned
+        cosines, U, error = full.U.mH @ vectors.U, lambda: vectors.U, question.error
+        judged = exact_bounds(full.S, cosines, S, ill, epsilons, "certified", U, error)
+        exactly = Brackets(judged.lower, judged.upper, torch.zeros_like(judged.upper))
+        brackets = brackets.replaced(index, exactly.select(index))
+        if bool((brackets.is_open(epsilons) | (open_columns & judged.ill_conditioned)).any()):
+            return exact(base, [tuned], k, epsilons)[0]
+        decided = [FACTORISED if is_open else how for is_open, how in zip(open_columns.tolist(), decided, strict=True)]
+    return CosineBounds(
+        vectors.S,
+        brackets.lower,
+        brackets.upper,
+        vectors.ill_conditioned,
+        tuple(decided),
+        "certified",
+        lambda: vectors.U,
+        cosines,
+        question.error,
+    )

@@ -1,0 +1,119 @@
+"""Which singular vectors of W0 do these columns resemble? A question whose brackets are tightened step by step."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from spectra.engine.factors import BaseFactors, LeadingFactors
+from spectra.linalg.brackets import Brackets, brackets_from_known
+from spectra.linalg.certificate import spectral_brackets
+from spectra.linalg.gram_spectrum import GramSpectrum
+from spectra.linalg.krylov import BlockLanczos, RitzPairs
+
+# The certificate of a tall matrix speaks of eigenvalues above this fraction of the largest; see `definite`.
+RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
+# Random columns beside the y_j: they reveal equal singular values that the y_j alone would see as one ...
+RANDOM_COLUMNS = 4
+# ... of which fewer are left where the leading vectors of W0 are known.
+RANDOM_COLUMNS_BESIDE_KNOWN = 2
+# A column known to this sine of its angle is no reason for an open verdict.
+FINE_ANGLE = 1e-4
+
+
+class Question:
+    """Which singular vectors of W0 do the columns of U resemble? The brackets while they are tightened."""
+
+    def __init__(self, base: BaseFactors, U: Float[Tensor, "d_out k"], error: Float[Tensor, " k"]) -> None:
+        """Project to the smaller space of W0, and ask the leading factors that are already known."""
+        self.base, self.error = base, error
+        self.right_space = base.W0.shape[0] > base.W0.shape[1]
+        self.image = base.W0.rmatmat(U) if self.right_space else U
+        self.Y = self.image
+        self.brackets = Brackets.unknown(U.shape[1], U)
+        self.leak = torch.zeros_like(self.brackets.lower)
+        self.run: BlockLanczos | None = None
+        self.columns = torch.arange(U.shape[1], device=U.device)
+        self.floor = 0.0  # what the certificates rest on: no eigenvalue of a tall W0 lies below it
+        self.locked = base.leading
+        if self.locked is not None:
+            self._deflate(self.locked)
+
+    @property
+    def final(self) -> Brackets:
+        """The brackets, widened by the error of the columns of U themselves."""
+        return self.brackets.widened(self.error)
+
+    def open_columns(self, epsilons: Float[Tensor, " e"]) -> Bool[Tensor, " k"]:
+        """True where the final brackets leave a verdict open."""
+        return self.final.is_open(epsilons)
+
+    def may_be_decided(self, epsilons: Float[Tensor, " e"]) -> bool:
+        """True where a longer run may decide an open column: not where only its own error stands against it."""
+        found = Brackets(self.brackets.lower, self.brackets.known, torch.zeros_like(self.brackets.rest))
+        hidden = found.widened(self.error).is_open(epsilons) & ~found.is_open(epsilons) & (self.error > FINE_ANGLE)
+        return bool((self.open_columns(epsilons) & ~hidden).any())
+
+    def waits_for_columns(self, epsilons: Float[Tensor, " e"]) -> bool:
+        """True where verdicts are open and every open one may hang on the error of its column of U."""
+        open_columns = self.open_columns(epsilons)
+        return bool(open_columns.any()) and bool((self.error[open_columns] > FINE_ANGLE).all())
+
+    def _deflate(self, known: LeadingFactors) -> None:
+        along = known.vectors.mH @ self.Y
+        lengths = torch.linalg.vector_norm(self.Y.double(), dim=0)
+        scales = known.values.clamp_min(0).sqrt() if self.right_space else torch.ones_like(known.values)
+        self.brackets = brackets_from_known(along.double(), lengths, known.sin_angles, scales)
+        self.leak = (along.double().abs() * known.sin_angles[:, None]).sum(dim=0)
+        self.Y = self.Y - known.vectors @ along
+
+    def read(self, spectrum: GramSpectrum) -> None:
+        """Take the brackets that all eigenpairs prove."""
+        self.brackets = spectrum.brackets(self.image, right_space=self.right_space)
+
+    def begin(self, open_columns: Bool[Tensor, " k"], near: Float[Tensor, "d f"], seed: int = 0) -> None:
+        """Start the Krylov run from the undecided vectors and a few random ones.
+
+        Args:
+            open_columns: The undecided ones.
+            near: Directions near leading vectors of W0, for the first look at it: the run settles those vectors
+                early, which sharpens the certificate, and they are kept for the next scan.
+            seed: Of the random columns.
+        """
+        self.columns = open_columns.nonzero().flatten()
+        chosen = self.Y[:, self.columns]
+        self.lengths = torch.linalg.vector_norm(chosen, dim=0)
+        generator = torch.Generator().manual_seed(seed)
+        count = RANDOM_COLUMNS if self.locked is None else RANDOM_COLUMNS_BESIDE_KNOWN
+        fresh = torch.randn(chosen.shape[0], count, generator=generator).to(chosen) / chosen.shape[0] ** 0.5
+        beside = near if self.locked is None else near[:, :0]
+        start = torch.cat([chosen / self.lengths.clamp_min(1e-30), beside, fresh], dim=1)
+        self.run = BlockLanczos(start, self.locked.vectors if self.locked is not None else None)
+        self.before = self.brackets.select(self.columns)
+
+    def tighten(self, pairs: RitzPairs, run: BlockLanczos, epsilons: Float[Tensor, " e"]) -> None:
+        """Take the brackets that the run proves as it stands."""
+        count = self.columns.shape[0]
+        coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
+        first = run.start_coordinates[:, :count].double() * self.lengths.double()
+        coordinates[: first.shape[0]] = first
+        if self.right_space:  # Ritz values only grow, and so does the floor
+            self.floor = RELATIVE_FLOOR * largest_eigenvalue(self.locked, pairs)
+        # What the deflation left of the known vectors; in right space a coordinate counts at most 1 / sqrt(floor).
+        leak = self.leak[self.columns] / (self.floor**0.5 if self.right_space else 1.0)
+        found = spectral_brackets(
+            pairs,
+            coordinates,
+            self.before,
+            epsilons,
+            dtype=self.Y.dtype,
+            right_space=self.right_space,
+            floor=self.floor,
+            deflation_residual=self.locked.residual if self.locked is not None else 0.0,
+            margin=leak + self.error[self.columns],
+        )
+        self.brackets = self.brackets.replaced(self.columns, Brackets(found.lower, found.known, found.rest + leak))
+
+
+def largest_eigenvalue(known: LeadingFactors | None, pairs: RitzPairs) -> float:
+    """The largest eigenvalue of the Gram operator of W0: known, or the largest Ritz value."""
+    return float(known.values[0]) if known is not None else float(pairs.values[0])

@@ -1,0 +1,1 @@
+"""The sentences of a page: findings, warnings, definitions."""

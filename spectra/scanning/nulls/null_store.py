@@ -1,0 +1,47 @@
+"""Simulated controls on disk: one JSON file per question, named by the hash of everything that decides the answer."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spectra.assets import cache_folder
+from spectra.errors import RunError
+from spectra.storage import atomic
+
+FORMAT = "spectra-nulls-1"
+
+
+class NullStore:
+    """Answers of simulations, kept in a folder (None keeps them for this process alone)."""
+
+    def __init__(self, folder: Path | None = None, *, keep: bool = True) -> None:
+        """Use a folder, by default `nulls` in the cache folder of spectra; it is made on the first write."""
+        self.folder = (folder if folder is not None else cache_folder() / "nulls") if keep else None
+        self.known: dict[str, Any] = {}
+
+    def recall(self, question: Mapping[str, Any], answer: Callable[[], Any]) -> Any:
+        """The stored answer, or the one that `answer` gives, then stored. An unreadable file is answered anew.
+
+        Args:
+            question: Everything that decides the answer: what is simulated, of what, with which seed.
+            answer: Simulates; what it returns is kept as JSON.
+        """
+        name = hashlib.sha256(json.dumps({"format": FORMAT, **question}, sort_keys=True).encode()).hexdigest()
+        if name not in self.known:
+            found = self._read(name)
+            if found is None:
+                found = answer()
+                if self.folder is not None:
+                    atomic.write_json(self.folder / f"{name}.json", {"question": dict(question), "answer": found})
+            self.known[name] = found
+        return self.known[name]
+
+    def _read(self, name: str) -> Any:
+        if self.folder is None or not (self.folder / f"{name}.json").is_file():
+            return None
+        try:
+            return atomic.read_json(self.folder / f"{name}.json").get("answer")
+        except RunError:
+            return None

@@ -1,0 +1,1 @@
+"""Atomic files and JSON: below everything that writes."""

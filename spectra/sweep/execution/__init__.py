@@ -1,0 +1,1 @@
+"""Who works on which trial, and what happens when one dies."""

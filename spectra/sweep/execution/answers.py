@@ -1,0 +1,41 @@
+"""What a worker says of a job while it does it and at its end, whatever carries the answers to the driver.
+
+An answer is {"event", "stage", "step", "steps"} while working and {"outcome"} at the end, with {"error"} where the
+outcome is "failed".
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from spectra.errors import SpectraError
+from spectra.sweep.execution.inline import do
+from spectra.sweep.execution.logs import log_of, logged_to
+from spectra.sweep.execution.progress import Event
+from spectra.sweep.execution.schedule import Job, JobKind
+from spectra.sweep.spec.plan import planned
+from spectra.sweep.trial.runner import Runner
+from spectra.training.settings import TrainingSettings
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def job_of(kind: JobKind, settings: dict[str, Any]) -> Job:
+    """The job that an order describes."""
+    return Job(kind, planned(TrainingSettings.from_dict(settings)))
+
+
+def do_and_tell(runner: Runner, job: Job, tell: Tell) -> None:
+    """Do a job with its output in the trial's log; what the user can mend becomes an answer, a bug a traceback."""
+    with logged_to(log_of(runner.run, job)):
+        try:
+            outcome = do(runner, job, lambda event: tell(_described(event)))
+        except SpectraError as error:
+            print(f"Error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the trial's log
+            tell({"outcome": "failed", "error": str(error)})
+        else:
+            tell({"outcome": outcome})
+
+
+def _described(event: Event) -> dict[str, Any]:
+    return {"event": event.what, "stage": event.stage, "step": event.step, "steps": event.steps}

@@ -1,0 +1,41 @@
+"""The executor without processes: jobs one after another in the caller's own. For notebooks and debuggers."""
+
+from spectra.errors import SpectraError
+from spectra.sweep.execution.progress import Event, OnEvent, settle
+from spectra.sweep.execution.schedule import Job, Outcome, Schedule
+from spectra.sweep.trial.runner import Runner, Stage
+
+
+def do(runner: Runner, job: Job, on_event: OnEvent) -> Outcome:
+    """Do one job, whatever its kind."""
+
+    def on_stage(stage: Stage, step: int, steps: int) -> None:
+        on_event(Event("step" if step else "started", job, stage, step, steps))
+
+    match job.kind:
+        case "base":
+            on_event(Event("started", job, "measuring the base model"))
+            runner.measure_base(job.trial.settings)
+            return "done"
+        case "trial":
+            return runner.do_trial(job.trial, on_stage)
+        case "test":
+            return runner.do_test(job.trial, on_stage)
+
+
+def run_inline(schedule: Schedule, runner: Runner, on_event: OnEvent) -> None:
+    """Do all jobs in this process.
+
+    Raises:
+        SpectraError: If the base model cannot be measured; a failed trial is recorded instead.
+    """
+    while job := schedule.next_job():
+        try:
+            outcome = do(runner, job, on_event)
+        except SpectraError as error:
+            if job.kind == "base":
+                raise
+            schedule.failed(job, str(error), again=False)
+            on_event(Event("failed", job, message=str(error)))
+            continue
+        settle(schedule, job, outcome, on_event)

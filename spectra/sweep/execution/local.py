@@ -1,0 +1,137 @@
+"""The default executor: worker processes on this machine, one per device, one job at a time each.
+
+A worker that dies takes only its own job with it: the job is blamed, tried again at most twice, then recorded as
+failed, and the rest goes on in a new worker.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spectra.runs import Run
+from spectra.sweep.execution.foreman import Foreman, work_all
+from spectra.sweep.execution.logs import last_line, log_of
+from spectra.sweep.execution.progress import OnEvent
+from spectra.sweep.execution.schedule import Job, Schedule
+from spectra.sweep.spec.specification import Specification
+
+
+def run_local(
+    schedule: Schedule,
+    run: Run,
+    specification: Specification,
+    on_event: OnEvent,
+    *,
+    workers: int | None = None,
+    save_seconds: float = 120.0,
+) -> None:
+    """Do all jobs in worker processes.
+
+    Args:
+        schedule: The jobs.
+        run: The run folder.
+        specification: The sweep.
+        on_event: Called from the threads that watch the workers.
+        workers: How many; None starts one per GPU, or one on a machine without.
+        save_seconds: Time between training checkpoints.
+
+    Raises:
+        RunError: If the base model cannot be measured.
+        KeyboardInterrupt: After a Ctrl-C, when the workers have stopped.
+    """
+    first = {
+        "run": str(run.path),
+        "specification": specification.model_dump(mode="json", exclude_unset=True),
+        "save_seconds": save_seconds,
+    }
+    devices = _devices(workers)
+    work_all(schedule, [_ProcessForeman(schedule, run, on_event, first=first, environment=each) for each in devices])
+
+
+def _devices(workers: int | None) -> list[dict[str, str]]:
+    """What each worker's environment adds: the one GPU that it sees."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if not gpus:
+        return [{}] * (workers or 1)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+    return [{"CUDA_VISIBLE_DEVICES": visible[position % gpus]} for position in range(workers or gpus)]
+
+
+@dataclass
+class _ProcessForeman(Foreman):
+    """Keeps one worker process, which does one job after another."""
+
+    first: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    _process: "subprocess.Popen[str] | None" = None
+
+    def work(self) -> None:
+        """Hand out jobs until there are none; no worker outlives this."""
+        finished = False
+        try:
+            super().work()
+            finished = True
+        finally:
+            if self._process:
+                self._send(self._process, {"end": True})
+                if not finished:
+                    self._process.kill()
+                self._process.wait()
+
+    def hand_out(self, job: Job) -> None:
+        process = self._worker()
+        self._send(process, {"job": job.kind, "settings": job.trial.settings.to_dict()})
+        for line in process.stdout or ():
+            if self.heard(job, json.loads(line)):
+                return
+        self.died(job, _cause(process.wait(), log_of(self.run, job)))
+
+    def stop(self) -> None:
+        if self._process:
+            self._send(self._process, {"stop": True})
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+
+    def _worker(self) -> "subprocess.Popen[str]":
+        if self._process is None or self._process.poll() is not None:
+            self.run.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.run.log.open("a") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "spectra.sweep.execution.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.environment},
+                    start_new_session=True,  # a Ctrl-C in the terminal reaches this process alone
+                )
+            self._send(self._process, self.first)
+        return self._process
+
+    def _send(self, process: "subprocess.Popen[str]", order: dict[str, Any]) -> None:
+        """A worker that is gone by now is noticed by whoever listens to it."""
+        if process.stdin is None:
+            return
+        try:
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return
+
+
+def _cause(code: int, log: Path) -> str:
+    """Why a worker died, as far as its exit code and the last line of its log tell."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
+        return f"The worker was ended by {name}{hint}. Run the sweep again."
+    return f"The worker ended with code {code}: {last_line(log)}. Read '{log}'."

@@ -1,0 +1,173 @@
+"""Which job comes next: the base first, then the trials, and the test of a group as soon as the group is done."""
+
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Literal
+
+from spectra.runs import Run
+from spectra.sweep.spec.plan import PlannedTrial
+from spectra.sweep.spec.specification import Keep
+from spectra.sweep.trial.choice import chosen, groups
+
+JobKind = Literal["base", "trial", "test"]
+Outcome = Literal["done", "busy", "stopped"]
+RETRIES = 2
+LOSSES = 5  # so often may a job be lost before it is blamed after all
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work for a `Runner`."""
+
+    kind: JobKind
+    trial: PlannedTrial
+
+
+class Schedule:
+    """Hands out the jobs of a sweep and learns how they ended; may be asked from several threads.
+
+    Args:
+        run: The run folder.
+        trials: The trials to do, groups together.
+        keep: Which weights outlive the analysis.
+
+    Attributes:
+        size: Number of trials.
+        stopped: True when nothing more is handed out.
+    """
+
+    def __init__(self, run: Run, trials: tuple[PlannedTrial, ...], keep: Keep) -> None:
+        self._run = run
+        self._keep = keep
+        self._groups = {group[0].group: group for group in groups(trials)}
+        unfinished = [trial for trial in trials if not run.trial(trial.id).is_finished]
+        self._open: dict[str, set[str]] = {group: set() for group in self._groups}
+        for trial in unfinished:
+            self._open[trial.group].add(trial.id)
+        self._testing: dict[str, set[str]] = {}
+        self._waiting: deque[Job] = deque([Job("base", trial) for trial in unfinished[:1]])
+        self._later: deque[Job] = deque(Job("trial", trial) for trial in unfinished)
+        self._held: list[Job] = []
+        self._running = 0
+        self._base_attempts = 0
+        self._losses: Counter[tuple[str, str]] = Counter()
+        self.size = len(trials)
+        self._changed = threading.Condition()
+        self.stopped = False
+        for group, left in self._open.items():
+            if not left:
+                self._choose(group)
+
+    def next_job(self, patience: float = 1.0) -> Job | None:
+        """The next job; None when all is done or the sweep is being stopped. Waits while jobs depend on others."""
+        with self._changed:
+            while not self.stopped:
+                if self._waiting:
+                    self._running += 1
+                    return self._waiting.popleft()
+                if not self._running and not self._held:
+                    return None
+                if not self._changed.wait(patience) and self._held:
+                    self._waiting.extend(self._held)  # what other processes worked on may be free or finished by now
+                    self._held.clear()
+            return None
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+    def done(self, job: Job) -> None:
+        """A job ended well."""
+        with self._changed:
+            self._running -= 1
+            if job.kind == "base":
+                self._waiting.extend(self._later)
+                self._later.clear()
+            elif job.kind == "trial":
+                self._left_open(job.trial)
+            else:
+                self._tested(job.trial)
+            self._changed.notify_all()
+
+    def busy(self, job: Job) -> None:
+        """Another process works on it: ask again when nothing else is left."""
+        with self._changed:
+            self._running -= 1
+            self._held.append(job)
+            self._changed.notify_all()
+
+    def failed(self, job: Job, error: str, *, again: bool) -> bool:
+        """A job failed; it is tried again at most twice, and only if that can help.
+
+        Returns:
+            Whether it will be tried again.
+        """
+        with self._changed:
+            self._running -= 1
+            attempts = self._attempts(job, error)
+            retry = again and attempts <= RETRIES
+            if retry:
+                self._waiting.append(job)
+            elif job.kind == "trial":
+                self._left_open(job.trial)
+            # The weights of a group whose test failed stay for the next call.
+            self._changed.notify_all()
+            return retry
+
+    def _attempts(self, job: Job, error: str) -> int:
+        """Failed attempts at a job so far, this one included; a trial's are kept in its folder."""
+        if job.kind != "base":
+            return self._run.trial(job.trial.id).record_failure(error)
+        self._base_attempts += 1
+        return self._base_attempts
+
+    def lost(self, job: Job) -> bool:
+        """A job ended through no fault of its own: it is handed out again, unless that happens to it all the time.
+
+        Returns:
+            Whether it will be handed out again; if not, somebody has to be blamed.
+        """
+        with self._changed:
+            self._losses[job.kind, job.trial.id] += 1
+            if self._losses[job.kind, job.trial.id] > LOSSES:
+                return False
+            self._running -= 1
+            self._waiting.append(job)
+            self._changed.notify_all()
+            return True
+
+    def put_back(self, job: Job) -> None:
+        """A job was stopped on request."""
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def _left_open(self, trial: PlannedTrial) -> None:
+        """One trial of a group less; the last one makes the choice."""
+        self._open[trial.group].discard(trial.id)
+        if not self._open[trial.group]:
+            self._choose(trial.group)
+
+    def _choose(self, group: str) -> None:
+        """Every trial of the group is done: test those at the best learning rate, before anything else."""
+        winners = [one for one in chosen(self._run, self._groups[group]) if self._run.trial(one.id).test is None]
+        self._testing[group] = {winner.id for winner in winners}
+        self._waiting.extendleft(Job("test", winner) for winner in winners)
+        self._drop_if_tested(group)
+
+    def _tested(self, trial: PlannedTrial) -> None:
+        self._testing[trial.group].discard(trial.id)
+        self._drop_if_tested(trial.group)
+
+    def _drop_if_tested(self, group: str) -> None:
+        """Every row of the group is written: weights that are not kept may go."""
+        if self._testing[group] or self._keep == "all":
+            return
+        for trial in self._groups[group]:
+            folder = self._run.trial(trial.id)
+            with folder.claim() as mine:
+                if mine and folder.is_finished:
+                    folder.drop_weights(adapters=self._keep == "none")

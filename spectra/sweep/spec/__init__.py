@@ -1,0 +1,1 @@
+"""From YAML and axes to a list of trials and their cost."""

@@ -1,0 +1,118 @@
+"""From a specification to its trials: each one's resolved settings, identity, label and group."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spectra.errors import SpecificationError
+from spectra.sweep.spec.given import given_settings, is_given
+from spectra.sweep.spec.specification import TRAINING, MethodSpecification, Specification
+from spectra.sweep.spec.values import resolved_alpha
+from spectra.training.adapt import METHODS
+from spectra.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One training run of a sweep, or one checkpoint that exists already.
+
+    Attributes:
+        id: Hash of the settings.
+        label: What a person calls its configuration.
+        group: Hash of the settings without learning rate and seed. Within a group the learning rate is chosen by the
+            mean validation score over seeds.
+        settings: The resolved settings.
+    """
+
+    id: str
+    label: str
+    group: str
+    settings: TrainingSettings
+
+    def described(self) -> dict[str, Any]:
+        """What tells it from the other trials; a checkpoint that exists already has no learning rate and no seed."""
+        given = is_given(self.settings)
+        return {
+            "id": self.id,
+            "label": self.label,
+            "group": self.group,
+            "learning_rate": None if given else self.settings.learning_rate,
+            "seed": None if given else self.settings.seed,
+        }
+
+
+def planned(settings: TrainingSettings) -> PlannedTrial:
+    """The trial with these settings."""
+    return PlannedTrial(
+        id=_hash(settings.to_dict()),
+        label=_label(settings),
+        group=_hash(replace(settings, learning_rate=1.0, seed=0).to_dict()),
+        settings=settings,
+    )
+
+
+def _label(settings: TrainingSettings) -> str:
+    return str(settings.arguments["label"]) if is_given(settings) else METHODS[settings.method].label(settings)
+
+
+def plan(specification: Specification) -> tuple[PlannedTrial, ...]:
+    """All trials, the trials of a group next to one another, none twice."""
+    shared = {name: getattr(specification, name) for name in TRAINING} | {"task": specification.trained_on}
+    trials = [
+        planned(TrainingSettings(**shared, **own, seed=seed))
+        for method in specification.methods
+        for own in _configurations(method)
+        for seed in specification.seeds
+    ]
+    trials += [planned(settings) for settings in given_settings(specification)]
+    return tuple(sorted({trial.id: trial for trial in trials}.values(), key=_by_group(trials)))
+
+
+def _by_group(trials: list[PlannedTrial]) -> Any:
+    order = {group: position for position, group in enumerate(dict.fromkeys(trial.group for trial in trials))}
+    return lambda trial: order[trial.group]
+
+
+def _configurations(method: MethodSpecification) -> Iterator[dict[str, Any]]:
+    """Every combination of rank, alpha and learning rate of one entry."""
+    modules = method.target_modules if isinstance(method.target_modules, str) else tuple(method.target_modules)
+    ranks: list[int | None] = [*method.rank] or [None]
+    alphas: list[float | str | None] = [*method.alpha] or [None]
+    for rank in ranks:
+        for alpha in alphas:
+            for rate in _rates(method, rank):
+                yield {
+                    "method": method.method,
+                    "rank": rank,
+                    "alpha": _alpha(alpha, rank),
+                    "learning_rate": rate,
+                    "target_modules": modules,
+                    "arguments": method.arguments,
+                }
+
+
+def _rates(method: MethodSpecification, rank: int | None) -> list[float]:
+    if isinstance(method.learning_rate, Mapping):
+        return list(method.learning_rate[rank])  # type: ignore[index]
+    return list(method.learning_rate)
+
+
+def _alpha(alpha: float | str | None, rank: int | None) -> float | None:
+    if isinstance(alpha, str) and rank is None:
+        raise SpecificationError(f"alpha is the rule '{alpha}', but the method has no rank. Give alpha as a number.")
+    return None if alpha is None else resolved_alpha(alpha, rank or 0)
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits. Absent values are left out, so that a field added later moves no old trial."""
+    given = {name: value for name, value in values.items() if value not in (None, {}, False)}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def share(trials: tuple[PlannedTrial, ...], part: int, of: int) -> tuple[PlannedTrial, ...]:
+    """The part-th share (from 1) of the trials. A group is never divided: its learning rate is chosen in one place."""
+    groups = list(dict.fromkeys(trial.group for trial in trials))
+    mine = set(groups[part - 1 :: of])
+    return tuple(trial for trial in trials if trial.group in mine)

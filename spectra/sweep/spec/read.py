@@ -1,0 +1,123 @@
+"""Reading a specification: YAML or a mapping, axes from the command line, and errors that say where and what to do."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from spectra.errors import SpecificationError
+from spectra.sweep.spec.axes import apply_axes
+from spectra.sweep.spec.specification import MethodSpecification, Specification
+
+Place = tuple[str | int, ...]
+SHOWN = 5
+
+
+def presets() -> list[str]:
+    """Names of the specifications that come with the package."""
+    files = resources.files("spectra.sweep").joinpath("presets").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def read_specification(
+    source: Specification | Mapping[str, Any] | Path | str, axes: Sequence[str] = ()
+) -> Specification:
+    """A validated specification.
+
+    Args:
+        source: A specification, a mapping with its fields, the path of a YAML file, or the name of a preset.
+        axes: What the command line adds, such as "rank=1,8,64" or "seed=0..2".
+
+    Raises:
+        SpecificationError: If a field is unknown, missing or impossible; the message names it, its line and a remedy.
+    """
+    if isinstance(source, Specification):
+        source = source.model_dump(exclude_unset=True)
+    if isinstance(source, Mapping):
+        return _validated(apply_axes(dict(source), axes), "the specification", {})
+    name, text = _text(source)
+    values, lines = _parsed(name, text)
+    return _validated(apply_axes(values, axes), name, lines)
+
+
+def _text(source: Path | str) -> tuple[str, str]:
+    if isinstance(source, str) and source in presets():
+        return f"preset '{source}'", resources.files("spectra.sweep").joinpath(f"presets/{source}.yaml").read_text(
+            "utf-8"
+        )
+    try:
+        return f"'{source}'", Path(source).read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise SpecificationError(
+            f"There is no specification '{source}'. Name a YAML file or one of the presets {', '.join(presets())}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SpecificationError(f"'{source}' is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
+
+
+def _parsed(name: str, text: str) -> tuple[dict[str, Any], dict[Place, int]]:
+    """The mapping of a YAML text, and the line of each of its places."""
+    try:
+        node, values = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SpecificationError(
+            f"{name}, line {line}: this is no YAML ({error.problem}). Correct the line."
+        ) from error
+    if not isinstance(values, dict) or node is None:
+        raise SpecificationError(f"{name} holds no fields. Write at least base, task, methods and steps.")
+    return values, dict(_lines(node, ()))
+
+
+def _lines(node: yaml.Node, place: Place) -> list[tuple[Place, int]]:
+    found = [(place, node.start_mark.line + 1)]
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*place, yaml.safe_load(key.value) if isinstance(key, yaml.ScalarNode) else str(key.value))
+            found += [*_lines(value, inner), (inner, key.start_mark.line + 1)]
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            found += _lines(value, (*place, position))
+    return found
+
+
+def _validated(values: Mapping[str, Any], name: str, lines: Mapping[Place, int]) -> Specification:
+    try:
+        return Specification.model_validate(values)
+    except ValidationError as error:
+        problems = [_sentence(detail, name, lines) for detail in error.errors()]
+    more = [f"({len(problems) - SHOWN} more)"] if len(problems) > SHOWN else []
+    raise SpecificationError(" ".join([*problems[:SHOWN], *more]))
+
+
+def _sentence(detail: ErrorDetails, name: str, lines: Mapping[Place, int]) -> str:
+    """One problem: where, what, and what to do."""
+    place = tuple(part for part in detail["loc"] if not _is_tag(part))
+    known = next((place[:length] for length in range(len(place), 0, -1) if place[:length] in lines), None)
+    where = f"{name}, line {lines[known]}" if known else name
+    field = ".".join(str(part) for part in place)
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: '{field}' is no field. {_nearest(place)}"
+    if detail["type"] == "missing":
+        return f"{where}: '{field}' is missing. Add it."
+    message = detail["msg"].removeprefix("Value error, ")
+    given = "" if detail["type"] == "value_error" else f", not {detail['input']!r}"
+    what = f"{field}: " if field else ""
+    return f"{where}: {what}{message[:1].lower()}{message[1:]}{given}. Correct it."
+
+
+def _is_tag(part: str | int) -> bool:
+    """Pydantic adds the branch of a union to a place; no field of a specification looks like one."""
+    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float"))
+
+
+def _nearest(place: Place) -> str:
+    model = MethodSpecification if place[0] == "methods" else Specification
+    fields = list(model.model_fields)
+    near = difflib.get_close_matches(str(place[-1]), fields, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Use one of {', '.join(fields)}."

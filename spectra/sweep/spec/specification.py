@@ -1,0 +1,216 @@
+"""What a sweep is: one validated specification, the same from YAML and from Python."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+
+from spectra.sweep.spec.requirements import TRACKERS
+from spectra.sweep.spec.values import Alpha, LearningRates, expand_integers, one_or_many
+from spectra.training.adapt import METHODS
+from spectra.training.settings import Precision, Quantisation, Schedule, ValidationMetric
+
+Keep = Literal["adapters", "all", "none"]
+StoreDtype = Literal["bfloat16"]
+Ranks = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
+Steps = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
+Trackers = Annotated[list[str], BeforeValidator(one_or_many)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(expand_integers), Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MethodSpecification(_Strict):
+    """One method with its ranks, alphas and its own grid of learning rates."""
+
+    method: str
+    rank: Ranks = []
+    alpha: Annotated[list[Alpha], BeforeValidator(one_or_many)] = []
+    learning_rate: LearningRates
+    target_modules: str | list[str] = "all-linear"
+    arguments: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fits_the_method(cls, values: Any) -> Any:
+        """Ranks, alphas and arguments stand where the method has them, and alpha is 2r unless said otherwise."""
+        if not isinstance(values, Mapping) or values.get("method") not in METHODS:
+            return values
+        method = METHODS[values["method"]]
+        optional = method.name == "peft"
+        if method.has_rank and not optional and not values.get("rank"):
+            raise ValueError(f"method '{method.name}' needs a rank; add, for example, rank: [1, 8, 64]")
+        for name, allowed in (("rank", method.has_rank), ("alpha", method.has_alpha)):
+            if values.get(name) and not allowed:
+                raise ValueError(f"method '{method.name}' has no {name}; remove it")
+        if values.get("arguments") and not method.has_arguments:
+            raise ValueError(f"method '{method.name}' takes no arguments; remove them")
+        if method.has_alpha and not optional and "alpha" not in values:
+            return {**values, "alpha": ["2r"]}
+        return values
+
+    @model_validator(mode="after")
+    def _is_known(self) -> "MethodSpecification":
+        if self.method not in METHODS:
+            raise ValueError(f"method '{self.method}' is unknown; choose one of {', '.join(METHODS)}")
+        if isinstance(self.learning_rate, dict):
+            missing = [rank for rank in self.rank if rank not in self.learning_rate]
+            if missing or not self.rank:
+                raise ValueError(f"learning_rate has no entry for rank {missing or 'none'}; add one per rank")
+        return self
+
+
+class HeldOutSpecification(BaseModel):
+    """A held-out task with settings of its own: any attribute of `spectra.forgetting.HeldOut` but the data."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    task: str | dict[str, Any]
+
+
+def checkpoint_or_mapping(value: Any) -> Any:
+    """A reference alone stands for a checkpoint of which nothing more is known."""
+    return {"checkpoint": value} if isinstance(value, str) else value
+
+
+class CheckpointSpecification(_Strict):
+    """A checkpoint that exists already, and what it is known of it; only the reference is needed."""
+
+    checkpoint: str
+    label: str = ""
+    method: str = ""
+    rank: PositiveInt | None = None
+    alpha: Annotated[float, Field(gt=0)] | None = None
+
+
+class Specification(_Strict):
+    """A sweep: one base, one task, any number of held-out tasks, of methods to train and of existing checkpoints.
+
+    The training fields have the meaning of `TrainingSettings`; they are shared by all methods, so that methods differ
+    in what they train and in their learning rate alone.
+    """
+
+    title: str = ""
+    base: str
+    task: str | dict[str, Any] | None
+    tasks: Annotated[list[str | dict[str, Any]], Field(min_length=2)] | None = None
+    merge: bool | None = None
+    heldout: list[str | HeldOutSpecification] = []
+    methods: list[MethodSpecification]
+    checkpoints: list[Annotated[CheckpointSpecification, BeforeValidator(checkpoint_or_mapping)]] = []
+    seeds: Seeds = [0]
+
+    steps: PositiveInt | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    batch_size: PositiveInt = 16
+    gradient_accumulation: PositiveInt = 1
+    max_length: PositiveInt = 128
+    schedule: Schedule = "linear"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    precision: Precision = "float32"
+    quantisation: Quantisation | None = None
+    gradient_checkpointing: bool = False
+    evaluate_every: PositiveInt | None = None
+    validation_metric: ValidationMetric | None = None
+    train_examples: PositiveInt | None = None
+    validation_examples: PositiveInt | None = None
+    test_examples: PositiveInt | None = None
+
+    k: PositiveInt = 10
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 0.5
+    controls: bool = True
+    trajectory: Annotated[int, Field(ge=0)] = 10
+    keep: Keep = "adapters"
+    keep_steps: Steps | None = None
+    store_dtype: StoreDtype | None = None
+    report_to: Trackers = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_sequence_or_existing_checkpoints_need_no_task(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("tasks"):
+            values = {"task": None, **values}
+        if isinstance(values, Mapping) and "checkpoints" in values:
+            values = {"task": None, "methods": [], **values}
+        return values
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "Specification":
+        if not self.methods and not self.checkpoints:
+            raise ValueError("methods is empty; add a method to train, or checkpoints that exist already")
+        if self.methods and not self.sequence:
+            raise ValueError("methods are trained on a task, and there is none; add task")
+        if self.tasks and (self.task is not None or self.checkpoints):
+            raise ValueError("tasks are learnt one after the other, and nothing else is; remove task and checkpoints")
+        if self.merge is not None and not self.tasks:
+            raise ValueError("merge says how a sequence of tasks goes on, and there is none; add tasks or remove merge")
+        if self.methods and (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs, and not both")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_steps_that_come(self) -> "Specification":
+        late = [step for step in self.keep_steps or [] if self.steps is not None and step > self.steps]
+        if late:
+            raise ValueError(f"keep_steps has step {late[0]}, and the training has {self.steps} steps; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _validates_once(self) -> "Specification":
+        if self.validation_metric and self.evaluate_every:
+            raise ValueError(
+                f"validation_metric '{self.validation_metric}' is measured at the end of training; "
+                "remove evaluate_every"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantises_what_is_frozen(self) -> "Specification":
+        trained = [one.method for one in self.methods if METHODS[one.method].config is None or one.method == "pissa"]
+        if self.quantisation and trained:
+            raise ValueError(
+                f"quantisation is {self.quantisation}, but method '{trained[0]}' changes the base's own weights; "
+                "remove the one or the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_trackers(self) -> "Specification":
+        unknown = [name for name in self.report_to if name not in TRACKERS]
+        if unknown:
+            raise ValueError(f"report_to '{unknown[0]}' is unknown; choose among {', '.join(TRACKERS)}")
+        return self
+
+    @property
+    def sequence(self) -> tuple[str | dict[str, Any], ...]:
+        """The tasks that are trained on, in their order: one as a rule, none where nothing is trained or scored."""
+        return tuple(self.tasks or ([] if self.task is None else [self.task]))
+
+    @property
+    def merges(self) -> bool:
+        """Whether a task of a sequence starts from what the tasks before it left."""
+        return self.merge is not False
+
+    @property
+    def trained_on(self) -> str | dict[str, Any]:
+        """What trials are identified by: the task, or the sequence and how it goes on."""
+        return {"tasks": list(self.tasks), "merge": self.merges} if self.tasks else self.task or ""
+
+
+# Fields of the specification that rows of one run folder must share to stand in one table.
+SHARED = (
+    "base", "task", "tasks", "merge", "heldout", "k", "epsilon", "test_examples", "validation_examples", "keep_steps",
+    "store_dtype", "validation_metric",
+)  # fmt: skip
+
+# Fields that every trial takes over as they are.
+TRAINING = (
+    "base", "task", "steps", "epochs", "batch_size", "gradient_accumulation", "max_length", "schedule", "warmup",
+    "weight_decay", "max_grad_norm", "head_learning_rate", "precision", "quantisation", "gradient_checkpointing",
+    "evaluate_every", "validation_metric", "train_examples", "validation_examples", "test_examples",
+)  # fmt: skip

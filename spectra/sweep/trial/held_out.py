@@ -1,0 +1,76 @@
+"""The held-out part of a sweep: the base's scores, measured once, and each tuned model's against them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from spectra.forgetting import HeldOut, Scores, forgetting, open_held_out
+from spectra.forgetting.loaded import measure_loaded
+from spectra.models import LoadedModel, load_base
+from spectra.runs import Run
+from spectra.runs.schema import FORGETTING
+from spectra.sweep.spec.specification import Specification
+
+BATCH_SIZE = 16
+
+
+@dataclass
+class HeldOutTasks:
+    """The held-out tasks of one sweep; their data and the base's scores are loaded once and kept."""
+
+    run: Run
+    specification: Specification
+    device: str
+
+    @cached_property
+    def tasks(self) -> tuple[HeldOut, ...]:
+        """The tasks, with their data."""
+        return tuple(
+            open_held_out(one) if isinstance(one, str) else open_held_out(one.task, **(one.model_extra or {}))
+            for one in self.specification.heldout
+        )
+
+    def measure_base(self, base: LoadedModel) -> None:
+        """Score the untouched base on every task that has no score yet. Call it while holding the lock of base/."""
+        missing = [task for task in self.tasks if self.run.base_result(task.name) is None]
+        for task, scores in zip(missing, self._scores(base, missing), strict=True):
+            self.run.write_base_result(task.name, scores.to_dict())
+
+    @cached_property
+    def base_scores(self) -> dict[str, Scores]:
+        """The base's scores by name of the task."""
+        stored = {task.name: self.run.base_result(task.name) for task in self.tasks}
+        return {name: Scores.from_dict(result) for name, result in stored.items() if result is not None}
+
+    def measure_tuned(self, tuned: LoadedModel) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Forgetting of a tuned model.
+
+        Returns:
+            Rows of the forgetting table, and one row per example.
+        """
+        rows, examples = [], []
+        for task, scores in zip(self.tasks, self._scores(tuned, self.tasks), strict=True):
+            rows.append(_row(task, self.base_scores[task.name], scores))
+            examples += list(_examples(scores))
+        return rows, examples
+
+    def _scores(self, loaded: LoadedModel, tasks: Sequence[HeldOut]) -> list[Scores]:
+        """Scores in the order of the tasks; a pseudo-loss is taken under the base's masked-LM head."""
+
+        @cache
+        def pretrained() -> Any:
+            return load_base(self.specification.base, "masked-lm", device=self.device).model
+
+        return measure_loaded(loaded, tasks, pretrained=pretrained, batch_size=BATCH_SIZE, device=self.device)
+
+
+def _row(task: HeldOut, base: Scores, tuned: Scores) -> dict[str, Any]:
+    result = asdict(forgetting(base, tuned))
+    known = {column.name for column in FORGETTING}
+    return {"heldout": task.name, **{name: value for name, value in result.items() if name in known}}
+
+
+def _examples(scores: Scores) -> Iterator[dict[str, Any]]:
+    for position, (loss, weight) in enumerate(zip(scores.values, scores.weights, strict=True)):
+        yield {"heldout": scores.task, "example": position, "loss": float(loss), "weight": float(weight)}

@@ -1,0 +1,283 @@
+"""The jobs of a sweep, one at a time, in this process: measure the base, do a trial, test a chosen trial.
+
+Each job leaves whole files and does nothing twice: what is already written is taken as it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from spectra.data import TaskData, load_task
+from spectra.errors import RunError
+from spectra.models import LoadedModel, load_base, load_kind, load_tuned, resolve_model
+from spectra.records.provenance import commit, hardware, versions
+from spectra.runs import BASE_TASK, Run, TrialFolder
+from spectra.sweep.execution.schedule import Outcome
+from spectra.sweep.spec.given import is_given, reference
+from spectra.sweep.spec.plan import PlannedTrial
+from spectra.sweep.spec.specification import Specification
+from spectra.sweep.trial.continual import TaskSequence, mean_score
+from spectra.sweep.trial.held_out import HeldOutTasks
+from spectra.sweep.trial.score import require_writer
+from spectra.sweep.trial.score import score as score_of
+from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
+from spectra.training.adapt import scaling
+from spectra.training.callback import SpectraCallback
+from spectra.training.driver import Evaluation, TrainingStopped, train
+from spectra.training.families import FAMILIES, FamilyName, family_of
+from spectra.training.settings import TrainingSettings
+from spectra.training.store import KeepWeights, save_trained, weights_kind
+from spectra.training.trainer import Tracking
+from spectra.weights.formats.hub import locate
+
+Stage = Literal["training", "scanning", "measuring", "testing"]
+OnStage = Callable[[Stage, int, int], None]  # stage, steps done, steps in all (0 and 0 where there are none)
+
+
+@dataclass
+class Runner:
+    """Does the jobs of one sweep; keeps data and base scores in memory between them.
+
+    Attributes:
+        run: The run folder.
+        specification: The sweep.
+        stop: Asked while training; True saves a checkpoint and ends the job with "stopped".
+        save_seconds: Time between training checkpoints.
+    """
+
+    run: Run
+    specification: Specification
+    stop: Callable[[], bool] = lambda: False
+    save_seconds: float = 120.0
+
+    @cached_property
+    def device(self) -> str:
+        """Where models are measured; the Trainer chooses the same."""
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @cached_property
+    def task(self) -> TaskData:
+        """The task that is trained on; the first one of a sequence."""
+        return self.tasks[0]
+
+    @cached_property
+    def tasks(self) -> tuple[TaskData, ...]:
+        """The tasks that are trained on, in their order."""
+        return tuple(load_task(task) for task in self.specification.sequence)
+
+    @cached_property
+    def family(self) -> FamilyName:
+        """The family that task and base model make."""
+        return family_of(self.task.kind, self.specification.base)
+
+    @cached_property
+    def held_out(self) -> HeldOutTasks:
+        """The held-out tasks."""
+        return HeldOutTasks(self.run, self.specification, self.device)
+
+    def measure_base(self, settings: TrainingSettings) -> None:
+        """Score the untouched base on the held-out tasks, and on the task itself unless its head would be new.
+
+        Args:
+            settings: Of any trial: they decide how a text is cut into tokens.
+        """
+        if self.tasks:
+            require_writer(self.task, settings)
+        with self.run.base_lock():
+            names = [BASE_TASK, *(task.name for task in self.held_out.tasks)]
+            if all(self.run.base_result(name) is not None for name in names):
+                return
+            base = self._base()
+            self.held_out.measure_base(base)
+            score: dict[str, Any] = {}
+            if self.specification.task is not None and self.family != "classification":  # one task, and its own head
+                score = {"base_task_score": score_of(base.model, base.tokenizer, self.task, "test", settings).score}
+            self.run.write_base_result(BASE_TASK, score)
+
+    def _base(self) -> LoadedModel:
+        """The untouched base, with the head that the task needs, or as it was saved where there is no task."""
+        name = self.specification.base
+        if not self.tasks:
+            return load_base(name, load_kind(name), device=self.device)
+        labels = len(self.task.label_names) or None
+        return load_base(name, FAMILIES[self.family].model_kind, num_labels=labels, device=self.device)
+
+    def do_trial(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
+        """Train and measure one trial, or what is left of it.
+
+        Returns:
+            "busy" if another process works on it, "stopped" if `stop` said so.
+        """
+        folder = self.run.trial(trial.id)
+        with folder.claim() as mine:
+            if folder.is_finished:
+                return "done"
+            if not mine:
+                return "busy"
+            folder.clear_partials()
+            self._describe(trial, folder)
+            try:
+                weights = self._weights(trial, folder, on_stage)
+            except TrainingStopped:
+                return "stopped"
+            on_stage("scanning", 0, 0)
+            summary = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
+            on_stage("measuring", 0, 0)
+            rows, examples = self.held_out.measure_tuned(self._load(weights))
+            folder.write_rows("forgetting", rows)
+            folder.write_scores(examples)
+            folder.write_metrics({**(folder.metrics or {}), **summary})
+            folder.finish()
+        return "done"
+
+    def do_test(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
+        """Score a chosen trial on the test split, once."""
+        folder = self.run.trial(trial.id)
+        with folder.claim() as mine:
+            if folder.test is not None:
+                return "done"
+            if not mine:
+                return "busy"
+            on_stage("testing", 0, 0)
+            try:
+                # A trial that was not chosen when its weights were dropped may be chosen once the grid has grown.
+                score = self._score(trial, self._weights(trial, folder, on_stage), "test")
+            except TrainingStopped:
+                return "stopped"
+            folder.write_test({"task_score": score.score, "task_examples": score.examples} if score else {})
+            folder.forget_failure()
+        return "done"
+
+    def _describe(self, trial: PlannedTrial, folder: TrialFolder) -> None:
+        """Write trial.json, or make sure that the data are still those it speaks of."""
+        names = [f"task {number}" for number in range(1, len(self.tasks) + 1)] if self.specification.tasks else ["task"]
+        fingerprints = {name: task.fingerprint for name, task in zip(names, self.tasks, strict=False)} | {
+            task.name: task.data.fingerprint for task in self.held_out.tasks if task.data
+        }
+        if (folder.path / "trial.json").exists():
+            there = folder.settings["fingerprints"]
+            if changed := [name for name, value in fingerprints.items() if there.get(name) != value]:
+                raise RunError(
+                    f"The data of {', '.join(changed)} have changed since trial {folder.id} began. "
+                    "Restore them, or choose another --out."
+                )
+            return
+        folder.write_settings(
+            {
+                "specification": trial.settings.to_dict(),
+                "label": trial.label,
+                "group": trial.group,
+                "fingerprints": fingerprints,
+                "versions": dict(versions()),
+                "hardware": dict(hardware()),
+                "commit": commit(),
+            }
+        )
+
+    def _weights(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
+        """The tuned weights of a trial: given, trained before, or trained now."""
+        if self.specification.tasks:
+            return self._sequence(trial, folder).learn(
+                lambda settings, step: self._learn(replace(trial, settings=settings), step, on_stage)
+            )
+        if not is_given(trial.settings):
+            return folder.weights or self._train(trial, folder, on_stage)
+        weights = locate(reference(trial.settings))
+        if folder.metrics is None:
+            on_stage("measuring", 0, 0)
+            score = self._score(trial, weights, "validation")
+            folder.write_metrics({"task_metric": score.metric, "validation_score": score.score} if score else {})
+        return weights
+
+    def _score(self, trial: PlannedTrial, weights: Path, split: str) -> Evaluation | None:
+        """The score of tuned weights on a split of the task; None without a task."""
+        if self.specification.tasks:
+            return mean_score(self._sequence(trial, self.run.trial(trial.id)).scores(split))
+        if self.specification.task is None:
+            return None
+        tuned = self._load(weights)
+        return score_of(tuned.model, tuned.tokenizer, self.task, split, trial.settings)
+
+    def _sequence(self, trial: PlannedTrial, folder: TrialFolder) -> TaskSequence:
+        kind = FAMILIES[self.family].model_kind
+        return TaskSequence(trial.settings, self.specification, self.tasks, folder, kind, self.device)
+
+    def _learn(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
+        """One task of a sequence, by a runner that knows of this task alone."""
+        alone = {"base": trial.settings.base, "task": trial.settings.task, "tasks": None, "trajectory": 0}
+        one = replace(self, specification=self.specification.model_copy(update=alone))
+        return folder.weights or one._train(trial, folder, on_stage)
+
+    def _train(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
+        """Train from the last checkpoint; the weights' folder appears after everything else is written."""
+        settings = trial.settings
+        on_stage("training", 0, settings.steps or 0)
+        watching, keeping = self._along_the_way(folder)
+        trained = train(
+            settings,
+            self.task,
+            folder.training,
+            save_seconds=self.save_seconds,
+            on_step=lambda step, steps: on_stage("training", step, steps),
+            stop=self.stop,
+            watching=watching,
+            keeping=keeping,
+            tracking=Tracking(
+                tuple(self.specification.report_to), f"{trial.label} {trial.id}", folder.path / "tensorboard"
+            ),
+            validate=self._validation(settings),
+        )
+        folder.write_rows("history", trained.history)
+        folder.write_rows("trajectory", trajectory_rows(watching, folder))
+        folder.write_rows("trajectory_matrices", watching.trajectory.matrices if watching else [])
+        folder.write_metrics(
+            {
+                **(folder.metrics or {}),
+                "steps": trained.steps,
+                "scaling": scaling(settings),
+                "task_metric": trained.validation.metric,
+                "validation_score": trained.validation.score,
+                "trainable_parameters": trained.trainable_parameters,
+                "optimiser_bytes": trained.optimiser_bytes,
+                "train_seconds": trained.seconds,
+                "tokens_per_second": trained.tokens / trained.seconds if trained.seconds else None,
+                "peak_memory_bytes": trained.peak_memory_bytes,
+            }
+        )
+        kind = weights_kind(settings)
+        with folder.saving_weights(kind) as weights:
+            save_trained(trained.model, trained.tokenizer, trained.initial, weights, self._store_dtype)
+        return folder.adapter if kind == "adapter" else folder.checkpoint
+
+    def _validation(self, settings: TrainingSettings) -> Callable[[Any, Any], Evaluation] | None:
+        """How the trained model is scored on the validation split, where not as while it trains."""
+        if settings.validation_metric is None:
+            return None
+        return lambda model, tokenizer: score_of(model, tokenizer, self.task, "validation", settings)
+
+    @property
+    def _store_dtype(self) -> torch.dtype | None:
+        """Storage of full checkpoints; None as they were trained."""
+        return getattr(torch, self.specification.store_dtype) if self.specification.store_dtype else None
+
+    def _along_the_way(self, folder: TrialFolder) -> tuple[SpectraCallback | None, KeepWeights | None]:
+        """What looks at the weights, and what keeps them, while the training goes on."""
+        asked, steps = self.specification, self.specification.keep_steps or []
+        watching = SpectraCallback(
+            points=asked.trajectory,
+            at=steps,
+            base=resolve_model(asked.base),
+            k=asked.k,
+            epsilon=asked.epsilon,
+            warn_at=None,
+        )
+        keeping = KeepWeights(steps, folder.keeping_weights, self._store_dtype)
+        return watching if asked.trajectory or steps else None, keeping if steps else None
+
+    def _load(self, weights: Path) -> LoadedModel:
+        kind = FAMILIES[self.family].model_kind if self.tasks else None
+        return load_tuned(weights, base=self.specification.base, kind=kind, device=self.device)

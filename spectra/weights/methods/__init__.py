@@ -1,0 +1,1 @@
+"""How W_tuned follows from W0 under each fine-tuning method."""
