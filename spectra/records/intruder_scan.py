@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
+from spectra.records.coverage import Coverage
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -162,6 +164,8 @@ class IntruderScan:
         warnings: Sentences that a reader of the counts has to know.
         epsilons: Every epsilon that the scan was asked to decide, `epsilon` included.
         versions: Versions of the software that computed it.
+        kind: What the checkpoint is: "full", "lora", "dora", ...
+        coverage: What became of the matrices of the blocks; None in results of before it was recorded.
     """
 
     checkpoint: str
@@ -175,6 +179,8 @@ class IntruderScan:
     warnings: tuple[str, ...] = ()
     epsilons: tuple[float, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
+    coverage: Coverage | None = None
 
     @property
     def count(self) -> int:
@@ -186,6 +192,8 @@ class IntruderScan:
         return {
             "checkpoint": self.checkpoint,
             "base": self.base,
+            "kind": self.kind,
+            "coverage": self.coverage.to_dict() if self.coverage else None,
             "k": self.k,
             "epsilon": self.epsilon,
             "side": self.side,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spectra.errors import DataError
 from spectra.records.catalogue import METRICS
 from spectra.records.counts import EPSILONS, counts_by_epsilon, counts_by_k
+from spectra.records.coverage import Coverage
 from spectra.records.intruder_scan import OneSide, Side, Skipped, VectorVerdict, html_table
 from spectra.records.measures import Grid, LeadingVector, MatrixMeasures, Measure, NullLine
 
@@ -36,6 +37,8 @@ class SpectralScan:
         skipped: What was not compared.
         warnings: Sentences that a reader of the numbers has to know.
         versions: Versions of the software that computed it.
+        kind: What the checkpoint is: "full", "lora", "dora", ...
+        coverage: What became of the matrices of the blocks; None in results of before it was recorded.
     """
 
     checkpoint: str
@@ -49,6 +52,8 @@ class SpectralScan:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
+    coverage: Coverage | None = None
 
     @property
     def primary_side(self) -> OneSide:
@@ -117,6 +122,7 @@ class SpectralScan:
         own = {key: value for key, value in facts.items() if key not in ("format", "seconds")}
         own["groups"], own["warnings"] = tuple(own["groups"]), tuple(own["warnings"])
         own["skipped"] = tuple(Skipped(**skipped) for skipped in own["skipped"])
+        own["coverage"] = Coverage.of(own.get("coverage"))
         own["matrices"] = tuple(_matrix(dict(matrix)) for matrix in own["matrices"])
         return cls(**own)
 

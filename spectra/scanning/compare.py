@@ -182,6 +182,8 @@ def _scan(pair: CheckpointPair, measured: list[MatrixMeasures], settings: Survey
         skipped=pair.skipped,
         warnings=pair.warnings,
         versions=versions(),
+        kind=pair.method,
+        coverage=pair.coverage,
     )
 
 

@@ -173,6 +173,8 @@ class PartialScan:
             warnings=tuple(warnings),
             epsilons=self.settings.all_epsilons,
             versions=versions(),
+            kind=pair.method,
+            coverage=pair.coverage,
         )
 
 
@@ -189,5 +191,6 @@ def _identity(matrix: MatrixPair) -> object:
     """Where the W0 lies and how it is read: equal for two checkpoints exactly when they share it."""
     W0 = matrix.W0
     return W0.dtype, tuple(
-        (str(b.tensor.path), b.tensor.name, b.start, b.stop, b.expert, b.transposed) for b in W0.blocks
+        (str(b.tensor.path), b.tensor.name, b.tensor.shape, b.start, b.stop, b.step, b.expert, b.transposed)
+        for b in W0.blocks
     )

@@ -120,6 +120,8 @@ class PartialSurvey:
             skipped=self.pair.skipped,
             warnings=(*self.pair.warnings, *self._warnings()),
             versions=versions(),
+            kind=self.pair.method,
+            coverage=self.pair.coverage,
         )
 
     def _warnings(self) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from spectra.errors import RunError
+from spectra.records.coverage import Coverage
 from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
 from spectra.report.inputs.beside import (
     MARKER,
@@ -125,6 +126,8 @@ def scan_material(
             "epsilon": scan.epsilon,
             "side": scan.side,
             "method": scan.method,
+            **({"kind": scan.kind} if scan.kind else {}),
+            **({"coverage": scan.coverage.sentence} if scan.coverage else {}),
         },
         versions=scan.versions,
         command=command,
@@ -232,6 +235,8 @@ def read_scan(path: Path) -> IntruderScan:
             warnings=tuple(content.get("warnings", ())),
             epsilons=tuple(entry["epsilon"] for entry in content.get("counts_by_epsilon", ())),
             versions=content["versions"],
+            kind=content.get("kind", ""),
+            coverage=Coverage.of(content.get("coverage")),
         )
     except FileNotFoundError as error:
         raise RunError(f"'{path}' does not exist. Name a run folder or the JSON of `spectra intruders`.") from error

@@ -73,6 +73,8 @@ def verdicts(scan: SpectralScan) -> IntruderScan:
         skipped=scan.skipped,
         warnings=scan.warnings,
         versions=scan.versions,
+        kind=scan.kind,
+        coverage=scan.coverage,
     )
 
 
