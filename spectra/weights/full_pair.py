@@ -8,7 +8,7 @@ import torch
 
 from spectra.errors import CheckpointError, first_five
 from spectra.records.coverage import Coverage
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 from spectra.weights.bases import unrelated_warnings
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.alignment import FUSED, HALVES, Alignment, halves_of

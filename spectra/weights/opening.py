@@ -1,6 +1,5 @@
 """Open a tuned checkpoint beside its base: the one entrance of this package."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,15 +61,7 @@ def open_pair(
     """
     chosen = selection(include, exclude, roles, layers, split_fused=split_fused)
     sources = Sources(base, base_revision, tuned_base, initial_adapter, allow_pickle)
-    pair = _opened(tuned, sources, chosen, adapter_name, revision, take, lora_alpha)
-    if not pair.matrices:
-        counted = Counter(skipped.reason for skipped in pair.skipped)
-        reasons = "; ".join(f"{count} {reason}" for reason, count in counted.most_common(3))
-        raise CheckpointError(
-            f"No matrix of '{tuned}' is compared ({reasons or 'it holds none'}). `spectra inspect` lists all of them; "
-            "choose some with --include."
-        )
-    return pair
+    return _opened(tuned, sources, chosen, adapter_name, revision, take, lora_alpha)
 
 
 def open_to_inspect(
@@ -91,8 +82,7 @@ def open_to_inspect(
     take: Take | None = None,
     lora_alpha: float | None = None,
 ) -> CheckpointPair:
-    """Open a checkpoint to see what is in it: like `open_pair`, but a full one needs no base, and nothing is refused
-    because nothing is selected.
+    """Open a checkpoint to see what is in it: like `open_pair`, but a full one needs no base.
 
     Args:
         checkpoint: A peft adapter or a full checkpoint.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spectra.linalg.operators import LowRankUpdate
 from spectra.records.coverage import Coverage
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.names import MatrixName
 from spectra.weights.methods.changes import Change, Replaced

@@ -30,6 +30,7 @@ TOWERS = (
 )
 TEXT = ("text_config", "llm_config", "language_config", "thinker_config")
 HEADS = ("num_attention_heads", "num_heads", "n_head", "n_heads", "num_query_heads")
+WIDTHS = ("embed_dim", "hidden_size", "n_embd", "d_model", "dim")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "kv_n_heads", "n_head_kv", "multi_query_group_num")
 
 
@@ -121,8 +122,9 @@ def _in_a_row(shape: tuple[int, int], tower: Sequence[Mapping[str, Any]], module
     ):
         kv_heads = 1
     if kv_heads is None:
-        # As many keys as queries; only so many rows are in keeping with that.
-        return _thirds(d_out) if d_out in (3 * d_in, 3 * heads * head_dim if type(head_dim) is int else 0) else None
+        # As many keys as queries; only three times the tower's own width is in keeping with that.
+        widths = [d_in, *(_first(tower, (key,)) for key in WIDTHS), heads * head_dim if type(head_dim) is int else 0]
+        return _thirds(d_out) if any(type(width) is int and d_out == 3 * width for width in widths) else None
     if d_out % (heads + 2 * kv_heads) or (type(head_dim) is int and d_out != (heads + 2 * kv_heads) * head_dim):
         return None
     head_dim = d_out // (heads + 2 * kv_heads)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spectra.errors import CheckpointError, first_five
 from spectra.records.coverage import Coverage
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.catalogue import Catalogue, natural_order
 from spectra.weights.matching.fused import is_fused, parts_of
