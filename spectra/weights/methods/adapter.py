@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from spectra.errors import AdapterError, first_five
 from spectra.storage.json_file import read_object
-from spectra.weights.formats.checkpoint import INDICES, SINGLE
-from spectra.weights.formats.pickle_file import open_pickle
-from spectra.weights.formats.safetensors_file import open_safetensors
+from spectra.weights.formats.checkpoint import INDICES, SINGLE, open_tensors
 from spectra.weights.formats.stored import StoredTensor
 from spectra.weights.matching.names import without_wrappers
 
 CONFIG = "adapter_config.json"
 SAFETENSORS = "adapter_model.safetensors"
-PICKLE = "adapter_model.bin"
+
+# What may hold an adapter's tensors, or name the shards that do, in order of preference.
+FILES = (SAFETENSORS, f"{SAFETENSORS}.index.json", "adapter_model.bin", "adapter_model.bin.index.json")
 
 # "q_proj.lora_A.weight", "q_proj.lora_A.default.weight", "wte.lora_embedding_B", "q_proj.lora_magnitude_vector"
 LORA_KEY = re.compile(
@@ -124,7 +124,7 @@ def find_adapter(path: Path, adapter_name: str | None = None, take: Take | None 
     if not path.is_dir():
         beside = (path.parent / CONFIG).is_file() and path.name.startswith("adapter")
         return Place(path if beside and take != "model" else None)
-    own = (path / CONFIG).is_file() and any((path / name).is_file() for name in (SAFETENSORS, PICKLE))
+    own = (path / CONFIG).is_file() and _file_in(path) is not None
     model = holds_model(path)
     inner = sorted(config.parent.name for config in path.glob(f"*/{CONFIG}"))
     if take == "model":
@@ -185,10 +185,7 @@ def open_adapter(path: Path, *, allow_pickle: bool = False, adapter_name: str | 
         raise AdapterError(f"'{path / CONFIG}' names no peft_type. Restore the configuration saved with the adapter.")
     if file is None:
         raise AdapterError(f"'{path}' has an '{CONFIG}' and no '{SAFETENSORS}'. Save the adapter again.")
-    if file.suffix == ".safetensors":
-        stored: Mapping[str, StoredTensor] = open_safetensors(file).tensors
-    else:
-        stored = open_pickle(file, allow_pickle=allow_pickle)
+    stored = open_tensors(file, allow_pickle=allow_pickle)[0].tensors
     if not stored:
         raise AdapterError(f"'{file}' holds no tensor. Save the adapter again after training.")
     tensors = {without_wrappers(name).removeprefix(PREFIX): tensor for name, tensor in stored.items()}
@@ -198,7 +195,7 @@ def open_adapter(path: Path, *, allow_pickle: bool = False, adapter_name: str | 
 
 
 def _file_in(folder: Path) -> Path | None:
-    return next((folder / name for name in (SAFETENSORS, PICKLE) if (folder / name).is_file()), None)
+    return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
 def adapter_of(names: Iterable[str], wanted: str | None, file: Path) -> str | None:
