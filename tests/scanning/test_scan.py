@@ -1,5 +1,7 @@
 """`spectra.intruders` on checkpoints on disk, against the definition applied to the merged weights."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -260,3 +262,13 @@ def test_a_large_fully_tuned_matrix_is_streamed(saved: Checkpoints, monkeypatch:
     monkeypatch.setattr("spectra.engine.storage.SMALLEST_CHUNK_BYTES", 20_000)
     streamed = spectra.intruders(saved.full, base=saved.base, k=K, method="certified", epsilon=0.95)
     assert [m.count for m in streamed.matrices] == [m.count for m in plain.matrices]
+
+
+def test_a_scan_imports_neither_plotting_nor_training_code() -> None:
+    code = (
+        "import sys, spectra.scanning.scan, spectra.scanning.compare;"
+        "heavy = {'transformers', 'peft', 'accelerate', 'datasets', 'matplotlib', 'altair', 'jinja2', 'click', 'rich'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"
