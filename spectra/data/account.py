@@ -1,6 +1,6 @@
 """The row account of a task: of every split how many rows were read, how many are used, and why the others are not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,20 +60,39 @@ class SplitAccount:
         return asdict(self)
 
 
-def cut_warning(what: str, cut: int, of: int, lost_tokens: int, tokens: int, max_length: int) -> str | None:
-    """A sentence about texts that were cut to `max_length` tokens, where they are more than a hundredth.
+@dataclass(frozen=True)
+class Cut:
+    """What was lost where texts are longer than a model is given.
 
-    Args:
-        what: What was cut, such as "Task 'reviews', test split".
+    Attributes:
+        max_length: Tokens that a text is cut to.
+        texts: All texts.
         cut: Texts that lost something.
-        of: All texts.
-        lost_tokens: Tokens that were cut away.
-        tokens: All tokens before the cut.
-        max_length: Where the cut was made.
+        tokens: Tokens of all texts before the cut.
+        lost: Tokens that were cut away.
     """
-    if not of or cut <= NOTABLE * of:
-        return None
-    return (
-        f"{what}: {cut} of {of} texts ({cut / of:.1%}) are longer than {max_length} tokens and were cut; "
-        f"{lost_tokens / max(tokens, 1):.1%} of all tokens are lost."
-    )
+
+    max_length: int
+    texts: int
+    cut: int
+    tokens: int
+    lost: int
+
+    def warnings(self, what: str) -> list[str]:
+        """A sentence, where more than a hundredth of the texts were cut.
+
+        Args:
+            what: What was cut, such as "Task 'reviews', test split".
+        """
+        if self.cut <= NOTABLE * self.texts:
+            return []
+        return [
+            f"{what}: {self.cut} of {self.texts} texts ({self.cut / self.texts:.1%}) do not fit into "
+            f"{self.max_length} tokens and were cut; {self.lost / max(self.tokens, 1):.1%} of all tokens are lost."
+        ]
+
+
+def cut_of(lengths: Sequence[int], kept: Sequence[int], max_length: int) -> Cut:
+    """The account of texts by their lengths in tokens before and after the cut."""
+    lost = [before - after for before, after in zip(lengths, kept, strict=True)]
+    return Cut(max_length, len(lost), sum(one > 0 for one in lost), sum(lengths), sum(lost))

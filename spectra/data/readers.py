@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,16 @@ def _cells(text: str, delimiter: str, *, quotes: bool) -> Iterator[list[str]]:
 
 
 def _csv_reader(text: str, delimiter: str, *, quotes: bool) -> Any:
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    stream = io.StringIO(text, newline="")
+    if quotes:
+        return csv.reader(stream, delimiter=delimiter, strict=True)
+    return csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
 
 
 def _separated(path: Path, text: str, delimiter: str, *, quotes: bool) -> Iterator[Located]:
     lines = _csv_reader(text, delimiter, quotes=quotes)
     try:
-        header = next(lines, [])
+        header: list[str] = next(lines, [])
         _require_distinct(header, f"The header of '{path}'")
         for cells in lines:
             if not cells:  # a blank line, as at the end of a file
@@ -114,7 +117,7 @@ def _json_lines(path: Path, reading: Reading) -> Iterator[Located]:
             continue
         where = f"'{path}', line {number}"
         try:
-            row = json.loads(line, object_pairs_hook=lambda pairs, where=where: _object(pairs, where))
+            row = json.loads(line, object_pairs_hook=partial(_object, where))
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{where}, column {error.colno} is no JSON: {error.msg}. Write one JSON object per line."
@@ -128,7 +131,7 @@ def _json_lines(path: Path, reading: Reading) -> Iterator[Located]:
         yield where, row
 
 
-def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     _require_distinct([key for key, _ in pairs], where)
     return dict(pairs)
 

@@ -64,16 +64,16 @@ class TaskData:
         if list(outputs) == list(range(len(outputs))):
             return self
 
-        def moved(row: Row) -> Row:
-            if self.kind == "multi-label":
-                return {**row, "label": [row["label"][outputs.index(output)] for output in range(len(outputs))]}
-            return {**row, "label": outputs[row["label"]]}
+        def moved(label: Any) -> Any:
+            return [label[outputs.index(output)] for output in range(len(outputs))] if several else outputs[label]
 
-        names = [self.label_names[outputs.index(output)] for output in range(len(outputs))]
+        several = self.kind == "multi-label"
         train, validation, test = (
-            getattr(self, split).map(moved) if len(getattr(self, split)) else getattr(self, split) for split in SPLITS
+            Dataset.from_list([{**row, "label": moved(row["label"])} for row in getattr(self, split)])
+            for split in SPLITS
         )
-        return replace(self, train=train, validation=validation, test=test, label_names=tuple(names))
+        names = tuple(self.label_names[outputs.index(output)] for output in range(len(outputs)))
+        return replace(self, train=train, validation=validation, test=test, label_names=names)
 
 
 def assemble(
