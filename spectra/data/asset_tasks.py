@@ -6,9 +6,10 @@ from pathlib import Path
 
 from spectra.assets import asset, fetch
 from spectra.data import asset_texts
+from spectra.data.rows import Counted, Row, Splits
 from spectra.data.spec import TaskKind
-from spectra.data.splits import Counted, Splits, split, without, without_duplicates
-from spectra.data.task import Row, TaskData, assemble
+from spectra.data.splits import split, without, without_duplicates
+from spectra.data.task import TaskData, assemble
 
 
 @dataclass(frozen=True)

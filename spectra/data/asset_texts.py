@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from spectra.data.task import Row
+from spectra.data.rows import Row
 
 # Brown writes quotation marks as in TeX and separates punctuation by spaces.
 _NO_SPACE_BEFORE = re.compile(r" (?=[.,;:?!)\]%]|''|'s\b)")

@@ -10,8 +10,8 @@ from string import Formatter
 from typing import Any
 
 from spectra.data.readers import Located
+from spectra.data.rows import Row
 from spectra.data.spec import OF_KIND, TaskKind, TaskSpec
-from spectra.data.task import Row
 from spectra.errors import DataError, first_five
 
 WHOLE = re.compile(r"[-+]?\d+(\.0*)?")

@@ -5,8 +5,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Sequence, load_dataset
 from spectra.data.columns import checked_rows, decide_kind
 from spectra.data.local_files import cut
 from spectra.data.readers import Located
+from spectra.data.rows import Counted
 from spectra.data.spec import NAMED_LABELS, TaskSpec
-from spectra.data.splits import Counted
 from spectra.data.task import TaskData, assemble
 from spectra.errors import DataError
 

@@ -9,9 +9,10 @@ from spectra.data.asset_tasks import ASSET_TASKS, load_asset_task
 from spectra.data.hub import load_hub_task
 from spectra.data.local_files import load_local_task
 from spectra.data.readers import READERS
+from spectra.data.rows import Counted, Row
 from spectra.data.spec import TaskKind, TaskSpec
-from spectra.data.splits import Counted, without, without_duplicates
-from spectra.data.task import Row, TaskData, assemble
+from spectra.data.splits import without, without_duplicates
+from spectra.data.task import TaskData, assemble
 from spectra.errors import DataError
 
 REGISTERED: dict[str, Callable[[], TaskData]] = {}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from spectra.data.columns import checked_rows, decide_kind
 from spectra.data.readers import READERS, Located, Reading
+from spectra.data.rows import Counted, Splits
 from spectra.data.spec import TaskKind, TaskSpec
-from spectra.data.splits import Counted, Splits, ordered, split, without, without_duplicates
+from spectra.data.splits import ordered, split, without, without_duplicates
 from spectra.data.task import TaskData, assemble
 from spectra.errors import DataError
 

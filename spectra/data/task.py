@@ -5,19 +5,16 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets import Dataset
 
 from spectra.data.account import SplitAccount
 from spectra.data.labels import names_of, numbering
+from spectra.data.rows import Counted, Row, Splits
 from spectra.data.spec import NAMED_LABELS, TaskKind
 from spectra.errors import DataError
 
-if TYPE_CHECKING:
-    from spectra.data.splits import Counted
-
-Row = dict[str, Any]
 SPLITS = ("train", "validation", "test")
 
 
@@ -79,7 +76,7 @@ class TaskData:
 def assemble(
     name: str,
     kind: TaskKind,
-    splits: "tuple[Counted, Counted, Counted]",
+    splits: Splits,
     *,
     source: str,
     label_names: Sequence[str] = (),
@@ -140,7 +137,7 @@ def fingerprint(kind: str, splits: Sequence[Sequence[Row]], label_names: Sequenc
     return digest.hexdigest()
 
 
-def _empty(name: str, split: str, counted: "Counted") -> str:
+def _empty(name: str, split: str, counted: Counted) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in counted.dropped.items())
     why = f" ({counted.read} rows were read: {reasons})" if reasons else ""
     return f"The {split} split of task '{name}' is empty{why}. Give the task other rows for it, or more."
@@ -163,7 +160,7 @@ def _numbers(label: Any, number: Any, names: Sequence[str]) -> int | list[int]:
     return [int(position in there) for position in range(len(names))]
 
 
-def _account(split: str, counted: "Counted", classes: dict[str, int], trained: dict[str, int]) -> SplitAccount:
+def _account(split: str, counted: Counted, classes: dict[str, int], trained: dict[str, int]) -> SplitAccount:
     return SplitAccount(
         split=split,
         read=counted.read,

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.data.splits import Counted, identity, split, without, without_duplicates
+from spectra.data.rows import Counted
+from spectra.data.splits import identity, split, without, without_duplicates
 from spectra.errors import DataError
 
 TEXTS = st.lists(st.text(min_size=1, max_size=6), min_size=12, max_size=40, unique=True)
