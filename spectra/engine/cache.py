@@ -21,6 +21,7 @@ from spectra.linalg.krylov import gram_together
 from spectra.linalg.operators import LinearOperator
 from spectra.linalg.svd import SVD
 from spectra.storage import atomic
+from spectra.storage.eviction import evict
 
 logger = logging.getLogger("spectra")
 
@@ -67,28 +68,12 @@ class FactorCache:
         try:
             with atomic.replacing(self.folder / f"{name}.safetensors") as partial:
                 save_file(held, partial, metadata={"format": FORMAT})
-            self._evict()
+            evict(self.folder, "*.safetensors", self.limit_bytes)
         except (OSError, SafetensorError) as error:
             logger.warning(
                 f"The factor cache '{self.folder}' cannot be written ({error}): factors are computed again each time. "
                 "Let SPECTRA_CACHE name a folder that can."
             )
-
-    def _evict(self) -> None:
-        """Drop entries until the folder is within its limit. Another process may have dropped one already."""
-        entries = []
-        for path in self.folder.glob("*.safetensors"):
-            try:
-                facts = path.stat()
-            except FileNotFoundError:
-                continue
-            entries.append((facts.st_mtime_ns, facts.st_size, path))
-        total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
-            if total <= self.limit_bytes:
-                break
-            path.unlink(missing_ok=True)
-            total -= size
 
 
 @dataclass(frozen=True, eq=False)
