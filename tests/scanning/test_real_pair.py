@@ -21,13 +21,13 @@ def test_a_real_fine_tuning_has_the_intruders_of_the_definition(tuned: str, rela
         pytest.skip(f"asset {ASSET} is not in the cache")
     base, checkpoint = folder / "bert_pretrained", folder / tuned
     pair = open_pair(base, checkpoint, allow_pickle=True)
-    expected, update, weights = 0, 0.0, 0.0
+    expected, relative = 0, []
     for matrix in pair.matrices:
         W0, W = matrix.W0.load(torch.float64).numpy(), matrix.W_tuned(torch.float64).numpy()
         expected += int((reference.largest_cosines(W0, W, K) < EPSILON).sum())
-        update, weights = update + np.sum((W - W0) ** 2), weights + np.sum(W0**2)
+        relative.append(np.linalg.norm(W - W0) / np.linalg.norm(W0))
     scan = spectra.intruders(checkpoint, base=str(base), k=K, epsilons=(EPSILON,), allow_pickle=True)
     assert len(pair.matrices) == 72 and expected > 0
     assert scan.count == expected
-    # The norm over all matrices together, to the three digits that are published of it.
-    assert (update / weights) ** 0.5 == pytest.approx(relative_norm, abs=5e-4)
+    # The mean over the matrices, to the three digits that it was noted with.
+    assert np.mean(relative) == pytest.approx(relative_norm, abs=5e-4)
