@@ -199,7 +199,8 @@ def test_a_broken_adapter_gets_one_sentence(case: str, broken: Path) -> None:
     spoil(broken)
     before = sorted(broken.rglob("*"))
     base = [] if case in WITHOUT_BASE else ["--base", str(broken / "base")]
-    assert_one_sentence(["inspect", str(broken / "adapter"), *base], message)
+    command = "intruders" if case in WITHOUT_BASE else "inspect"
+    assert_one_sentence([command, str(broken / "adapter"), *base], message)
     assert sorted(broken.rglob("*")) == before
 
 
