@@ -143,7 +143,7 @@ class Layout:
 
     def _experts_transposed(self, module: str, name: str, tensor: StoredTensor) -> bool | None:
         container, _, leaf = module.rpartition(".")
-        if tensor.name.endswith(".weight") and leaf not in ("fc1", "fc2"):
+        if _plain(name).endswith(".weight") and leaf not in ("fc1", "fc2"):
             return False  # a layer's weight: (experts, d_out, d_in), as mlx, GraniteMoE and JetMoE write it
         for pair in FUSED_AND_DOWN:
             fused, down = (self._shape(f"{container}.{part}") for part in pair)

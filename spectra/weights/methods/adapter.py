@@ -124,7 +124,7 @@ def find_adapter(path: Path, adapter_name: str | None = None, take: Take | None 
     if not path.is_dir():
         beside = (path.parent / CONFIG).is_file() and path.name.startswith("adapter")
         return Place(path if beside and take != "model" else None)
-    own = (path / CONFIG).is_file() and any((path / name).is_file() for name in FILES)
+    own = (path / CONFIG).is_file() and _file_in(path) is not None
     model = holds_model(path)
     inner = sorted(config.parent.name for config in path.glob(f"*/{CONFIG}"))
     if take == "model":
