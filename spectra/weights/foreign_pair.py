@@ -136,7 +136,9 @@ def _whole(adapter: ForeignAdapter, names: Names) -> tuple[list[Match], list[Ski
     matches, skipped = [], []
     for name, tensor in (adapter.whole or {}).items():
         saved = Replaced(StoredMatrix.of(tensor)) if len(tensor.shape) == 2 else None
-        found = None if saved is None else names.find(NamedChange(name.removesuffix(".weight"), saved, tensor.shape))
+        found = None
+        if saved is not None:
+            found = names.find(NamedChange(name.removesuffix(".weight"), saved, saved.W_tuned.shape))
         if saved is not None and found is not None and found[1].shape == tensor.shape:
             matches.append(Match(*found, saved))
         else:

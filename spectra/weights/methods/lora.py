@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from spectra.errors import AdapterError, first_five
@@ -44,29 +45,24 @@ def lora_matches(adapter: Adapter, aligned: Alignment, findings: Findings | None
     for factors in lora_factors(adapter):
         container, depth = container_of(factors.module)
         if len(factors.A.shape) == 3 and len(factors.B.shape) == 3:
-            matches += _heard(factors.module, findings, lambda f=factors: _stacked(adapter, f, aligned, patterns))
+            matches += _heard(factors.module, findings, partial(_stacked, adapter, factors, aligned, patterns))
         elif depth or (targeted_parameters(adapter, container) and aligned.find(container) is None):
             wrapped.setdefault(container, {})[depth] = factors
         else:
-            matches += _heard(
-                factors.module, findings, lambda f=factors: [_module_match(adapter, f, aligned, patterns, findings)]
-            )
+            match = partial(_module_match, adapter, factors, aligned, patterns, findings)
+            matches += _heard(factors.module, findings, match)
     for container, levels in wrapped.items():
         for parameter, factors in assigned(adapter, container, levels, aligned).items():
-            settings = patterns.settings(f"{container}.{parameter}")
             name = f"{container}.{parameter}"
-            matches += _heard(
-                name,
-                findings,
-                lambda n=name, f=factors, s=settings: list(_expert_matches(adapter, n, f, aligned, s)),
-            )
+            match = partial(_expert_matches, adapter, name, factors, aligned, patterns.settings(name))
+            matches += _heard(name, findings, match)
     return matches
 
 
-def _heard(module: str, findings: Findings | None, match: Callable[[], list[Match]]) -> list[Match]:
+def _heard(module: str, findings: Findings | None, match: Callable[[], Iterator[Match]]) -> list[Match]:
     """The matches of one module, or none and a problem noted, where that is asked for."""
     try:
-        return match()
+        return list(match())
     except MisfitError as misfit:
         if findings is None:
             raise
@@ -74,12 +70,11 @@ def _heard(module: str, findings: Findings | None, match: Callable[[], list[Matc
         return []
 
 
-def _stacked(adapter: Adapter, factors: Factors, aligned: Alignment, patterns: LoraPatterns) -> list[Match]:
+def _stacked(adapter: Adapter, factors: Factors, aligned: Alignment, patterns: LoraPatterns) -> Iterator[Match]:
     """Factors (experts, rank, d_in) and (experts, d_out, rank) of a module's experts; one of them may be shared."""
     container, _, leaf = factors.module.rpartition(".")
     counts = factors.A.shape[0], factors.B.shape[0]
     settings = patterns.settings(factors.module)
-    matches = []
     for expert in range(max(counts)):
         module, W0 = base_matrix(adapter, f"{container}.{expert}.{leaf}", aligned)
         A, B = (
@@ -89,8 +84,7 @@ def _stacked(adapter: Adapter, factors: Factors, aligned: Alignment, patterns: L
         _require_rank(adapter, factors.module, (A.shape[0], B.shape[1]), settings.rank)
         if (B.shape[0], A.shape[1]) != W0.shape:
             raise _shape_error(adapter, factors.module, (B.shape[0], A.shape[1]), W0)
-        matches.append(Match(module, W0, LoraChange(A, B, settings)))
-    return matches
+        yield Match(module, W0, LoraChange(A, B, settings))
 
 
 def lora_patterns(adapter: Adapter) -> LoraPatterns:
@@ -156,7 +150,7 @@ def base_matrix(adapter: Adapter, module: str, aligned: Alignment) -> tuple[str,
 
 def _module_match(
     adapter: Adapter, factors: Factors, aligned: Alignment, patterns: LoraPatterns, findings: Findings | None
-) -> Match:
+) -> Iterator[Match]:
     module, W0 = base_matrix(adapter, factors.module, aligned)
     targeted = any(f".{factors.module}.weight".endswith(f".{target}") for target in _targets(adapter))
     settings = patterns.settings(f"{factors.module}.weight" if targeted else factors.module)
@@ -181,7 +175,7 @@ def _module_match(
         raise AdapterError(
             f"'{factors.module}' in '{adapter.file}' lacks DoRA's lora_magnitude_vector. Save the adapter again."
         )
-    return Match(module, W0, change)
+    yield Match(module, W0, change)
 
 
 def _is_resized(module: str, shape: tuple[int, int], W0: StoredMatrix, factors: Factors) -> bool:

@@ -63,9 +63,9 @@ def saved_whole(
         if W_tuned.shape == W0.shape:
             matches.append(Match(found, W0, Replaced(W_tuned)))
         elif layer_of(found) is None and W_tuned.shape[1] == W0.shape[1]:
-            rows = min(W_tuned.shape[0], W0.shape[0])
+            common = ((0, min(W_tuned.shape[0], W0.shape[0])),)
             known[found] = resized(W_tuned.shape[0], W0.shape[0])
-            matches.append(Match(found, W0.take(((0, rows),)), Replaced(W_tuned.take(((0, rows),)))))
+            matches.append(Match(found, W0.take(common), Replaced(W_tuned.take(common))))
         else:
             skipped.append(Skipped(name, f"saved whole with shape {W_tuned.shape}, {W0.shape} in the base"))
     return matches, skipped
