@@ -36,7 +36,7 @@ def open_pair(
     tuned_base: str | Path | None = None,
     initial_adapter: str | Path | None = None,
     take: Take | None = None,
-    lora_alpha: float | None = None,
+    lora_alpha: int | float | None = None,
 ) -> CheckpointPair:
     """Match the matrices of a tuned checkpoint with those of its base, reading headers only.
 
@@ -83,7 +83,7 @@ def open_to_inspect(
     tuned_base: str | Path | None = None,
     initial_adapter: str | Path | None = None,
     take: Take | None = None,
-    lora_alpha: float | None = None,
+    lora_alpha: int | float | None = None,
 ) -> CheckpointPair:
     """Open a checkpoint to see what is in it: like `open_pair`, but a full one needs no base.
 
@@ -123,7 +123,7 @@ def _opened(
     adapter_name: str | None,
     revision: str | None,
     take: Take | None,
-    lora_alpha: float | None,
+    lora_alpha: int | float | None,
 ) -> CheckpointPair:
     """The pair of an adapter, of a full checkpoint, or of a full checkpoint with factors inside."""
     path = locate(tuned, revision)

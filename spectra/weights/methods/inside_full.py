@@ -41,7 +41,7 @@ class Unwrapped:
     checkpoint: Checkpoint
     factors: Mapping[str, StoredTensor]
 
-    def adapter(self, name: str | None, alpha: float | None) -> Adapter:
+    def adapter(self, name: str | None, alpha: int | float | None) -> Adapter:
         """The adapter inside.
 
         Args:
@@ -89,7 +89,7 @@ def unwrapped(checkpoint: Checkpoint) -> Unwrapped | None:
     return Unwrapped(replace(checkpoint, tensors=plain), factors)
 
 
-def _settings(unwrapped: Unwrapped, name: str | None, alpha: float | None) -> Mapping[str, Any]:
+def _settings(unwrapped: Unwrapped, name: str | None, alpha: int | float | None) -> Mapping[str, Any]:
     """Ranks from the factors themselves, alpha from the caller or from the section of config.json for this adapter."""
     section = unwrapped.checkpoint.config.get(f"{name}_lora")
     if alpha is None and isinstance(section, Mapping):
