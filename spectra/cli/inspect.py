@@ -48,10 +48,10 @@ def _print(found: dict[str, Any]) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
     console.print(_facts(found))
-    if "updates" in found:
-        _print_updates(console, found)
     if found["matrices"] or found["skipped"]:
         _print_matrices(console, found)
+    if "updates" in found:
+        _print_updates(console, found)
 
 
 def _print_updates(console: "Console", found: dict[str, Any]) -> None:
@@ -72,6 +72,7 @@ def _print_updates(console: "Console", found: dict[str, Any]) -> None:
             for key in ("frobenius", "spectral", "effective_rank")
         ]
         table.add_row(role, str(len(entries)), f"{d_out}x{d_in}", _number(rank), _number(scaling), *means)
+    console.print()
     console.print(table)
     console.print("\nMeans over the updates of a row; --json lists every update with its singular values.")
     reasons = Counter(needed["reason"] for needed in found["needs_base"])
@@ -82,7 +83,7 @@ def _print_updates(console: "Console", found: dict[str, Any]) -> None:
 
 def _role(module: str) -> str:
     """The end of a module's name; of one whose dots were written as underscores, what follows its last number."""
-    return module.rpartition(".")[2] if "." in module else re.split(r"_\d+_", module)[-1]
+    return re.split(r"_\d+_", module.rpartition(".")[2])[-1]
 
 
 def _print_matrices(console: "Console", found: dict[str, Any]) -> None:
