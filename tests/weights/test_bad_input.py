@@ -286,6 +286,11 @@ def test_a_broken_full_checkpoint_gets_one_sentence(case: str, broken: Path) -> 
     assert_one_sentence(["inspect", str(broken / "shards"), "--base", str(broken / "base")], message)
 
 
+def test_a_folder_of_components_names_them(broken: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"its subfolders .*base.* hold weights\. Name the one"):
+        open_pair(broken, broken / "base")
+
+
 def test_an_index_that_disagrees_with_its_shards_is_read_as_transformers_reads_it(broken: Path) -> None:
     edit_json(broken / INDEX, lambda i: i["weight_map"].pop("lm_head.weight"))
     edit_json(broken / INDEX, lambda i: i["weight_map"].update(ghost=next(iter(i["weight_map"].values()))))
