@@ -15,6 +15,7 @@ from spectra.sweep.spec.plan import PlannedTrial, plan, share
 from spectra.sweep.spec.read import read_specification
 from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, Specification
+from spectra.sweep.trial.inputs import agreed, open_inputs
 from spectra.sweep.trial.tables import write_tables
 
 Executor = Literal["local", "inline", "ray"]
@@ -75,7 +76,13 @@ def run_sweep(
 
             # Before the run folder is made: without a cluster nothing is left behind.
             cluster.enter_context(joined_with_room(ray, cpus_per_trial, gpus_per_trial))
-        run = Run.create(out, _record(specification, everything, command), same=SHARED)
+        inputs = open_inputs(specification, _recorded(out)).described()
+        run = Run.create(
+            out,
+            _record(specification, everything, command),
+            same=SHARED,
+            inputs=lambda there: inputs if there is None else agreed(str(out), there, inputs),
+        )
         for trial in trials:
             run.trial(trial.id).forget_failure()
         if trials:
@@ -104,6 +111,12 @@ def run_sweep(
                 run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
     write_tables(run)
     return run
+
+
+def _recorded(out: Path | str) -> dict[str, Any] | None:
+    """The contents that a run folder was begun with; None where there is none yet."""
+    run = Run(Path(out))
+    return run.inputs if (run.path / "sweep.json").is_file() else None
 
 
 def _record(specification: Specification, trials: Sequence[PlannedTrial], command: str) -> dict[str, Any]:

@@ -195,24 +195,6 @@ def test_a_base_that_is_not_there_stops_the_sweep(specification: dict[str, Any],
         run_sweep({**specification, "base": "./absent"}, tmp_path / "run", executor="inline")
 
 
-def test_data_that_changed_between_two_calls_are_noticed(specification: dict[str, Any], tmp_path: Path) -> None:
-    task = tmp_path / "task.jsonl"
-    tiny.save_sentiment(task, 300)
-    given = {
-        **specification,
-        "task": str(task),
-        "heldout": [],
-        "methods": [{"method": "lora", "rank": [1], "learning_rate": 1e-2}],
-        "steps": 2,
-    }
-    run = run_sweep(given, tmp_path / "run", executor="inline")
-    (trial,) = run.trials()
-    (trial.path / "finished").unlink()
-    tiny.save_sentiment(task, 310)
-    table = run_sweep(given, tmp_path / "run", executor="inline").table("trials")
-    assert table["error"].str.contains(f"The data of task have changed since trial {trial.id} began").all()
-
-
 def test_two_seeds_share_one_choice(specification: dict[str, Any], tmp_path: Path) -> None:
     given = {**specification, "methods": specification["methods"][:1], "heldout": [], "seeds": [0, 1]}
     trials = run_sweep(given, tmp_path / "run", executor="inline").table("trials")

@@ -15,7 +15,10 @@ StoreDtype = Literal["bfloat16"]
 Ranks = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
 Steps = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
 Trackers = Annotated[list[str], BeforeValidator(one_or_many)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(expand_integers), Field(min_length=1)]
+LARGEST_SEED = 2**32 - 1  # numpy's
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], BeforeValidator(expand_integers), Field(min_length=1)
+]
 
 
 class _Strict(BaseModel):
@@ -68,6 +71,11 @@ class HeldOutSpecification(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     task: str | dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of its own."""
+        return dict(self.model_extra or {})
 
 
 def checkpoint_or_mapping(value: Any) -> Any:
@@ -202,11 +210,10 @@ class Specification(_Strict):
         return {"tasks": list(self.tasks), "merge": self.merges} if self.tasks else self.task or ""
 
 
-# Fields of the specification that rows of one run folder must share to stand in one table.
-SHARED = (
-    "base", "task", "tasks", "merge", "heldout", "k", "epsilon", "test_examples", "validation_examples", "keep_steps",
-    "store_dtype", "validation_metric",
-)  # fmt: skip
+# Fields that a later call may change in a run folder: they reach no figure, or only add trials and held-out tasks.
+GROWING = ("title", "methods", "checkpoints", "seeds", "heldout", "keep", "report_to")
+# Fields that all rows of one run folder share, because they would not be comparable otherwise.
+SHARED = tuple(name for name in Specification.model_fields if name not in GROWING)
 
 # Fields that every trial takes over as they are.
 TRAINING = (

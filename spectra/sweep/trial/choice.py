@@ -96,4 +96,4 @@ def best_configuration(trials: "pd.DataFrame") -> "pd.DataFrame":
         by_seed[-1 if row["seed"] is None or row["seed"] != row["seed"] else int(row["seed"])] = (
             -math.inf if score is None or score != score else float(score)
         )
-    return usable[usable["label"] == best_by_mean(scores)].sort_values("seed")
+    return usable[usable["label"].isin([best_by_mean(scores)])].sort_values(by=["seed"])
