@@ -22,7 +22,7 @@ Seeds = Annotated[
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MethodSpecification(_Strict):
@@ -65,17 +65,24 @@ class MethodSpecification(_Strict):
         return self
 
 
-class HeldOutSpecification(BaseModel):
-    """A held-out task with settings of its own: any attribute of `spectra.forgetting.HeldOut` but the data."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
+class HeldOutSpecification(_Strict):
+    """A held-out task with settings of its own, as `spectra.forgetting.HeldOut` documents them."""
 
     task: str | dict[str, Any]
+    name: str | None = None
+    measure: str | None = None
+    limit: PositiveInt | None = None
+    fit_limit: PositiveInt | None = None
+    max_length: Annotated[int, Field(ge=2)] | None = None
+    neighbours: PositiveInt | None = None
+    instruction: str | None = None
+    max_new_tokens: PositiveInt | None = None
+    lm_eval_metric: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of its own."""
-        return dict(self.model_extra or {})
+        """The settings that are stated."""
+        return self.model_dump(exclude={"task"}, exclude_unset=True)
 
 
 def checkpoint_or_mapping(value: Any) -> Any:

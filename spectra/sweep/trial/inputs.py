@@ -3,6 +3,7 @@
 A path says where something is and not what. What a folder was begun with is what every later call has to find.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -167,7 +168,9 @@ def require_unchanged(what: str, there: str, here: str) -> None:
 
 
 def _entry(one: str | HeldOutSpecification) -> dict[str, Any]:
-    return {"task": one} if isinstance(one, str) else {"task": one.task, **one.settings}
+    """An entry as JSON holds it, so that a recorded one equals it."""
+    entry = {"task": one} if isinstance(one, str) else {"task": one.task, **one.settings}
+    return dict(json.loads(json.dumps(entry)))
 
 
 def _own(entry: Mapping[str, Any]) -> dict[str, Any]:
