@@ -76,10 +76,10 @@ def command(
 
     source = next((word for word in spec_and_axes[:1] if "=" not in word), preset)
     specification = read_specification(source, [word for word in spec_and_axes if word != source])
-    if plan_only:
-        sweep_output.print_plan(specification, as_json=as_json)
-        return
     folder = out or Path("runs") / Path(source).stem
+    if plan_only:
+        sweep_output.print_plan(specification, folder, as_json=as_json)
+        return
     with shown_progress(specification, folder, shard, quiet=quiet) as on_event:
         run = run_sweep(
             specification,

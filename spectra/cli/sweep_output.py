@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 NARROWEST = 12  # columns that a folded text keeps
 
 
-def print_plan(specification: "Specification", *, as_json: bool) -> None:
+def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> None:
     """The trials of a sweep and what they are expected to cost."""
-    from spectra.sweep.spec.estimate import estimate
+    from spectra.sweep.preflight.look import preflight
     from spectra.sweep.spec.plan import plan
 
-    estimates = estimate(specification, plan(specification))
+    estimates = preflight(specification, plan(specification), out, planned=True).estimates
     if as_json:
         rows = [
             {

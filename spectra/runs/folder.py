@@ -74,7 +74,7 @@ class Run:
         with run.lock():
             there: dict[str, Any] = {}
             if (run.path / "sweep.json").is_file():
-                run._require_same(sweep["specification"], same)
+                run.require_same(sweep["specification"], same)
                 there = run.sweep
                 if "inputs" not in there:
                     raise RunError(
@@ -89,7 +89,12 @@ class Run:
             )
         return run
 
-    def _require_same(self, specification: Mapping[str, Any], fields: Iterable[str]) -> None:
+    def require_same(self, specification: Mapping[str, Any], fields: Iterable[str]) -> None:
+        """Refuse a specification that differs in fields which all rows share.
+
+        Raises:
+            RunError: Naming the first one.
+        """
         for field in fields:
             there, here = self.specification.get(field), specification.get(field)
             if there != here:

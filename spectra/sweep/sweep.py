@@ -11,11 +11,11 @@ from spectra.runs import Run
 from spectra.sweep.execution.local import run_local
 from spectra.sweep.execution.progress import OnEvent
 from spectra.sweep.execution.schedule import Schedule
+from spectra.sweep.preflight.look import preflight
 from spectra.sweep.spec.plan import PlannedTrial, plan, share
 from spectra.sweep.spec.read import read_specification
-from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, Specification
-from spectra.sweep.trial.inputs import agreed, open_inputs
+from spectra.sweep.trial.inputs import agreed
 from spectra.sweep.trial.tables import write_tables
 
 Executor = Literal["local", "inline", "ray"]
@@ -59,12 +59,11 @@ def run_sweep(
         The run folder.
 
     Raises:
-        SpecificationError: If the specification is not valid.
+        SpecificationError: If the specification is not valid, or something in it is bound to fail.
         RunError: If `out` holds another sweep, or the base model cannot be measured.
         ClusterError: If there is no Ray cluster to join.
     """
     specification = read_specification(specification, axes)
-    require_packages(specification.report_to, specification.quantisation)
     part, of = shard
     if not 1 <= part <= of:
         raise RunError(f"Shard {part}/{of} does not exist. Give i/n with i from 1 to n.")
@@ -76,7 +75,7 @@ def run_sweep(
 
             # Before the run folder is made: without a cluster nothing is left behind.
             cluster.enter_context(joined_with_room(ray, cpus_per_trial, gpus_per_trial))
-        inputs = open_inputs(specification, _recorded(out)).described()
+        inputs = preflight(specification, everything, out, elsewhere=executor == "ray").contents()
         run = Run.create(
             out,
             _record(specification, everything, command),
@@ -111,12 +110,6 @@ def run_sweep(
                 run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
     write_tables(run)
     return run
-
-
-def _recorded(out: Path | str) -> dict[str, Any] | None:
-    """The contents that a run folder was begun with; None where there is none yet."""
-    run = Run(Path(out))
-    return run.inputs if (run.path / "sweep.json").is_file() else None
 
 
 def _record(specification: Specification, trials: Sequence[PlannedTrial], command: str) -> dict[str, Any]:

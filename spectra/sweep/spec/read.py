@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from spectra.errors import SpecificationError
@@ -103,7 +103,11 @@ def _is_tag(part: str | int) -> bool:
 
 
 def _nearest(place: Place) -> str:
-    inner = {"methods": MethodSpecification, "heldout": HeldOutSpecification, "checkpoints": CheckpointSpecification}
+    inner: dict[str, type[BaseModel]] = {
+        "methods": MethodSpecification,
+        "heldout": HeldOutSpecification,
+        "checkpoints": CheckpointSpecification,
+    }
     model = inner.get(str(place[0]), Specification) if len(place) > 1 else Specification
     fields = list(model.model_fields)
     near = difflib.get_close_matches(str(place[-1]), fields, n=1)

@@ -11,7 +11,6 @@ from typing import Any
 from spectra.data import TaskData, load_task
 from spectra.errors import DataError, RunError, first_five
 from spectra.forgetting import HeldOut, open_held_out
-from spectra.models import content_of
 from spectra.records.naming import told_apart
 from spectra.sweep.spec.specification import HeldOutSpecification, Specification
 
@@ -93,24 +92,6 @@ def open_held_out_tasks(
     return tuple(
         HeldOutInput(entry, replace(task, name=remembered[position] or apart[position]))
         for position, (entry, task) in enumerate(zip(given, opened, strict=True))
-    )
-
-
-def open_inputs(specification: Specification, known: Mapping[str, Any] | None) -> Inputs:
-    """Open all that a sweep reads. Cost: one pass over the weights of the base and of every given checkpoint.
-
-    Args:
-        specification: The sweep.
-        known: What the run folder recorded; None for a new one.
-
-    Raises:
-        SpectraError: If something cannot be opened.
-    """
-    return Inputs(
-        content_of(specification.base),
-        open_tasks(specification),
-        open_held_out_tasks(specification, (known or {}).get("heldout", ())),
-        {one.checkpoint: content_of(one.checkpoint) for one in specification.checkpoints},
     )
 
 
