@@ -123,7 +123,7 @@ def _passed_through(settings: TrainingSettings, shared: Arguments) -> "PeftConfi
         return get_peft_config({**shared, **given})
     except (KeyError, TypeError, ValueError) as error:
         raise SpecificationError(
-            f"peft refuses the arguments {dict(settings.arguments)} of method 'peft': {error}. "
+            f"peft refuses the arguments {dict(settings.arguments)} of method 'peft': {str(error).rstrip('.')}. "
             "Give peft_type and the fields of its configuration."
         ) from error
 

@@ -26,7 +26,7 @@ from spectra.sweep.preflight.texts import text_problems
 from spectra.sweep.spec.given import is_given
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.requirements import require_packages
-from spectra.sweep.spec.specification import SHARED, Specification
+from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Specification
 from spectra.sweep.trial.inputs import HeldOutInput, Inputs, agreed, open_held_out_tasks
 from spectra.sweep.trial.score import require_writer
 from spectra.training.families import FAMILIES, family_of, load_config
@@ -98,7 +98,7 @@ def preflight(
     looked.refuse()
     costs = estimates(specification, trials, looked.size, tasks[0] if tasks else None)
     if out is not None:
-        looked.disk(Path(out), [one for one in costs if run is None or not run.trial(one.trial.id).is_finished])
+        looked.disk(Path(out), [one for one in costs if _is_left(one.trial, run)])
     contents = None
     if at_hand and not looked.absent and (run is not None or not planned):
         contents = looked.contents(tasks, held_out)
@@ -113,7 +113,7 @@ class _Look:
     """The looks at one sweep, and what they found.
 
     Attributes:
-        problems: Sentences.
+        problems: What is wrong.
         absent: Whether a plan did without something.
     """
 
@@ -121,7 +121,7 @@ class _Look:
     trials: Sequence[PlannedTrial]
     recorded: Mapping[str, Any]
     planned: bool
-    problems: list[str] = field(default_factory=list)
+    problems: list[SpectraError] = field(default_factory=list)
     absent: bool = False
     _sizes: dict[str, Skeleton | None] = field(default_factory=dict)
 
@@ -131,11 +131,15 @@ class _Look:
 
     def refuse(self) -> None:
         """End here if anything was found."""
-        found = list(dict.fromkeys(self.problems))
+        found = {str(problem): problem for problem in self.problems}
         if len(found) == 1:
-            raise SpecificationError(found[0])
+            raise next(iter(found.values()))
         if found:
             raise SpecificationError("\n- ".join([f"{len(found)} things would fail:", *found]))
+
+    def add(self, sentence: str) -> None:
+        """Note a problem."""
+        self.problems.append(SpecificationError(sentence))
 
     def tasks(self) -> tuple[TaskData, ...]:
         """The tasks that are trained on; fewer where one cannot be opened."""
@@ -144,7 +148,7 @@ class _Look:
             with self._noted(may_be_absent=isinstance(task, Mapping) and "hub" in task and _is_stated(task)):
                 opened.append(load_task(task))
         if len({task.kind for task in opened}) > 1:
-            self.problems.append(
+            self.add(
                 f"The tasks are of different kinds ({', '.join(f'{task.name}: {task.kind}' for task in opened)}), and "
                 "one model learns them all. Choose tasks of one kind."
             )
@@ -154,7 +158,9 @@ class _Look:
         """The held-out tasks, each tried alone so that all that cannot be opened are named."""
         good = []
         for one in self.specification.heldout:
-            with self._noted(may_be_absent=self.planned):
+            with self._noted(
+                may_be_absent=isinstance(one, HeldOutSpecification) and isinstance(one.task, dict) and "hub" in one.task
+            ):
                 open_held_out_tasks(self.specification.model_copy(update={"heldout": [one]}))
                 good.append(one)
         whole = self.specification.model_copy(update={"heldout": good})
@@ -179,9 +185,9 @@ class _Look:
         if elsewhere or not self.specification.methods:
             return
         if precision == "float16" and not torch.cuda.is_available():
-            self.problems.append("precision is float16, which trains on a GPU only. Use bfloat16 or float32.")
+            self.add("precision is float16, which trains on a GPU only. Use bfloat16 or float32.")
         if precision == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-            self.problems.append("precision is bfloat16, which this GPU does not have. Use float16 or float32.")
+            self.add("precision is bfloat16, which this GPU does not have. Use float16 or float32.")
 
     def models(self, tasks: Sequence[TaskData]) -> None:
         """Build the base once and every method on it once."""
@@ -200,9 +206,7 @@ class _Look:
         if built is not None:
             supported = getattr(built.model, "supports_gradient_checkpointing", True)
             if self.specification.gradient_checkpointing and not supported:
-                self.problems.append(
-                    f"gradient_checkpointing is asked for, and {type(built.model).__name__} has none. Remove it."
-                )
+                self.add(f"gradient_checkpointing is asked for, and {type(built.model).__name__} has none. Remove it.")
             with self._noted():
                 for task in tasks:
                     require_writer(task, self.trials[0].settings)
@@ -218,7 +222,8 @@ class _Look:
     def texts(self, tasks: Sequence[TaskData], held_out: Sequence[HeldOutInput]) -> None:
         """No text is longer than the base has positions, and plain texts fill at least one block."""
         with self._noted():
-            self.problems += text_problems(self.specification, tasks, [one.task for one in held_out])
+            for sentence in text_problems(self.specification, tasks, [one.task for one in held_out]):
+                self.add(sentence)
 
     def checkpoints(self, tasks: Sequence[TaskData], held_out: Sequence[HeldOutInput], *, base_at_hand: bool) -> None:
         """Every checkpoint fits the base, the task and the measures."""
@@ -242,7 +247,7 @@ class _Look:
         there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
         free = shutil.disk_usage(there).free
         if kept + largest > free:
-            self.problems.append(
+            self.add(
                 f"The sweep needs about {(kept + largest) / 1e9:.2g} GB under '{out}', and {free / 1e9:.2g} GB are "
                 "free. Free some space, choose another --out, or use keep: none."
             )
@@ -262,11 +267,11 @@ class _Look:
         except (DataError, AssetError, ModelError) as error:
             not_fetched = isinstance(error, AssetError) or may_be_absent
             if not (self.planned and not_fetched):
-                self.problems.append(str(error))
+                self.problems.append(error)
             else:
                 self.absent = True
         except SpectraError as error:
-            self.problems.append(str(error))
+            self.problems.append(error)
 
     def _kind_and_labels(self, tasks: Sequence[TaskData]) -> tuple[Any, int | None]:
         if tasks:
@@ -302,6 +307,11 @@ class _Look:
         return self.specification.keep == "all" or (
             self.specification.keep == "adapters" and weights_kind(one.trial.settings) == "adapter"
         )
+
+
+def _is_left(trial: PlannedTrial, run: Run | None) -> bool:
+    """Whether a trial is still to be trained."""
+    return not is_given(trial.settings) and (run is None or not run.trial(trial.id).is_finished)
 
 
 def _key(settings: TrainingSettings) -> str:

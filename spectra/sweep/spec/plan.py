@@ -46,10 +46,11 @@ class PlannedTrial:
 
 def planned(settings: TrainingSettings) -> PlannedTrial:
     """The trial with these settings."""
+    values = settings.to_dict()
     return PlannedTrial(
-        id=_hash(settings.to_dict()),
+        id=_hash(values),
         label=_label(settings),
-        group=_hash(replace(settings, learning_rate=1.0, seed=0).to_dict()),
+        group=_hash({**values, "learning_rate": 1.0, "seed": 0}),
         settings=settings,
     )
 
