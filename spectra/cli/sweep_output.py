@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spectra.runs import Run, TrialFolder
     from spectra.sweep import Specification
 
-NARROWEST = 12  # columns that a folded text keeps
+NARROWEST = 16  # columns that a folded text keeps
 
 
 def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> None:
@@ -177,13 +177,13 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric
     cells = [[cell.split("\n") for cell in row] for row in (header, *rows)]
     widths = [max(len(line) for row in cells for line in row[column]) for column in range(len(header))]
     texts = [column for column in range(len(header)) if column not in numeric]
-    excess = sum(widths) + 2 * (len(widths) - 1) - _room()
+    excess = 1 + sum(widths) + 2 * (len(widths) - 1) - _room()
     for column in sorted(texts, key=lambda column: -widths[column]):
         narrowed = max(widths[column] - max(excess, 0), min(widths[column], NARROWEST))
         excess -= widths[column] - narrowed
         widths[column] = narrowed
     head, *body = ("\n".join(_folded(row, widths, numeric)) for row in cells)
-    click.echo("\n".join(["", head, "─" * (sum(widths) + 2 * (len(widths) - 1)), *body, ""]))
+    click.echo("\n".join(["", head, f" {'─' * (sum(widths) + 2 * (len(widths) - 1))}", *body, ""]))
 
 
 def _room() -> int:
@@ -204,7 +204,7 @@ def _folded(row: Sequence[Sequence[str]], widths: Sequence[int], numeric: Sequen
             part.rjust(width) if column in numeric else part.ljust(width)
             for column, (part, width) in enumerate(zip(parts, widths, strict=True))
         ]
-        yield "  ".join(padded).rstrip()
+        yield f" {'  '.join(padded)}".rstrip()
 
 
 def quantity(value: int | float | None, unit: str = "") -> str:

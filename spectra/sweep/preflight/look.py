@@ -234,9 +234,9 @@ class _Look:
                 continue
             with self._noted():
                 folder = locate(name)
+                self._require_head(name, folder, tasks)
                 if base_at_hand:
                     open_pair(resolve_model(self.specification.base), folder)
-                self._require_head(name, folder, tasks)
                 for task in held_out:
                     _require_fit(task.task, tuned_kind(folder), f"'{name}'")
 
