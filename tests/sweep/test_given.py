@@ -82,7 +82,7 @@ def test_checkpoints_that_do_not_fit_are_refused_before_anything_runs(
     }
     with pytest.raises(SpecificationError) as raised:
         run_sweep(given, tmp_path / "run", executor="inline")
-    assert "has a head of 2 labels, and task 'three' has 3 labels" in str(raised.value)
+    assert "has a head of 2 outputs, and the task 'three' needs 3" in str(raised.value)
     assert "The checkpoint './nowhere' does not exist. Check the path." in str(raised.value)
     assert not (tmp_path / "run").exists()
 

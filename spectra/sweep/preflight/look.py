@@ -29,7 +29,7 @@ from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Specification
 from spectra.sweep.trial.inputs import HeldOutInput, Inputs, agreed, open_held_out_tasks
 from spectra.sweep.trial.score import require_writer
-from spectra.training.families import FAMILIES, family_of, load_config
+from spectra.training.families import FAMILIES, family_of, in_order_of, load_config
 from spectra.training.settings import TrainingSettings
 from spectra.training.skeleton import Bare, Skeleton, bare, skeleton
 from spectra.training.store import weights_kind
@@ -275,7 +275,7 @@ class _Look:
 
     def _kind_and_labels(self, tasks: Sequence[TaskData]) -> tuple[Any, int | None]:
         if tasks:
-            return tasks[0].kind, len(tasks[0].label_names) or None
+            return tasks[0].kind, tasks[0].outputs
         stated = next((task for task in self.specification.sequence if isinstance(task, Mapping)), {})
         return stated.get("kind"), len(stated.get("label_names", ())) or None
 
@@ -295,12 +295,14 @@ class _Look:
                 f"Checkpoint '{name}' is a {found} model, and task '{tasks[0].name}' needs a {wanted} model. "
                 "Remove the one or the other."
             )
-        labels = len(tasks[0].label_names)
-        width = adapter_labels(folder) if is_adapter(folder) else getattr(load_config(str(folder)), "num_labels", None)
-        if wanted == "classification" and width != labels:
+        if not is_adapter(folder):
+            in_order_of(tasks[0], load_config(str(folder)), name)
+            return
+        width, outputs = adapter_labels(folder), tasks[0].outputs
+        if outputs is not None and width != outputs:
             raise ModelError(
-                f"Checkpoint '{name}' has {f'a head of {width} labels' if width else 'no classification head'}, and "
-                f"task '{tasks[0].name}' has {labels} labels. Remove the one or the other."
+                f"Checkpoint '{name}' has {f'a head of {width} outputs' if width else 'no head'}, and the task "
+                f"'{tasks[0].name}' needs {outputs}. Remove the one or the other."
             )
 
     def _is_kept(self, one: Estimate) -> bool:
