@@ -11,7 +11,7 @@ from spectra.engine.bounds import CosineBounds, exact_bounds
 from spectra.engine.exact import exact, no_base_vectors
 from spectra.engine.factors import BaseFactors
 from spectra.engine.tuned import Tuned
-from spectra.linalg.basis import in_base_basis, out_of_base_basis
+from spectra.linalg.basis import counted_in_basis, in_base_basis, out_of_base_basis
 from spectra.linalg.operators import Dense
 from spectra.linalg.svd import SVD
 from spectra.linalg.triplets import WARM_SHARE, LeadingVectors, leading_vectors
@@ -53,7 +53,8 @@ def _leading_cosines(
     if tuned.update is not None:
         diagonal, update = in_base_basis(full, tuned.update)
         warm = torch.eye(n, WARM_SHARE * k, dtype=full.S.dtype, device=full.S.device)
-        [vectors] = leading_vectors(diagonal, [update], k, warm=warm, tolerance=CHEAP_ANGLE)
+        counter = partial(counted_in_basis, full.S, update)
+        [vectors] = leading_vectors(diagonal, [update], k, warm=warm, tolerance=CHEAP_ANGLE, counter=counter)
         return vectors, partial(out_of_base_basis, full, tuned.update, vectors.U), vectors.U[:n]
     wide = base.W0.shape[0] <= base.W0.shape[1]
     warm = full.U if wide else full.Vh.mH

@@ -125,7 +125,7 @@ def _sharper(base: BaseFactors, tuned: Tuned, k: int, vectors: LeadingVectors) -
     W = tuned.operator(base.W0)
     found = vectors.U if base.W0.shape[0] <= base.W0.shape[1] else W.rmatmat(vectors.U)
     warm = torch.cat([found, vectors.following], dim=1)
-    return leading_vectors(W, [None], k, warm=warm, tolerance=FINE_ANGLE / 2, count=vectors.count)[0]
+    return leading_vectors(W, [None], k, warm=warm, tolerance=FINE_ANGLE / 2, counter=lambda *_: vectors.count)[0]
 
 
 def _answer_from_spectrum(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"]) -> None:
@@ -161,10 +161,11 @@ def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[T
         still_active = []
         for question, run in zip(active, runs, strict=True):
             pairs = run.ritz()
-            question.tighten(pairs, run, epsilons)
+            over = run.exhausted or step == CHECKPOINTS[-1]
+            question.tighten(pairs, epsilons, over=over)
             if best is None or pairs.values.shape[0] >= best[1].values.shape[0]:
                 best = run, pairs
-            if question.may_be_decided(epsilons) and not run.exhausted:
+            if question.may_be_decided(epsilons) and not over:
                 still_active.append(question)
         active = still_active
     if best is not None:

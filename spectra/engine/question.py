@@ -8,7 +8,7 @@ from spectra.engine.factors import BaseFactors, LeadingFactors
 from spectra.linalg.angles import angle_bounds
 from spectra.linalg.brackets import Brackets, brackets_from_known
 from spectra.linalg.certificate import spectral_brackets
-from spectra.linalg.completeness import Count, complete_pairs
+from spectra.linalg.completeness import complete_pairs
 from spectra.linalg.gram_spectrum import GramSpectrum
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
 
@@ -18,10 +18,10 @@ RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
 # that the y_j alone would see as one. Fewer are needed where the leading vectors of W0 are known.
 RANDOM_COLUMNS = 8
 RANDOM_COLUMNS_BESIDE_KNOWN = 6
+# Directions near leading vectors of W0 that a first run on it starts from, too.
+NEAR_COLUMNS = 6
 # A Ritz vector whose angle bound lies below this is an atom: it stands for one singular vector of W0.
 ATOM_ANGLE = 1e-2
-# So many more than before make it worth asking again whether one is missing among them.
-MORE_ATOMS = 1.25
 # A column known to this sine of its angle is no reason for an open verdict.
 FINE_ANGLE = 1e-4
 
@@ -41,7 +41,6 @@ class Question:
         self.columns = torch.arange(U.shape[1], device=U.device)
         self.lengths = torch.zeros_like(self.error)
         self.before = self.brackets
-        self.count: Count | None = None
         self.floor = 0.0  # what the certificates rest on: no eigenvalue of a tall W0 lies below it
         self.locked = base.leading
         if self.locked is not None:
@@ -99,7 +98,7 @@ class Question:
         self.before = self.brackets.select(self.columns)
         directions = chosen / self.lengths.clamp_min(1e-30)
         if self.locked is None:
-            start = torch.cat([random_columns(RANDOM_COLUMNS, chosen, seed), directions, near], dim=1)
+            start = torch.cat([random_columns(RANDOM_COLUMNS, chosen, seed), directions, near[:, :NEAR_COLUMNS]], dim=1)
             self.run = BlockLanczos(start, random=RANDOM_COLUMNS)
         else:
             # Another seed than that of the run which found the known vectors: they must be independent of it.
@@ -112,12 +111,37 @@ class Question:
                 random=RANDOM_COLUMNS_BESIDE_KNOWN,
             )
 
-    def tighten(self, pairs: RitzPairs, run: BlockLanczos, epsilons: Float[Tensor, " e"]) -> None:
-        """Take the brackets that the run proves as it stands."""
+    def tighten(self, pairs: RitzPairs, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
+        """Take the brackets that the run proves as it stands.
+
+        Whether a leading vector of W0 is missing among those that have settled is asked last: once all else is
+        decided, or the run is over.
+        """
+        angles = angle_bounds(pairs, pairs.values.shape[0], self.Y.dtype)
+        settled = _leading(angles <= ATOM_ANGLE)
+        self._take(pairs, angles[:settled], epsilons)
+        if settled and (over or not self.may_be_decided(epsilons)):
+            self._confirm(pairs, settled, epsilons, over=over)
+
+    def _confirm(self, pairs: RitzPairs, settled: int, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
+        """Take the brackets that rest on those settled vectors alone among which none is missing."""
+        count = complete_pairs(pairs, self.Y.dtype, at_least=1, at_most=settled)
+        if count is not None:
+            angles = angle_bounds(pairs, count.number, self.Y.dtype, count.limit)
+            self._take(pairs, angles[: _leading(angles <= ATOM_ANGLE)], epsilons)
+        elif over:
+            self._take(pairs, pairs.values[:0], epsilons)
+        else:
+            self.brackets = self.brackets.replaced(self.columns, self.before)
+
+    def _take(self, pairs: RitzPairs, atoms: Float[Tensor, " a"], epsilons: Float[Tensor, " e"]) -> None:
+        """The brackets that follow from the space and its atoms."""
+        if self.run is None:
+            raise ValueError("a question is tightened by its run")
         count = self.columns.shape[0]
         first = RANDOM_COLUMNS if self.locked is None else RANDOM_COLUMNS_BESIDE_KNOWN
         coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
-        known = run.start_coordinates[:, first : first + count].double() * self.lengths.double()
+        known = self.run.start_coordinates[:, first : first + count].double() * self.lengths.double()
         coordinates[: known.shape[0]] = known
         if self.right_space:  # Ritz values only grow, and so does the floor
             self.floor = RELATIVE_FLOOR * pairs.largest
@@ -128,25 +152,13 @@ class Question:
             coordinates,
             self.before,
             epsilons,
-            self._atoms(pairs),
+            atoms,
             dtype=self.Y.dtype,
             right_space=self.right_space,
             floor=self.floor,
             margin=leak + self.error[self.columns],
         )
         self.brackets = self.brackets.replaced(self.columns, Brackets(found.lower, found.known, found.rest + leak))
-
-    def _atoms(self, pairs: RitzPairs) -> Float[Tensor, " a"]:
-        """Angle bounds of the leading Ritz vectors that have settled, as far as none is missing among them."""
-        dtype = self.Y.dtype
-        settled = _leading(angle_bounds(pairs, pairs.values.shape[0], dtype) <= ATOM_ANGLE)
-        counted = self.count.number if self.count is not None else 0
-        if settled > MORE_ATOMS * counted:
-            self.count = complete_pairs(pairs, dtype, at_least=counted + 1, at_most=settled) or self.count
-        if self.count is None:
-            return pairs.values[:0]
-        angles = angle_bounds(pairs, self.count.number, dtype, self.count.limit)
-        return angles[: _leading(angles <= ATOM_ANGLE)]
 
 
 def _leading(flags: Bool[Tensor, " n"]) -> int:

@@ -51,7 +51,7 @@ RELATION_ROUNDINGS = 8.0
 # Neighbours nearer than this many such errors share a cell.
 SHARED_ERRORS = 300.0
 # Terms of the Taylor series, for intervals whose half width is at most this share of the distance to the next pole ...
-TERMS = 16
+TERMS = 10
 NARROW = 1 / 3
 # ... and bisections of an interval whose bound is too large, before it is given up.
 LARGEST_DEPTH = 4
@@ -114,12 +114,14 @@ def complete_pairs(pairs: RitzPairs, dtype: torch.dtype, *, at_least: int, at_mo
     components = _Components(pairs, error)
     index = torch.arange(pairs.values.shape[0], device=pairs.values.device)
     # A missing eigenvalue shows first at the borders of the cells, far from the found ones.
-    needed = first < at_least
-    everywhere = torch.ones_like(index, dtype=torch.bool).expand(int(needed.sum()), -1)
-    if bool((components.over(borders[needed], torch.zeros_like(borders[needed]), everywhere) >= limit).any()):
+    everywhere = torch.ones_like(index, dtype=torch.bool).expand(borders.shape[0], -1)
+    quiet = components.over(borders, torch.zeros_like(borders), everywhere) < limit
+    sound = int(torch.cumprod(quiet.int(), dim=0).sum())
+    if not sound or int(last[sound - 1]) + 1 < at_least:
         return None
+    first, last, borders = first[:sound], last[:sound], borders[:sound]
     lows, highs, owners = _intervals(pairs.values, components.image_norm() / limit, borders)
-    failed = torch.zeros_like(needed)
+    failed = torch.zeros_like(borders, dtype=torch.bool)
     for depth in range(LARGEST_DEPTH):
         kept = (index < first[owners, None]) | (index > last[owners, None])
         lows, highs, owners, kept = _narrowed(pairs.values, lows, highs, owners, kept)
@@ -138,9 +140,11 @@ class _Components:
     """The right-hand side of (1) for all random columns, over intervals of t."""
 
     def __init__(self, pairs: RitzPairs, error: Float[Tensor, " n"]) -> None:
-        self.values, self.coupling, self.G, self.error = pairs.values, pairs.coupling, pairs.random, error
-        self.products = (self.coupling.mH[:, :, None] * self.G[:, None, :]).flatten(1, 2)
+        self.values, self.coupling, self.G = pairs.values, pairs.coupling, pairs.random
+        # Single precision is ample for sums that are compared with a limit of a thousandth or more.
+        self.products = (self.coupling.mH[:, :, None] * self.G[:, None, :]).flatten(1, 2).float()
         self.sizes = pairs.residuals[:, None] * self.G.abs()
+        self.errors = (error[:, None] * self.G) ** 2
 
     def over(
         self, centres: Float[Tensor, " m"], halfwidths: Float[Tensor, " m"], kept: Bool[Tensor, "m n"]
@@ -148,19 +152,17 @@ class _Components:
         """The largest bound of the columns for t within the half width of the centre, over the kept Ritz pairs."""
         h = halfwidths[:, None]
         offset = torch.where(kept, self.values[None, :] - centres[:, None], torch.inf)
-        inverse = 1 / offset
-        nearest = 1 / (offset.abs() - h).clamp_min(1e-300)
-        total = (nearest**2 @ (self.error[:, None] * self.G) ** 2).sqrt()
-        power = inverse
-        for _ in range(TERMS):
-            term = (power @ self.products).unflatten(1, (-1, self.G.shape[1])) if self.products.shape[1] else None
-            if term is not None:
-                total = total + torch.linalg.vector_norm(term, dim=1)
-            power = power * inverse * h
-            if not bool(power.any()):
-                break
-        # `power` carries h^TERMS by now.
-        total = total + (power.abs() * nearest / inverse.abs().clamp_min(1e-300)) @ self.sizes
+        inverse, nearest = 1 / offset, 1 / (offset.abs() - h).clamp_min(1e-300)
+        total = (nearest**2 @ self.errors).sqrt()
+        power, ratio = inverse, inverse * h
+        for _ in range(TERMS if self.coupling.shape[0] else 0):
+            term = (power.float() @ self.products).unflatten(1, (-1, self.G.shape[1]))
+            total = total + torch.linalg.vector_norm(term, dim=1)
+            if not bool(halfwidths.any()):
+                return total.max(dim=1).values
+            power = power * ratio
+        # What follows the last term: the geometric series of each pair.
+        total = total + (power.abs() * nearest * offset.abs().nan_to_num(posinf=0.0)) @ self.sizes
         return total.max(dim=1).values
 
     def image_norm(self) -> float:

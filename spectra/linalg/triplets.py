@@ -1,6 +1,6 @@
 """Leading singular triplets by block Lanczos, with proven residuals, for one matrix or many on the same base."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,12 +23,18 @@ LARGEST_BASIS = 640
 WARM_SHARE = 2
 # Random columns of every start block, whatever else it holds: they tell whether a leading vector is missing.
 RANDOM_COLUMNS = 12
+# Where the count of the eigenvalues is known otherwise, a few help to find all of them.
+FEW_RANDOM_COLUMNS = 4
 # They never tell earlier, so that the projected problem is not even solved.
 LEAST_PASSES = 3
 # Ritz values beyond the k-th whose place is asked for, too: the next one bounds the angle of the k-th vector.
 COUNTED_BESIDE = 2
 # Two singular values closer than this many roundings of the largest one cannot be told apart by any method.
 CLUSTER_ROUNDINGS = 64.0
+
+
+# From Ritz pairs and k to a count of the eigenvalues that says whether one of the k leading ones is missing.
+Counter = Callable[[RitzPairs, int], Count | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +72,7 @@ def leading_vectors(
     *,
     warm: Float[Tensor, "d w"] | None = None,
     tolerance: float = ANGLE_TOLERANCE,
-    count: Count | None = None,
+    counter: Counter | None = None,
     seed: int = 0,
 ) -> list[LeadingVectors]:
     """The k leading left singular vectors of W0 + update_i for every i, sharing each pass over W0.
@@ -78,7 +84,7 @@ def leading_vectors(
         warm: Approximate leading eigenvectors of the smaller Gram operator (left singular vectors of a wide W0,
             right ones of a tall).
         tolerance: Sine of the angle at which a vector counts as found.
-        count: What is known of the eigenvalues already, of a single matrix.
+        counter: Says how many eigenvalues there are, of a single matrix; by default the random columns do.
         seed: Of the random columns.
 
     Returns:
@@ -91,7 +97,7 @@ def leading_vectors(
         new leading directions lie near its range.
     Cost: about 5-9 passes over W0 with k + 6 columns per matrix on spectra with a heavy head; 2-4 when warm.
     """
-    searches = [_Search(W0, update, k, warm, tolerance, count, seed) for update in updates]
+    searches = [_Search(W0, update, k, warm, tolerance, counter, seed) for update in updates]
     open_searches = searches
     while open_searches:
         products = gram_together(
@@ -141,11 +147,11 @@ class _Search:
         k: int,
         warm: Float[Tensor, "d w"] | None,
         tolerance: float,
-        count: Count | None,
+        counter: Counter | None,
         seed: int,
     ) -> None:
         """Make the start block: directions of the update, warm vectors, and random columns, in the smaller space."""
-        self.W0, self.update, self.k, self.tolerance, self.count = W0, update, k, tolerance, count
+        self.W0, self.update, self.k, self.tolerance, self.counter = W0, update, k, tolerance, counter
         self.dimension = min(W0.shape)
         columns = []
         if update is not None:
@@ -153,12 +159,13 @@ class _Search:
         if warm is not None:
             columns.append(warm[:, : WARM_SHARE * k])
         beside = sum(column.shape[1] for column in columns)
-        count_random = max(RANDOM_COLUMNS if count is None else 4, k + 6 - beside)
+        count = max(RANDOM_COLUMNS if counter is None else FEW_RANDOM_COLUMNS, k + 6 - beside)
         like = torch.empty(self.dimension, 0, dtype=W0.dtype, device=W0.device)
         scaled = [column / torch.linalg.vector_norm(column, dim=0).clamp_min(1e-30) for column in columns]
         # The random columns come first: they stay whole where there are more columns than dimensions.
-        start = torch.cat([random_columns(count_random, like, seed), *scaled], dim=1)[:, : self.dimension]
-        self.run = BlockLanczos(start, random=min(count_random, self.dimension))
+        start = torch.cat([random_columns(count, like, seed), *scaled], dim=1)[:, : self.dimension]
+        self.run = BlockLanczos(start, random=min(count, self.dimension))
+        self.count: Count | None = None
         self.passes = 0
         self.is_over = False
         self.pairs: RitzPairs | None = None
@@ -168,7 +175,7 @@ class _Search:
         self.run.advance(product)
         self.passes += 1
         limit = self.run.exhausted or self.run.basis.shape[1] >= min(LARGEST_BASIS, self.dimension)
-        if self.count is None and self.passes < LEAST_PASSES and not limit:
+        if self.counter is None and self.passes < LEAST_PASSES and not limit:
             return
         self.pairs = self.run.ritz()
         settled = limit or _settled(self.pairs, self.k, self.W0.dtype, self.tolerance)
@@ -181,9 +188,13 @@ class _Search:
             k = min(k, int((pairs.values > NULL_ROUNDINGS * torch.finfo(self.W0.dtype).eps * pairs.largest).sum()))
         if k == 0 or self.run.basis.shape[1] == self.dimension:  # all eigenvalues are here
             return True
-        if self.count is None:
-            self.count = complete_pairs(pairs, self.W0.dtype, at_least=k, at_most=k + COUNTED_BESIDE)
+        if self.count is None or not self.count.is_complete(pairs.values, k):
+            self.count = (self.counter or self._counted)(pairs, k)
         return self.count is not None and self.count.is_complete(pairs.values, k)
+
+    def _counted(self, pairs: RitzPairs, k: int) -> Count | None:
+        """What the random columns say."""
+        return complete_pairs(pairs, self.W0.dtype, at_least=k, at_most=k + COUNTED_BESIDE)
 
     def result(self) -> LeadingVectors:
         """Ritz vectors -> left singular vectors, in the order of their singular values."""
