@@ -125,14 +125,17 @@ class Question:
 
     def _confirm(self, pairs: RitzPairs, settled: int, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
         """Take the brackets that rest on those settled vectors alone among which none is missing."""
-        count = complete_pairs(pairs, self.Y.dtype, at_least=1, at_most=settled)
+        # On a first look little can be decided with fewer than half of them, and the next step will know more.
+        waits = self.locked is None and not over
+        least = -(-settled // 2) if waits else 1
+        count = complete_pairs(pairs, self.Y.dtype, at_least=least, at_most=settled)
         if count is not None:
             angles = angle_bounds(pairs, count.number, self.Y.dtype, count.limit)
             self._take(pairs, angles[: _leading(angles <= ATOM_ANGLE)], epsilons)
-        elif over:
-            self._take(pairs, pairs.values[:0], epsilons)
-        else:
+        elif waits:
             self.brackets = self.brackets.replaced(self.columns, self.before)
+        else:
+            self._take(pairs, pairs.values[:0], epsilons)
 
     def _take(self, pairs: RitzPairs, atoms: Float[Tensor, " a"], epsilons: Float[Tensor, " e"]) -> None:
         """The brackets that follow from the space and its atoms."""
