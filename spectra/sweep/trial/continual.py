@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 from safetensors.torch import load_file
 
 from spectra.data import TaskData
+from spectra.engine.cache import FactorCache
 from spectra.models import LoadedModel, ModelKind, load_base, resolve_model
-from spectra.records.intruder_scan import totals
+from spectra.records.scan import totals
 from spectra.runs import TrialFolder
 from spectra.scanning.scan import intruders
 from spectra.storage import atomic
@@ -101,7 +102,7 @@ class TaskSequence:
         for name, reference in (("base", self._state(0)), ("previous", before)):
             scan = intruders(
                 self._state(number), reference, k=self.specification.k, epsilon=self.specification.epsilon,
-                dense_norms=True,
+                dense_norms=True, cache=FactorCache() if name == "base" else None,
             )  # fmt: skip
             whole = totals(scan.matrices)
             counted |= {f"count_{name}": whole["count"], f"energy_share_{name}": whole["energy_share"]}
