@@ -73,6 +73,8 @@ def _angles_above(pairs: RitzPairs, limit: float, dtype: torch.dtype) -> Float[T
     """The same bounds for the Ritz values above the limit, which takes the place of those that follow."""
     s = int((pairs.values > limit).sum())
     values, residuals = pairs.values[:s], pairs.residuals[:s]
+    if s == 0:
+        return values
     rounding = residual_rounding(pairs, dtype)[:s] + pairs.deflation
     reach = residuals + rounding
     end = values.new_tensor([limit])

@@ -203,7 +203,8 @@ class _Search:
             raise ValueError("a search has a result when it is over")
         complete = self._is_complete(pairs)
         S = pairs.values.clamp_min(0).sqrt()
-        angles = angle_bounds(pairs, k, dtype, self.count.limit if complete and self.count is not None else None)
+        counted = self.count is not None and self.count.is_complete(pairs.values, k)
+        angles = angle_bounds(pairs, k, dtype, self.count.limit if self.count is not None and counted else None)
         U = self.run.ritz_vectors(pairs, k)
         if self.W0.shape[0] > self.W0.shape[1]:
             angles = image_angle_bounds(pairs, angles, dtype)
