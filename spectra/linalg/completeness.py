@@ -58,20 +58,21 @@ LARGEST_DEPTH = 4
 
 
 @lru_cache
-def amplitude(columns: int, dimension: int, group: int = 1) -> float:
-    """w of the module's docstring: components of all random columns below it are as improbable as `FAILURE`.
+def amplitude(columns: int, dimension: int, group: int = 1, failure: float = FAILURE) -> float:
+    """w of the module's docstring: components of all random columns below it are as improbable as `failure`.
 
     Args:
         columns: Random columns p.
         dimension: Rows d of the Gram operator.
         group: Largest number g of found pairs in one cell.
+        failure: The right-hand side of (2).
 
     Returns:
         0 where there are too few columns to say anything.
     """
     if columns <= group + 1:
         return 0.0
-    half = float(gammaincinv((columns - group) / 2, FAILURE / (dimension * (group + 1))))
+    half = float(gammaincinv((columns - group) / 2, failure / (dimension * (group + 1))))
     return math.sqrt(2 * half / columns) / (group + 1)
 
 
