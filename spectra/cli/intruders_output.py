@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum
+    from spectra.records import IntruderScan, MatrixScan
 
 SHOWN = 20
 WIDTH = 80
@@ -54,12 +54,14 @@ def sentence(scan: "IntruderScan") -> str:
     if scan.matrices:
         chance = max(random_direction_cosine(m.shape[0], min(m.shape)) for m in scan.matrices)
         text += f" A random direction would show max|cos| of about {chance:.2f} or less."
-    if scan.skipped:
+    if scan.coverage is not None:
+        text += f" {scan.coverage.sentence} (`spectra inspect` says why the rest is not.)"
+    elif scan.skipped:
         text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
     return text
 
 
-def _cells(matrix: "MatrixSpectrum") -> tuple[str, ...]:
+def _cells(matrix: "MatrixScan") -> tuple[str, ...]:
     vectors = matrix.side_vectors(matrix.primary_side)
     return (
         _plain(matrix.name),

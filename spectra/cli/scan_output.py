@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 if TYPE_CHECKING:
-    from spectra.records import Metric, SpectralScan
+    from spectra.records import Metric, Scan
 
 WIDTH = 80
 # Headings of the controls: as short as the columns they stand over.
@@ -23,7 +23,7 @@ SHOWN = 8
 MARKS = {"estimate": "~", "at most": "<=", "at least": ">="}
 
 
-def print_scan(scan: "SpectralScan") -> None:
+def print_scan(scan: "Scan") -> None:
     """The checkpoint's figures beside their controls, then the matrices that changed most."""
     from rich.console import Console
     from rich.markup import escape
@@ -36,7 +36,7 @@ def print_scan(scan: "SpectralScan") -> None:
     click.echo(_closing(scan))
 
 
-def _print_figures(scan: "SpectralScan", console: "object") -> None:
+def _print_figures(scan: "Scan", console: "object") -> None:
     from rich.table import Table
 
     from spectra.records import METRICS
@@ -60,7 +60,7 @@ def _print_figures(scan: "SpectralScan", console: "object") -> None:
     console.print(table)  # type: ignore[attr-defined]
 
 
-def _cells(scan: "SpectralScan", metric: "Metric", nulls: list[str]) -> list[str] | None:
+def _cells(scan: "Scan", metric: "Metric", nulls: list[str]) -> list[str] | None:
     """One row, or None for a metric that no matrix has."""
     value = scan.total(metric.key)
     if value is None:
@@ -73,7 +73,7 @@ def _cells(scan: "SpectralScan", metric: "Metric", nulls: list[str]) -> list[str
     return [name, mark + _figure(value), *controls]
 
 
-def _print_matrices(scan: "SpectralScan", console: "object") -> None:
+def _print_matrices(scan: "Scan", console: "object") -> None:
     """The matrices with the most intruders, then with the largest updates."""
     from rich.markup import escape
     from rich.table import Table
@@ -95,7 +95,7 @@ def _print_matrices(scan: "SpectralScan", console: "object") -> None:
         console.print(f"... and {len(order) - SHOWN} more matrices (--csv lists all)")  # type: ignore[attr-defined]
 
 
-def _closing(scan: "SpectralScan") -> str:
+def _closing(scan: "Scan") -> str:
     """How to read the figures, in one paragraph."""
     seconds = ", ".join(f"{group} {time:.1f} s" for group, time in scan.seconds.items())
     text = (
@@ -104,7 +104,9 @@ def _closing(scan: "SpectralScan") -> str:
     )
     if (chance := scan.total("intruders.least_cosine", DIRECTION)) is not None:
         text += f" A random direction would show max|cos| of about {chance:.2f}."
-    if scan.skipped:
+    if scan.coverage is not None:
+        text += f" {scan.coverage.sentence} (`spectra inspect` says why the rest is not.)"
+    elif scan.skipped:
         text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
     return text
 
@@ -115,9 +117,9 @@ def require_free_folder(out: Path | None, *, force: bool) -> None:
         raise click.ClickException(f"'{out}' is not empty. Add --force to write into it, or choose another folder.")
 
 
-def write_folder(scan: "SpectralScan", out: Path) -> None:
+def write_folder(scan: "Scan", out: Path) -> None:
     """`scan.json`, from which the record can be read again, and each of its tables as Parquet."""
-    from spectra.records.spectral_scan import Rows
+    from spectra.records.scan import Rows
     from spectra.storage.atomic import write_json, write_parquet
 
     write_json(out / "scan.json", scan.to_dict())
@@ -126,14 +128,14 @@ def write_folder(scan: "SpectralScan", out: Path) -> None:
     click.echo(f"Tables: {out}", err=True)
 
 
-def _kinds(scan: "SpectralScan", kinds: tuple[str, ...]) -> Iterator[str]:
+def _kinds(scan: "Scan", kinds: tuple[str, ...]) -> Iterator[str]:
     """The tables that have rows."""
     for kind in kinds:
         if any(True for _ in scan.rows(kind)):  # type: ignore[arg-type]
             yield kind
 
 
-def _has(scan: "SpectralScan", key: str) -> bool:
+def _has(scan: "Scan", key: str) -> bool:
     return any(matrix.value(key) is not None for matrix in scan.matrices)
 
 

@@ -10,13 +10,14 @@ from spectra.errors import AdapterError, CheckpointError
 from spectra.interventions.adapter_factors import edited_config, edited_tensors, require_editable
 from spectra.interventions.outcome import Mitigation, TreatedMatrix
 from spectra.interventions.treatment import Treatment, treated_factors
-from spectra.records.intruder_scan import IntruderScan, Skipped
 from spectra.records.provenance import versions
+from spectra.records.scan import Scan
+from spectra.records.verdicts import Skipped
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
 from spectra.weights import CheckpointPair, Origin, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
-from spectra.weights.methods.adapter import Adapter, adapter_folder, open_adapter
+from spectra.weights.methods.adapter import Adapter, find_adapter, open_adapter
 from spectra.weights.methods.changes import LoraChange, Replaced
 from spectra.weights.write import require_free
 
@@ -96,10 +97,10 @@ def mitigate(
 
 def _open(adapter: str | Path, opening: dict[str, Any]) -> Adapter:
     name = opening.get("adapter_name")
-    folder = adapter_folder(locate(adapter, opening.get("revision")), name)
-    if folder is None:
+    place = find_adapter(locate(adapter, opening.get("revision")), name, opening.get("take"))
+    if place.adapter is None:
         raise AdapterError(f"'{adapter}' is no adapter folder, and only adapters are mitigated. Name one.")
-    return open_adapter(folder, allow_pickle=bool(opening.get("allow_pickle")), adapter_name=name)
+    return open_adapter(place.adapter, allow_pickle=bool(opening.get("allow_pickle")), adapter_name=name)
 
 
 def _require_free(out: Path, adapter: Adapter, *, force: bool) -> None:
@@ -129,14 +130,16 @@ def _treatable(pair: CheckpointPair) -> CheckpointPair:
 
 def _scan_again(
     written: CheckpointPair,
-    before: IntruderScan,
+    before: Scan,
     treated: Sequence[TreatedMatrix],
     settings: ScanSettings,
     cache: FactorCache | None,
     progress: Progress | None,
-) -> IntruderScan:
+) -> Scan:
     """The scan of the written adapter: treated matrices anew; the others hold the same numbers as before."""
     names = {record.name for record in treated}
+    if not names:
+        return before
     pair = replace(written, matrices=tuple(matrix for matrix in written.matrices if str(matrix.name) in names))
     (scan,) = scan_pairs([pair], settings, cache=cache, progress=progress)
     again = {matrix.name: matrix for matrix in scan.matrices}
@@ -159,9 +162,7 @@ def _made_by(treatment: Treatment, settings: ScanSettings) -> str:
     )
 
 
-def _outcome(
-    before: IntruderScan, after: IntruderScan, treatment: Treatment, treated: Sequence[TreatedMatrix], out: str
-) -> Mitigation:
+def _outcome(before: Scan, after: Scan, treatment: Treatment, treated: Sequence[TreatedMatrix], out: str) -> Mitigation:
     warnings = list(dict.fromkeys((*before.warnings, *after.warnings)))
     return Mitigation(
         adapter=before.checkpoint,

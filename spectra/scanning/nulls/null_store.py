@@ -10,7 +10,7 @@ from spectra.assets import cache_folder
 from spectra.errors import RunError
 from spectra.storage import atomic
 
-FORMAT = "spectra-nulls-1"
+FORMAT = "spectra-nulls-2"
 
 
 class NullStore:
