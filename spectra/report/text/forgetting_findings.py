@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 # Rates of `scripts/check_coverage.py --proxy`.
 PROXY = (
     "The norm is a proxy of how large a change is. Where it follows the size with an error, a count without a part of "
-    "its own seems to keep one: in simulations of this null with 12 settings in 10 to 60 %, with 24 in 46 to 97 %, with "
-    "48 in 86 to 100 %, for a reliability of the norm from 0.9 down to 0.6."
+    "its own seems to keep one: in simulations of this null with 12 settings in 10 to 60 %, with 24 in 46 to 97 %, "
+    "with 48 in 86 to 100 %, for a reliability of the norm from 0.9 down to 0.6."
 )
 
 
