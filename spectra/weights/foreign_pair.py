@@ -6,7 +6,7 @@ from spectra.errors import AdapterError, first_five
 from spectra.records.verdicts import Skipped
 from spectra.weights.adapter_pair import Sources
 from spectra.weights.dialects.foreign import ForeignAdapter, NamedChange
-from spectra.weights.dialects.ldm_names import diffusers_names, inner_name
+from spectra.weights.dialects.ldm_names import diffusers_names, flattened_diffusers_name, inner_name
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.full_pair import coverage_warnings
 from spectra.weights.matching.alignment import Alignment
@@ -108,7 +108,9 @@ class Names:
             CheckpointError: If several modules of the base fit equally well.
         """
         if change.flattened:
-            found = self._flat.get(change.module, set())
+            found = self._flat.get(change.module) or self._flat.get(
+                flattened_diffusers_name(change.module) or "", set()
+            )
             if len(found) > 1:
                 raise AdapterError(
                     f"'{change.module}' may be any of {first_five(sorted(found))} of the base. "

@@ -13,7 +13,7 @@ from tuned import quiet
 
 from spectra.errors import AdapterError, CheckpointError
 from spectra.weights import open_pair
-from spectra.weights.dialects.ldm_names import diffusers_names
+from spectra.weights.dialects.ldm_names import diffusers_names, flattened_diffusers_name
 
 BLOCK = "down_blocks.0.attentions.1.transformer_blocks.0"
 LINEARS = (f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn1.to_out.0", f"{BLOCK}.ff.net.0.proj")
@@ -228,6 +228,19 @@ def test_the_names_of_single_file_models_lead_to_diffusers_names() -> None:
         "time_embed.2": "time_embedding.linear_2",
     }
     assert diffusers_names(pairs) == pairs
+    for theirs, ours in pairs.items():
+        assert flattened_diffusers_name(theirs.replace(".", "_")) == ours.replace(".", "_")
+    assert flattened_diffusers_name("down_blocks_0_resnets_0_conv1") is None
+
+
+def test_a_lora_under_the_authors_names_fits_a_folder_of_diffusers(unet: Path, tmp_path: Path) -> None:
+    # As kohya writes LoRA for SDXL.
+    module = f"lora_unet_input_blocks_2_1_{LINEARS[0].partition('attentions.1.')[2].replace('.', '_')}"
+    A, B = factors(LINEARS[0])
+    save_file({f"{module}.lora_down.weight": A, f"{module}.lora_up.weight": B}, tmp_path / "lora.safetensors")
+    (matrix,) = open_pair(unet, tmp_path / "lora.safetensors").matrices
+    assert str(matrix.name) == LINEARS[0]
+    torch.testing.assert_close(matrix.delta_W(), B @ A)
 
 
 def test_a_lora_under_diffusers_names_fits_a_single_file_model(tmp_path: Path) -> None:

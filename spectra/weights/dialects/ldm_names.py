@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 INPUT = re.compile(r"^input_blocks\.(\d+)\.(\d+)(?:\.(.+))?$")
 OUTPUT = re.compile(r"^output_blocks\.(\d+)\.(\d+)(?:\.(.+))?$")
 MIDDLE = re.compile(r"^middle_block\.(\d+)\.(.+)$")
+FLATTENED = re.compile(r"^(?P<lead>(input|output)_blocks_\d+_\d+|middle_block_\d+)_(?P<path>.+)$")
 OUTSIDE = {
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
@@ -57,6 +58,20 @@ def diffusers_names(modules: Iterable[str]) -> Mapping[str, str]:
         if new is not None:
             names[name] = new
     return names
+
+
+def flattened_diffusers_name(name: str) -> str | None:
+    """The same for a name whose dots were written as underscores, as kohya writes those of SDXL; None if it is none."""
+    outside = {key.replace(".", "_"): new for key, new in OUTSIDE.items()}
+    if name in outside:
+        return outside[name].replace(".", "_")
+    found = FLATTENED.match(name)
+    if found is None:
+        return None
+    path = {key.replace(".", "_"): key for key in RESNET}.get(found["path"], found["path"])
+    dotted = f"{found['lead'].replace('_', '.').replace('.block', '_block')}.{path}"
+    new = diffusers_names([dotted]).get(dotted)
+    return None if new is None else new.replace(".", "_")
 
 
 def _middle(name: str) -> str | None:
