@@ -25,7 +25,7 @@ from spectra.storage.eviction import evict
 
 logger = logging.getLogger("spectra")
 
-FORMAT = "spectra-factors-1"
+FORMAT = "spectra-factors-2"
 DEFAULT_LIMIT_BYTES = 10 << 30
 # Relative error that an entry may show against W0: far above float32 rounding, far below any other matrix.
 SOUND = 1e-3
@@ -94,13 +94,11 @@ class CacheEntry:
         fits = vectors.ndim == 2 and vectors.shape[0] == min(self.W0.shape) and values.shape == vectors.shape[1:]
         if not fits or stored["sin_angles"].shape != values.shape or not _are_eigenpairs(self.W0, vectors, values):
             return None
-        return LeadingFactors(
-            vectors,
-            values,
-            stored["sin_angles"].to(self.W0.device),
-            float(stored["residual"]),
-            float(stored["floor"]),
-        )
+        sines, residual, floor = (stored[name].to(self.W0.device) for name in ("sin_angles", "residual", "floor"))
+        try:
+            return LeadingFactors(vectors, values, sines, float(residual), float(floor))
+        except ValueError:
+            return None
 
     def save_leading(self, factors: LeadingFactors) -> None:
         """Keep leading factors."""
