@@ -8,18 +8,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from spectra.sweep.spec.requirements import TRACKERS
 from spectra.sweep.spec.values import Alpha, LearningRates, expand_integers, one_or_many
 from spectra.training.adapt import METHODS
-from spectra.training.settings import Precision, Quantisation, Schedule, ValidationMetric
+from spectra.training.metrics import METRICS, WRITTEN
+from spectra.training.settings import Precision, Quantisation, Schedule
 
 Keep = Literal["adapters", "all", "none"]
 StoreDtype = Literal["bfloat16"]
 Ranks = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
 Steps = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
 Trackers = Annotated[list[str], BeforeValidator(one_or_many)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(expand_integers), Field(min_length=1)]
+LARGEST_SEED = 2**32 - 1  # numpy's
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], BeforeValidator(expand_integers), Field(min_length=1)
+]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MethodSpecification(_Strict):
@@ -39,6 +43,10 @@ class MethodSpecification(_Strict):
         if not isinstance(values, Mapping) or values.get("method") not in METHODS:
             return values
         method = METHODS[values["method"]]
+        if method.config is None and values.get("target_modules", "all-linear") != "all-linear":
+            raise ValueError(f"method '{method.name}' trains all weights and has no target_modules; remove them")
+        if "ratio" in (values.get("arguments") or {}) and method.name != "lora+":
+            raise ValueError(f"method '{method.name}' has no ratio of learning rates; use lora+, or remove it")
         optional = method.name == "peft"
         if method.has_rank and not optional and not values.get("rank"):
             raise ValueError(f"method '{method.name}' needs a rank; add, for example, rank: [1, 8, 64]")
@@ -62,12 +70,24 @@ class MethodSpecification(_Strict):
         return self
 
 
-class HeldOutSpecification(BaseModel):
-    """A held-out task with settings of its own: any attribute of `spectra.forgetting.HeldOut` but the data."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
+class HeldOutSpecification(_Strict):
+    """A held-out task with settings of its own, as `spectra.forgetting.HeldOut` documents them."""
 
     task: str | dict[str, Any]
+    name: str | None = None
+    measure: str | None = None
+    limit: PositiveInt | None = None
+    fit_limit: PositiveInt | None = None
+    max_length: Annotated[int, Field(ge=2)] | None = None
+    neighbours: PositiveInt | None = None
+    instruction: str | None = None
+    max_new_tokens: PositiveInt | None = None
+    lm_eval_metric: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that are stated."""
+        return self.model_dump(exclude={"task"}, exclude_unset=True)
 
 
 def checkpoint_or_mapping(value: Any) -> Any:
@@ -116,7 +136,7 @@ class Specification(_Strict):
     quantisation: Quantisation | None = None
     gradient_checkpointing: bool = False
     evaluate_every: PositiveInt | None = None
-    validation_metric: ValidationMetric | None = None
+    validation_metric: str | None = None
     train_examples: PositiveInt | None = None
     validation_examples: PositiveInt | None = None
     test_examples: PositiveInt | None = None
@@ -162,11 +182,18 @@ class Specification(_Strict):
 
     @model_validator(mode="after")
     def _validates_once(self) -> "Specification":
-        if self.validation_metric and self.evaluate_every:
+        if self.validation_metric == WRITTEN and self.evaluate_every:
             raise ValueError(
                 f"validation_metric '{self.validation_metric}' is measured at the end of training; "
                 "remove evaluate_every"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_by_a_known_metric(self) -> "Specification":
+        if self.validation_metric not in (None, WRITTEN, *METRICS):
+            known = ", ".join((*METRICS, WRITTEN))
+            raise ValueError(f"validation_metric '{self.validation_metric}' is unknown; choose one of {known}")
         return self
 
     @model_validator(mode="after")
@@ -202,11 +229,10 @@ class Specification(_Strict):
         return {"tasks": list(self.tasks), "merge": self.merges} if self.tasks else self.task or ""
 
 
-# Fields of the specification that rows of one run folder must share to stand in one table.
-SHARED = (
-    "base", "task", "tasks", "merge", "heldout", "k", "epsilon", "test_examples", "validation_examples", "keep_steps",
-    "store_dtype", "validation_metric",
-)  # fmt: skip
+# Fields that a later call may change in a run folder: they reach no figure, or only add trials and held-out tasks.
+GROWING = ("title", "methods", "checkpoints", "seeds", "heldout", "keep", "report_to")
+# Fields that all rows of one run folder share, because they would not be comparable otherwise.
+SHARED = tuple(name for name in Specification.model_fields if name not in GROWING)
 
 # Fields that every trial takes over as they are.
 TRAINING = (

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from spectra.data import TaskData
 from spectra.engine.cache import FactorCache
-from spectra.models import LoadedModel, ModelKind, load_base, resolve_model
+from spectra.models import LoadedModel, ModelKind, load_base, name_outputs, resolve_model
 from spectra.records.scan import totals
 from spectra.runs import TrialFolder
 from spectra.scanning.scan import intruders
@@ -134,7 +134,9 @@ class TaskSequence:
         return evaluate(loaded.model, loaded.tokenizer, task, split, replace(self.settings, base=self._state(0)))
 
     def _load(self, state: str, task: TaskData) -> LoadedModel:
-        return load_base(state, self.kind, num_labels=len(task.label_names) or None, device=self.device)
+        loaded = load_base(state, self.kind, num_labels=task.outputs, device=self.device)
+        name_outputs(loaded.model.config, task.label_names)  # the head is the task's own
+        return loaded
 
     def _state(self, number: int) -> str:
         """Where the weights after a task are; the base before the first."""
