@@ -1,13 +1,17 @@
 """`spectra inspect`: what is in a checkpoint, and which matrices would be compared."""
 
+import re
 import sys
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spectra.cli.options import checkpoint_options, selection_options
 from spectra.cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command(epilog="Example:  spectra inspect path/to/adapter --base path/to/base")
@@ -16,34 +20,79 @@ from spectra.cli.output import Output, output_options
 @selection_options
 @output_options("matrix", json_help="Print one JSON object with every matrix.")
 def command(checkpoint: str, output: Output, **options: Any) -> None:
-    """Show what is in CKPT, a peft adapter or a full checkpoint: folder, file or hub id.
+    """Show what is in CKPT, an adapter or a full checkpoint: folder, file or hub id.
 
     Prints the method, rank, alpha and scaling per module, the matrices that would be compared and those that would
     not, with the reason, bytes, trained parameters and the optimiser memory they took. Reads headers only.
-    """
-    from spectra.weights.matching.inventory import inventory
-    from spectra.weights.opening import open_to_inspect
 
-    found = inventory(open_to_inspect(checkpoint, **options))
+    An adapter needs no base: without --base, norms, effective rank and spectrum of every update are computed from its
+    factors, and what needs a base is said.
+    """
+    from spectra.scanning.inspection import inspection
+
+    found = inspection(checkpoint, **options)
     for warning in found["warnings"]:
         click.echo(f"Warning: {warning}", err=True)
     output.emit(
         text=lambda: _print(found),
         whole=lambda: found,
-        rows=lambda: [{"checkpoint": found["checkpoint"], **entry} for entry in found["matrices"]],
+        rows=lambda: [
+            {"checkpoint": found["checkpoint"], **entry} for entry in found["matrices"] or found.get("updates", [])
+        ],
     )
 
 
 def _print(found: dict[str, Any]) -> None:
     """The inventory as tables that fit 80 columns."""
-    from rich import box
     from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
+    console.print(_facts(found))
+    if found["matrices"] or found["skipped"]:
+        _print_matrices(console, found)
+    if "updates" in found:
+        _print_updates(console, found)
+
+
+def _print_updates(console: "Console", found: dict[str, Any]) -> None:
+    """Updates that agree in role, shape and settings, one row each, with the means of what was measured."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("update of", overflow="fold")
+    for name in ("n", "shape", "rank", "scaling", "norm", "largest", "eff. rank"):
+        table.add_column(name, justify="right", no_wrap=True)
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for entry in found["updates"]:
+        groups.setdefault((_role(entry["module"]), *entry["shape"], entry["rank"], entry["scaling"]), []).append(entry)
+    for (role, d_out, d_in, rank, scaling), entries in groups.items():
+        means = [
+            f"{sum(entry[key] for entry in entries) / len(entries):.3g}"
+            for key in ("frobenius", "spectral", "effective_rank")
+        ]
+        table.add_row(role, str(len(entries)), f"{d_out}x{d_in}", _number(rank), _number(scaling), *means)
+    console.print()
+    console.print(table)
+    console.print("\nMeans over the updates of a row; --json lists every update with its singular values.")
+    reasons = Counter(needed["reason"] for needed in found["needs_base"])
+    for reason, count in reasons.items():
+        console.print(reason if count == 1 else f"{count} modules: {reason}.", soft_wrap=False)
+    console.print()
+
+
+def _role(module: str) -> str:
+    """The end of a module's name; of one whose dots were written as underscores, what follows its last number."""
+    return re.split(r"_\d+_", module.rpartition(".")[2])[-1]
+
+
+def _print_matrices(console: "Console", found: dict[str, Any]) -> None:
+    """The matrices that would be compared, and those that would not."""
+    from rich import box
     from rich.table import Table
 
     from spectra.weights.matching.inventory import grouped
 
-    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
-    console.print(_facts(found))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("role", overflow="fold")
     table.add_column("block")
@@ -66,20 +115,26 @@ def _facts(found: dict[str, Any]) -> str:
     """The lines above the table."""
     from spectra.records.coverage import Coverage
 
-    coverage = Coverage(**found["coverage"] or {})
-    base = found["base"] if found["base"] is not None else "none given"
-    return "\n".join(
-        (
-            f"{found['checkpoint']}",
-            f"  kind        {found['kind']}, {found['method']}",
-            f"  base        {base}",
-            f"  size        {_bytes(found['bytes'])}, {found['trained_parameters']:,} trained parameters",
-            f"  optimiser   {_bytes(found['optimiser_bytes'])} (AdamW in float32: 8 bytes a trained parameter)",
+    base, kind = found["base"], f"{found['kind']}, {found['method']}"
+    alone = "updates" in found and found["coverage"] is None
+    if "format" in found:
+        kind += f" ({found['format']})"
+    if alone and base is not None:
+        base += ", not on this machine"
+    lines = [
+        f"{found['checkpoint']}",
+        f"  kind        {kind}",
+        f"  base        {base if base is not None else 'none given'}",
+        f"  size        {_bytes(found['bytes'])}, {found['trained_parameters']:,} trained parameters",
+        f"  optimiser   {_bytes(found['optimiser_bytes'])} (AdamW in float32: 8 bytes a trained parameter)",
+    ]
+    if not alone:
+        lines += [
             f"  compared    {len(found['matrices'])} matrices, "
             f"the largest {_bytes(found['largest_matrix_bytes'])} in float32",
-            f"  coverage    {coverage.sentence}\n",
-        )
-    )
+            f"  coverage    {Coverage(**found['coverage'] or {}).sentence}",
+        ]
+    return "\n".join((*lines, ""))
 
 
 def _number(value: int | float | None) -> str:

@@ -42,6 +42,13 @@ KINDS: dict[str, tuple[ModelKind, ...]] = {
     "rouge-l": ("seq2seq", "causal-lm"),
     "lm-eval": ("causal-lm", "seq2seq"),
 }
+# Kinds of task that a measure scores; one that is not here takes the texts of any.
+DATA_KINDS: Mapping[MeasureName, tuple[str, ...]] = {
+    "linear-probe": ("classification",),
+    "nearest-neighbour": ("classification",),
+    "label-likelihood": ("classification",),
+    "rouge-l": ("seq2seq",),
+}
 
 
 def register_measure(

@@ -8,7 +8,6 @@ from typing import Any
 
 from spectra.errors import RunError
 from spectra.forgetting import HeldOut
-from spectra.forgetting.store import identity
 from spectra.interventions.arms import INTRUDERS, Arm
 from spectra.interventions.bench import Bench
 from spectra.interventions.in_place import edited
@@ -17,11 +16,11 @@ from spectra.interventions.own_task import OwnTask
 from spectra.interventions.points import Point, PointStore
 from spectra.interventions.subject import Subject
 from spectra.interventions.tables import Measured, State
+from spectra.models import content_of
 from spectra.records.provenance import versions
 from spectra.scanning.scan import Progress
+from spectra.statistics.information import few_examples_warning
 from spectra.storage.atomic import write_csv, write_json, write_parquet
-
-FEW_EXAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ class Experiment:
         if state is None:
             return {"model": "base"}
         scan = self.subject.scan
-        tuned = {"model": "tuned", "checkpoint": identity(scan.checkpoint)}
+        tuned = {"model": "tuned", "checkpoint": content_of(scan.checkpoint)}
         arm, factor = state
         if factor == 1:
             return tuned
@@ -174,8 +173,7 @@ class Experiment:
 
     def _warnings(self, tuned: Point) -> tuple[str, ...]:
         measured = [*tuned.held_out.values(), *([tuned.own] if tuned.own else [])]
-        few = [(len(scores.values), scores.task) for scores in measured if len(scores.values) < FEW_EXAMPLES]
-        told = [f"Only {n} examples of {task}: its intervals are rough." for n, task in few]
+        told = [sentence for scores in measured for sentence in few_examples_warning(len(scores.values), scores.task)]
         told += [f"Control '{name}' is left out: {reason}" for name, reason in self.left_out.items()]
         treated, least = self._by_name[INTRUDERS], self.lambdas[0]
         if treated.update_norm(least) > treated.update_norm(1.0):

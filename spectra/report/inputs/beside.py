@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra.runs import BESIDE_RUNS, tidy
+from spectra.runs import BESIDE_RUNS, completed, tidy
 from spectra.storage.atomic import read_json
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def intervention_tables(folders: Sequence[Path]) -> "dict[str, pd.DataFrame]":
 
     tables = {}
     for name in BESIDE_RUNS:
-        parts = [pd.read_parquet(folder / f"{name}.parquet") for folder in folders]
+        parts = [completed(name, pd.read_parquet(folder / f"{name}.parquet")) for folder in folders]
         kept = [part for part in parts if len(part)]
         tables[name] = pd.concat(kept, ignore_index=True) if kept else tidy(name, [])
     return tables
