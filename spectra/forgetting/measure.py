@@ -43,7 +43,7 @@ KINDS: dict[str, tuple[ModelKind, ...]] = {
     "lm-eval": ("causal-lm", "seq2seq"),
 }
 # Kinds of task that a measure scores; one that is not here takes the texts of any.
-DATA_KINDS: Mapping[MeasureName, tuple[str, ...]] = {
+DATA_KINDS: dict[str, tuple[str, ...]] = {
     "linear-probe": ("classification",),
     "nearest-neighbour": ("classification",),
     "label-likelihood": ("classification",),
