@@ -13,13 +13,18 @@ from spectra.cli.output import Output, output_options
 if TYPE_CHECKING:
     from rich.console import Console
 
+DIFFERENCES_SHOWN = 20
+
 
 @click.command(epilog="Example:  spectra inspect path/to/adapter --base path/to/base")
 @click.argument("checkpoint", metavar="CKPT")
 @checkpoint_options
 @selection_options
+@click.option(
+    "--verify", is_flag=True, help="Load both models with transformers and peft, and hold every matrix against them."
+)
 @output_options("matrix", json_help="Print one JSON object with every matrix.")
-def command(checkpoint: str, output: Output, **options: Any) -> None:
+def command(checkpoint: str, output: Output, *, verify: bool, **options: Any) -> None:
     """Show what is in CKPT, an adapter or a full checkpoint: folder, file or hub id.
 
     Prints the method, rank, alpha and scaling per module, the matrices that would be compared and those that would
@@ -27,10 +32,21 @@ def command(checkpoint: str, output: Output, **options: Any) -> None:
 
     An adapter needs no base: without --base, norms, effective rank and spectrum of every update are computed from its
     factors, and what needs a base is said.
+
+    With --verify the base and the tuned model are loaded as their users load them, and layout, names and values of
+    every matrix are held against the loaded modules. Both must fit into memory. A difference ends with exit code 1.
     """
     from spectra.scanning.inspection import inspection
 
+    if verify and options["split_fused"]:
+        raise click.UsageError("--verify holds whole matrices against the models. Leave out --split-fused.")
     found = inspection(checkpoint, **options)
+    if verify:
+        from spectra.weights import verify_checkpoint
+        from spectra.weights.opening import open_to_inspect
+
+        named = {name: options[name] for name in ("revision", "base_revision", "adapter_name", "take")}
+        found["verification"] = verify_checkpoint(open_to_inspect(checkpoint, **options), **named).to_dict()
     for warning in found["warnings"]:
         click.echo(f"Warning: {warning}", err=True)
     output.emit(
@@ -40,6 +56,8 @@ def command(checkpoint: str, output: Output, **options: Any) -> None:
             {"checkpoint": found["checkpoint"], **entry} for entry in found["matrices"] or found.get("updates", [])
         ],
     )
+    if verify and found["verification"]["differences"]:
+        sys.exit(1)
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -109,6 +127,27 @@ def _print_matrices(console: "Console", found: dict[str, Any]) -> None:
     for reason, count in reasons.most_common():
         first = next(skipped["name"] for skipped in found["skipped"] if skipped["reason"] == reason)
         console.print(f"not compared: {count} {reason} ({first}{', ...' if count > 1 else ''})", soft_wrap=False)
+    if "verification" in found:
+        _print_verification(found["verification"], console)
+
+
+def _print_verification(verification: dict[str, Any], console: "Console") -> None:
+    """Every difference in a table, and the sum in a sentence."""
+    from rich.table import Table
+
+    different = [entry for entry in verification["checked"] if entry["problem"]]
+    if different:
+        table = Table(box=None, pad_edge=False)
+        for name in ("matrix", "module of the loaded model", "error", "difference"):
+            table.add_column(name, overflow="fold")
+        for entry in different[:DIFFERENCES_SHOWN]:
+            error = "-" if entry["error"] is None else f"{entry['error']:.1e}"
+            table.add_row(entry["name"] or "-", entry["module"] or "-", error, entry["problem"])
+        console.print(table)
+    console.print(
+        f"verified: {verification['matrices']} matrices against transformers and peft, "
+        f"{verification['differences']} differences"
+    )
 
 
 def _facts(found: dict[str, Any]) -> str:

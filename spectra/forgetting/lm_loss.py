@@ -14,6 +14,7 @@ from spectra.errors import DataError, first_five
 from spectra.forgetting.batches import Tokens, encode, length_ordered, pad
 from spectra.forgetting.held_out import HeldOut
 from spectra.models import Model
+from spectra.models.causal import require_causal
 from spectra.statistics.scores import Scores, fingerprint
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of a part of a character
@@ -40,13 +41,15 @@ def lm_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut,
 
     Raises:
         DataError: If a text has fewer than two tokens.
+        ModelError: If the model reads in both directions.
 
     Source: Biderman et al. 2024, arXiv:2405.14782, on normalising perplexity by tokens and bytes.
         Difference: texts are cut instead of read by a rolling window, so late tokens see at most `max_length` of
         context; padded positions take no part; bits per byte leaves out the bytes of the unpredicted first token.
     """
     texts = held_out.test_texts()
-    ids = encode(tokenizer, texts, held_out.max_length)
+    require_causal(model, held_out.name)
+    ids, cut = encode(tokenizer, texts, held_out.max_length)
     losses = text_losses(model, tokenizer, ids, batch_size=batch_size)
     per_byte = held_out.measure == "bits-per-byte"
     weights = losses.bytes if per_byte else losses.tokens
@@ -67,8 +70,9 @@ def lm_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut,
             "perplexity": math.exp(min(per_token, 700.0)),  # e^710 overflows
             "bits_per_byte": float(losses.nats.sum() / math.log(2) / losses.bytes.sum()),
             "predicted_tokens": float(losses.tokens.sum()),
+            "texts_cut": float(cut.cut),
         },
-        warnings=implausible_loss(per_token, len(tokenizer)),
+        warnings=(*implausible_loss(per_token, len(tokenizer)), *held_out.warnings(cut)),
     )
 
 
