@@ -19,6 +19,10 @@ class AdapterError(CheckpointError):
     """An adapter is incomplete, inconsistent with its configuration, or of an unknown kind."""
 
 
+class PluginError(SpectraError):
+    """A plugin cannot be loaded, or two entries of a table have one name."""
+
+
 class SpectrumError(SpectraError):
     """A spectral quantity is undefined for this input, or a factorisation failed."""
 

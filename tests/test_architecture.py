@@ -12,6 +12,7 @@ PACKAGE = Path(spectra.__file__).parent
 # Layers from the bottom up. A package may import any package on a lower layer.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("registry",),
     ("linalg", "records", "statistics", "storage", "assets"),
     ("metrics", "weights", "runs"),
     ("engine", "models", "data", "environment"),
@@ -40,7 +41,7 @@ GUARDED: dict[str, set[str]] = {
 
 # Rooms that must stay usable without torch.
 TORCH_FREE = {
-    *("errors", "records", "statistics", "storage", "runs", "assets"),
+    *("errors", "registry", "records", "statistics", "storage", "runs", "assets"),
     *("data", "report", "figures", "cli"),
 }
 

@@ -11,6 +11,7 @@ import click
 
 from spectra import __version__
 from spectra.errors import SpectraError
+from spectra.registry import use_plugins
 
 # Idle OpenMP threads sleep instead of spinning: on a shared machine spinning stalls small kernels a hundredfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -30,6 +31,7 @@ COMMANDS = {
     "intervene": "Scale the intruders of a loaded checkpoint, beside controls, and measure forgetting.",
     "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
     "mitigate": "Write an adapter with its intruder dimensions scaled, and count again.",
+    "plugins": "List what can be extended: metrics, held-out measures, methods, formats, tasks.",
     "report": "Write the HTML report of a run or a scan, or compare several.",
     "scan": "Measure intruders, ranks, alignment and base spectra, beside their controls.",
     "status": "Show what a run has done, what failed and what is left.",
@@ -80,5 +82,15 @@ class SpectraGroup(click.Group):
     epilog="Example:  spectra intruders path/to/adapter --epsilon 0.5",
 )
 @click.version_option(__version__, prog_name="spectra")
-def main() -> None:
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE",
+    help="Take further metrics, measures, methods, formats or tasks from a module or .py file, which is run; "
+    "repeatable.",
+)
+def main(plugins: tuple[str, ...]) -> None:
     """What did fine-tuning do to the weights, what did the model forget, and what can be done about it?"""
+    if plugins:
+        use_plugins(plugins)

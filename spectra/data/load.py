@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,35 @@ from spectra.data.spec import TaskKind, TaskSpec
 from spectra.data.splits import without, without_duplicates
 from spectra.data.task import TaskData, assemble
 from spectra.errors import DataError
+from spectra.registry import Registry
 
-REGISTERED: dict[str, Callable[[], TaskData]] = {}
+
+@dataclass(frozen=True)
+class Task:
+    """A task that is known by a name: an entry of `TASKS`.
+
+    Attributes:
+        name: What sweeps, held-out tasks and commands call it; no file's.
+        load: Makes the task, for example with `task_from_rows`; called whenever the task is loaded.
+        documentation: One line that says what its texts are.
+        is_asset: True where `load` takes `cache=` and `progress=`, for the asset that it fetches.
+    """
+
+    name: str
+    load: Callable[..., TaskData]
+    documentation: str = ""
+    is_asset: bool = False
+
+
+TASKS: Registry[Task] = Registry(
+    "spectra.tasks",
+    "task",
+    Task,
+    [
+        Task(name, partial(load_asset_task, name), f"{task.kind} on the asset '{task.asset}'", is_asset=True)
+        for name, task in ASSET_TASKS.items()
+    ],
+)
 
 
 def asset_task_names() -> tuple[str, ...]:
@@ -31,11 +60,9 @@ def register_task(name: str, load: Callable[[], TaskData]) -> None:
         load: Makes the task, for example with `task_from_rows`; called whenever the task is loaded.
 
     Raises:
-        DataError: If the name is taken.
+        PluginError: If the name is taken.
     """
-    if name in ASSET_TASKS or name in REGISTERED or not name:
-        raise DataError(f"There is a task '{name}' already. Choose another name.")
-    REGISTERED[name] = load
+    TASKS.register(Task(name, load, "registered from Python"))
 
 
 def task_from_rows(
@@ -89,11 +116,9 @@ def load_task(
         DataError: If there is no such task, or its rows are malformed or too few.
         AssetError: If the asset of the task cannot be fetched.
     """
-    if isinstance(spec, str):
-        if spec in REGISTERED:
-            return REGISTERED[spec]()
-        if spec in ASSET_TASKS:
-            return load_asset_task(spec, cache=cache, progress=progress)
+    if isinstance(spec, str) and spec in TASKS:
+        task = TASKS[spec]
+        return task.load(cache=cache, progress=progress) if task.is_asset else task.load()
     spec = task_spec(spec)
     return (load_local_task if spec.path is not None else load_hub_task)(spec, held_out=held_out)
 
@@ -109,10 +134,9 @@ def task_spec(spec: str | TaskSpec | Mapping[str, Any]) -> TaskSpec:
     if not isinstance(spec, str):
         return TaskSpec.from_mapping(spec)
     if Path(spec).suffix.lower() not in READERS:
-        near = difflib.get_close_matches(spec, (*ASSET_TASKS, *REGISTERED), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(spec, TASKS, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
-            f"There is no task {spec!r}. {hint}Name a file ({', '.join(READERS)}) "
-            f"or one of {', '.join((*ASSET_TASKS, *REGISTERED))}."
+            f"There is no task {spec!r}. {hint}Name a file ({', '.join(READERS)}) or one of {', '.join(TASKS)}."
         )
     return TaskSpec(name=Path(spec).stem, path=spec)

@@ -1,5 +1,6 @@
 """What a tuned model no longer does as well: held-out measures, and paired differences with their intervals."""
 
+from spectra.forgetting.catalogue import HeldOutMeasure
 from spectra.forgetting.held_out import HeldOut, open_held_out
 from spectra.forgetting.measure import measure, measure_all, register_measure
 from spectra.forgetting.pseudo_loss import under_pretrained_head
@@ -11,6 +12,7 @@ __all__ = [
     "Forgetting",
     "ForgettingRun",
     "HeldOut",
+    "HeldOutMeasure",
     "Scores",
     "forgetting",
     "measure",

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,13 @@ from datasets import Dataset
 
 from spectra.data import Cut, TaskData, TaskSpec, load_task
 from spectra.errors import DataError, first_five
+from spectra.forgetting.catalogue import HELD_OUT_MEASURES, default_measure
+from spectra.registry import code_digest
 
-# Names of the measures, in the order in which they are listed; `register_measure` adds to them.
-NAMES = [
-    "linear-probe",
-    "nearest-neighbour",
-    "lm-loss",
-    "bits-per-byte",
-    "pseudo-loss",
-    "label-likelihood",
-    "rouge-l",
-    "lm-eval",
-]
-DEFAULT_MEASURE: dict[str, str] = {
-    "classification": "linear-probe",
-    "causal-lm": "lm-loss",
-    "seq2seq": "rouge-l",
-}
 PROBES = ("linear-probe", "nearest-neighbour")
 SETTINGS = {
     *("name", "limit", "fit_limit", "max_length", "neighbours", "instruction", "max_new_tokens", "lm_eval_metric"),
+    "options",
 }
 
 
@@ -51,6 +38,7 @@ class HeldOut:
         max_new_tokens: Length that a generation is cut to.
         lm_eval_task: Name of the lm-evaluation-harness task.
         lm_eval_metric: Name of its per-example metric.
+        options: Settings of the measure's own, as its entry in `HELD_OUT_MEASURES` declares them.
     """
 
     name: str
@@ -64,11 +52,17 @@ class HeldOut:
     max_new_tokens: int = 64
     lm_eval_task: str = ""
     lm_eval_metric: str = "acc"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
         """SHA-256 of everything that decides a score but the model: the name decides nothing."""
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("name", "data")}
+        values = {
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("name", "data", "options")
+        }
+        values |= {"options": dict(self.options)} if self.options else {}
+        if self.measure in HELD_OUT_MEASURES and not HELD_OUT_MEASURES.is_own(self.measure):
+            values["code"] = code_digest(HELD_OUT_MEASURES[self.measure].measure)  # a plugin's code has no version
         values["data"] = self.data.fingerprint if self.data is not None else None
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -109,7 +103,7 @@ class HeldOut:
         if data.kind not in kinds:
             raise DataError(
                 f"Task '{data.name}' is of kind {data.kind}, which '{self.measure}' cannot score "
-                f"(it needs {' or '.join(kinds)}). Use '{data.name}:{DEFAULT_MEASURE.get(data.kind, 'lm-loss')}'."
+                f"(it needs {' or '.join(kinds)}). Use '{data.name}:{default_measure(data.kind) or 'lm-loss'}'."
             )
         return data
 
@@ -156,12 +150,17 @@ def open_held_out(
     chosen = measure or _default(data)
     if chosen in PROBES and not len(data.train):  # the kind decided the measure
         data = load_task(task, cache=cache, progress=progress)
-    if chosen not in NAMES or chosen == "lm-eval":
-        near = difflib.get_close_matches(chosen, NAMES, n=1, cutoff=0.4)
+    if chosen not in HELD_OUT_MEASURES or not HELD_OUT_MEASURES[chosen].needs_data:
+        near = difflib.get_close_matches(chosen, HELD_OUT_MEASURES, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise DataError(f"There is no measure {chosen!r}. {hint}Use one of {', '.join(NAMES)}.")
+        raise DataError(f"There is no measure {chosen!r}. {hint}Use one of {', '.join(HELD_OUT_MEASURES)}.")
+    declared, given = HELD_OUT_MEASURES[chosen].options, settings.pop("options", None) or {}
+    if strange := sorted(set(given) - set(declared)):
+        known = f"It has {', '.join(declared)}" if declared else "It has none"
+        raise DataError(f"The measure '{chosen}' has no option {first_five(strange)}. {known}.")
+    options = {**declared, **given}
     name = settings.pop("name", f"{data.name}:{chosen}")
-    return HeldOut(name=name, measure=chosen, data=data, **settings)
+    return HeldOut(name=name, measure=chosen, data=data, options=options, **settings)
 
 
 def _parts(fields: Mapping[str, Any]) -> tuple[str | Mapping[str, Any], dict[str, Any]]:
@@ -173,12 +172,13 @@ def _parts(fields: Mapping[str, Any]) -> tuple[str | Mapping[str, Any], dict[str
 
 
 def _default(data: TaskData) -> str:
-    if data.kind not in DEFAULT_MEASURE:
+    measure = default_measure(data.kind)
+    if measure is None:
         raise DataError(
             f"Task '{data.name}' is of kind {data.kind}, which has no held-out measure of its own. "
             f"Measure its texts with '{data.name}:lm-loss' or '{data.name}:pseudo-loss'."
         )
-    return DEFAULT_MEASURE[data.kind]
+    return measure
 
 
 def _front(rows: Dataset, limit: int | None) -> Dataset:

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from spectra.forgetting.catalogue import HELD_OUT_MEASURES
 from spectra.forgetting.held_out import HeldOut
 from spectra.forgetting.measure import measure, measure_all
 from spectra.forgetting.pseudo_loss import under_pretrained_head
@@ -45,4 +46,4 @@ def measure_loaded(
 
 def needs_pretrained_head(kind: ModelKind, task: HeldOut) -> bool:
     """Whether a body without a masked-LM head has to be put under the base's for this task."""
-    return task.measure == "pseudo-loss" and kind in {"encoder", "classification"}
+    return kind in HELD_OUT_MEASURES[task.measure].pretrained_head

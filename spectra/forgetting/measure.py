@@ -7,52 +7,15 @@ from typing import Any, cast
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from spectra.errors import DataError
-from spectra.forgetting.held_out import DEFAULT_MEASURE, NAMES, HeldOut
-from spectra.forgetting.label_likelihood import label_likelihood
-from spectra.forgetting.lm_eval import lm_eval_scores
-from spectra.forgetting.lm_loss import lm_loss
-from spectra.forgetting.probe import probe
-from spectra.forgetting.pseudo_loss import pseudo_loss
-from spectra.forgetting.rouge import rouge_l
+from spectra.forgetting.catalogue import HELD_OUT_MEASURES, HeldOutMeasure
+from spectra.forgetting.held_out import HeldOut
 from spectra.forgetting.undisturbed import active_adapters, undisturbed
 from spectra.models import Model, ModelKind
 from spectra.statistics.scores import Scores
 
-Measure = Callable[..., Scores]
-
-MEASURES: dict[str, Measure] = {
-    "linear-probe": probe,
-    "nearest-neighbour": probe,
-    "lm-loss": lm_loss,
-    "bits-per-byte": lm_loss,
-    "pseudo-loss": pseudo_loss,
-    "label-likelihood": label_likelihood,
-    "rouge-l": rouge_l,
-    "lm-eval": lm_eval_scores,
-}
-# Kinds of model that carry the head a measure needs; a probe needs none. The first is the default.
-KINDS: dict[str, tuple[ModelKind, ...]] = {
-    "linear-probe": ("encoder", "classification", "masked-lm", "causal-lm", "seq2seq"),
-    "nearest-neighbour": ("encoder", "classification", "masked-lm", "causal-lm", "seq2seq"),
-    "lm-loss": ("causal-lm",),
-    "bits-per-byte": ("causal-lm",),
-    "pseudo-loss": ("masked-lm",),
-    "label-likelihood": ("causal-lm", "seq2seq"),
-    "rouge-l": ("seq2seq", "causal-lm"),
-    "lm-eval": ("causal-lm", "seq2seq"),
-}
-# Kinds of task that a measure scores; one that is not here takes the texts of any.
-DATA_KINDS: dict[str, tuple[str, ...]] = {
-    "linear-probe": ("classification",),
-    "nearest-neighbour": ("classification",),
-    "label-likelihood": ("classification",),
-    "rouge-l": ("seq2seq",),
-}
-
 
 def register_measure(
-    name: str, scores: Measure, *, kinds: tuple[ModelKind, ...], default_for: str | None = None
+    name: str, scores: Callable[..., Scores], *, kinds: tuple[ModelKind, ...], default_for: str | None = None
 ) -> None:
     """Make a held-out measure known by a name, for this process.
 
@@ -63,15 +26,12 @@ def register_measure(
         default_for: A kind of task that it measures unless another is named.
 
     Raises:
-        DataError: If the name is taken.
+        PluginError: If the name is taken.
     """
-    if name in MEASURES:
-        raise DataError(f"There is a measure '{name}' already. Choose another name.")
-    MEASURES[name] = scores
-    KINDS[name] = kinds
-    NAMES.append(name)
-    if default_for is not None:
-        DEFAULT_MEASURE[default_for] = name
+    defaults = () if default_for is None else (default_for,)
+    HELD_OUT_MEASURES.register(
+        HeldOutMeasure(name, "registered from Python", scores, model_kinds=kinds, default_for=defaults)
+    )
 
 
 def measure(
@@ -99,7 +59,7 @@ def measure_all(
     Modes, gradients and random states are afterwards those before; the same call gives the same scores.
 
     Args:
-        model: With the head that each measure needs (see `KINDS`); adapters take part if they are switched on.
+        model: With the head that each measure needs (see `HeldOutMeasure`); adapters take part if they are switched on.
         tokenizer: The base's.
         held_out: Tasks and measures.
         batch_size: Sequences per forward pass. Padding changes rounding, so pair scores of equal batch size.
@@ -114,8 +74,9 @@ def measure_all(
     features: dict[str, Any] = {}
     scores = []
     for task in held_out:
-        shared = {"features": features} if MEASURES[task.measure] is probe else {}
+        entry = HELD_OUT_MEASURES[task.measure]
+        shared = {"features": features} if entry.shares_features else {}
         with undisturbed(model):
-            measured = MEASURES[task.measure](model, tokenizer, task, batch_size=batch_size, **shared)
+            measured = entry.scores(model, tokenizer, task, batch_size=batch_size, **shared)
         scores.append(replace(measured, adapters=active_adapters(model)))
     return scores

@@ -10,9 +10,9 @@ import torch
 from transformers import PreTrainedModel
 
 from spectra.errors import ModelError, first_five
+from spectra.forgetting.catalogue import HELD_OUT_MEASURES, fitting
 from spectra.forgetting.held_out import HeldOut
-from spectra.forgetting.loaded import measure_loaded, needs_pretrained_head
-from spectra.forgetting.measure import KINDS
+from spectra.forgetting.loaded import measure_loaded
 from spectra.forgetting.one_base import OneBase
 from spectra.forgetting.store import ScoreStore
 from spectra.models import (
@@ -205,9 +205,8 @@ def _stated_base(checkpoints: Sequence[str]) -> str:
 def _require_heads(checkpoint: str, held_out: Sequence[HeldOut]) -> None:
     kind = tuned_kind(Path(checkpoint))
     for task in held_out:
-        if kind not in KINDS[task.measure] and not needs_pretrained_head(kind, task):
-            fitting = [name for name, kinds in KINDS.items() if kind in kinds]
+        if not HELD_OUT_MEASURES[task.measure].measures(kind):
             raise ModelError(
                 f"'{checkpoint}' is a {kind} model, which '{task.measure}' of '{task.name}' cannot measure. "
-                f"Use one of {', '.join(fitting)}."
+                f"Use one of {', '.join(fitting(kind))}."
             )

@@ -1,6 +1,6 @@
 """What a scan measured, as plain numbers: the catalogue of metrics and the frozen records. Imports no torch."""
 
-from spectra.records.catalogue import DEFAULT_GROUPS, GROUPS, METRICS, Metric, chosen_groups
+from spectra.records.catalogue import DEFAULT_GROUPS, GROUPS, METRICS, Metric, MetricGroup, chosen_groups
 from spectra.records.matrix_scan import LeadingVector, MatrixScan
 from spectra.records.measures import Grid, Measure, NullLine
 from spectra.records.scan import IntruderScan, Scan, read_scan
@@ -15,6 +15,7 @@ __all__ = [
     "MatrixScan",
     "Measure",
     "Metric",
+    "MetricGroup",
     "NullLine",
     "Scan",
     "chosen_groups",

@@ -11,10 +11,10 @@ from torch import Tensor
 from spectra.engine.cache import FactorCache
 from spectra.errors import SpectrumError
 from spectra.metrics.subspaces import phi_grid, similarity_map
+from spectra.records.catalogue import GROUPS, VERDICTS_ALONE
 from spectra.records.matrix_scan import ControlVerdicts, LeadingVector, MatrixScan
 from spectra.records.measures import Grid, Measure
 from spectra.scanning.facts import EXACT_UP_TO, BaseFacts, PairFacts, cosine_bounds, facts_of, vectors_of
-from spectra.scanning.measuring import MEASURING
 from spectra.scanning.nulls.controls import Storage
 from spectra.scanning.nulls.null_store import NullStore
 from spectra.scanning.nulls.nulls import with_nulls
@@ -58,8 +58,8 @@ def _scanned(pair: MatrixPair, facts: PairFacts, verdicts: float, digest: str | 
     clock = _Clock({"intruders": verdicts})
     measures: list[Measure] = []
     for group in settings.groups:
-        if group in MEASURING:
-            measures += MEASURING[group](facts)
+        if GROUPS[group].measure is not None:
+            measures += GROUPS[group].measured(facts)
             clock.took(group)
     nulled: tuple[Measure, ...] = tuple(measures)
     controls: tuple[ControlVerdicts, ...] = ()
@@ -171,7 +171,7 @@ def storage_of(pair: MatrixPair) -> Storage:
 def _base_values(facts: PairFacts) -> tuple[float, ...]:
     """Leading singular values of W0; all of them where they were computed anyway."""
     settings = facts.base.settings
-    if not set(settings.groups) & set(MEASURING) - {"norms"}:
+    if not set(settings.groups) - {*VERDICTS_ALONE, "nulls"}:
         return ()
     if facts.base.factors.has_full():
         return _numbers(facts.base.factors.full().S)

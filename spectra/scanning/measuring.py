@@ -160,18 +160,6 @@ def tails(facts: PairFacts) -> Iterator[Measure]:
     yield Measure("tails.against_lognormal", fit.against_lognormal, note=note)
 
 
-MEASURING: dict[str, Callable[[PairFacts], Iterator[Measure]]] = {
-    "norms": norms,
-    "intruders": intruders,
-    "update": update,
-    "alignment": alignment,
-    "base": spectrum_of_base,
-    "tails": tails,
-}
-# What controls are measured by: what does not change with the tuned matrix has no control.
-CONTROLLED = ("intruders", "update", "alignment")
-
-
 def _rank_for(share: float) -> Callable[[Tensor, Tensor | None], float]:
     return lambda S, weights: rank_for_variance(S, share, weights)
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, first_five
-from spectra.records import DEFAULT_GROUPS, IntruderScan, MatrixScan, Scan, chosen_groups
+from spectra.records import DEFAULT_GROUPS, GROUPS, IntruderScan, MatrixScan, Scan, chosen_groups
 from spectra.records.provenance import versions
 from spectra.records.verdicts import Side
 from spectra.scanning.facts import PairFacts, base_factors, method_of
@@ -212,7 +212,9 @@ def scan_pairs(
     elsewhere: ScanGroups | None = None,
 ) -> list[Scan]:
     """Scan opened checkpoints, as `scan_checkpoints` does."""
-    journal = Journal(pairs, settings) if cache is not None else None
+    # What a plugin measures may change with its code: what an earlier call measured by it is measured again.
+    keeps = cache is not None and all(GROUPS.is_own(group) for group in settings.groups)
+    journal = Journal(pairs, settings) if keeps else None
     partial = PartialScan(pairs, settings, cache, journal)
     try:
         partial.run(progress, elsewhere)

@@ -8,7 +8,7 @@ import torch
 from spectra.engine.methods import NAMES
 from spectra.errors import SpectrumError, first_five
 from spectra.metrics.intruders import require_epsilon
-from spectra.records.catalogue import GROUPS, VERDICTS_ALONE
+from spectra.records.catalogue import VERDICTS_ALONE, choices
 from spectra.records.verdicts import OneSide
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -73,7 +73,7 @@ class ScanSettings:
         _require_one_of("method", self.method, NAMES)
         _require_one_of("dtype", self.dtype, tuple(DTYPES))
         for group in self.groups:
-            _require_one_of("The group of metrics", group, (*GROUPS, *VERDICTS_ALONE))
+            _require_one_of("The group of metrics", group, (*choices(), *VERDICTS_ALONE))
         if self.memory_bytes is not None and self.memory_bytes < 1 << 26:
             raise SpectrumError(f"A memory budget of {self.memory_bytes} bytes is below 64 MiB. Allow more.")
         if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():

@@ -9,6 +9,7 @@ from torch import nn
 
 from spectra.errors import SpecificationError
 from spectra.records.naming import written
+from spectra.registry import Registry
 from spectra.training.modules import head_modules, is_transposed, target_pattern
 from spectra.training.settings import TrainingSettings
 from spectra.weights.methods.scaling import LoraSettings
@@ -29,7 +30,7 @@ class Method:
 
     Attributes:
         name: What a specification calls it.
-        summary: One line for people.
+        documentation: One line for people.
         config: The peft configuration for these settings, given the arguments that all adapters share; None for
             full fine-tuning.
         has_rank: Whether a specification gives a rank.
@@ -38,12 +39,15 @@ class Method:
         prepare: Changes the wrapped model before training, such as freezing a factor.
         rate_factor: Factor on the learning rate of a parameter, by its name.
         fixed_scaling: Whether B @ A carries one factor throughout, decided by rank and alpha.
+        title: What reports call it; empty takes the name.
+        needs_rank: Whether a rank has to be given, where there is one.
+        rank_stabilised: Whether the scaling of B @ A is alpha/sqrt(rank).
         changes_base: True where the adapter's initialisation takes a part out of W0, so that what is saved has to be
             expressed against the published W0.
     """
 
     name: str
-    summary: str
+    documentation: str
     config: Callable[[TrainingSettings, Arguments], "PeftConfig"] | None
     has_rank: bool = True
     has_alpha: bool = True
@@ -51,11 +55,14 @@ class Method:
     prepare: Callable[[nn.Module], None] = lambda model: None
     rate_factor: Callable[[str, TrainingSettings], float] = lambda name, settings: 1.0
     fixed_scaling: bool = True
+    title: str = ""
+    needs_rank: bool = True
+    rank_stabilised: bool = False
     changes_base: bool = False
 
     def label(self, settings: TrainingSettings) -> str:
         """What a person calls this configuration, seed and learning rate aside."""
-        title = str(settings.arguments.get("peft_type", self.name)) if self.name == "peft" else TITLES[self.name]
+        title = str(settings.arguments.get("peft_type") or self.title or self.name)
         rank = f" r={settings.rank}" if settings.rank is not None else ""
         alpha = f" α={settings.alpha:g}" if settings.alpha is not None else ""
         where = settings.target_modules
@@ -140,45 +147,59 @@ def _faster_b(name: str, settings: TrainingSettings) -> float:
     return float(settings.arguments.get("ratio", LORA_PLUS_RATIO)) if ".lora_B." in name else 1.0
 
 
-METHODS: Mapping[str, Method] = {
-    method.name: method
-    for method in (
+METHODS: Registry[Method] = Registry(
+    "spectra.training_methods",
+    "training method",
+    Method,
+    (
         Method("full", "All weights are trained.", None, has_rank=False, has_alpha=False, has_arguments=False),
-        Method("lora", "delta_W = alpha/r B A (Hu et al. 2021).", _lora()),
-        Method("rslora", "delta_W = alpha/sqrt(r) B A (Kalajdzievski 2023).", _lora(use_rslora=True)),
-        Method("dora", "Magnitude and direction apart (Liu et al. 2024).", _lora(use_dora=True)),
+        Method("lora", "delta_W = alpha/r B A (Hu et al. 2021).", _lora(), title="LoRA"),
+        Method(
+            "rslora",
+            "delta_W = alpha/sqrt(r) B A (Kalajdzievski 2023).",
+            _lora(use_rslora=True),
+            rank_stabilised=True,
+            title="rsLoRA",
+        ),
+        Method("dora", "Magnitude and direction apart (Liu et al. 2024).", _lora(use_dora=True), title="DoRA"),
         Method(
             "pissa",
             "Starts from the leading singular vectors of W0 (Meng et al. 2024).",
             _lora(init_lora_weights="pissa"),
+            title="PiSSA",
             changes_base=True,
         ),
-        Method("lora+", "B learns faster than A (Hayou et al. 2024).", _lora(), rate_factor=_faster_b),
-        Method("frozen-a", "A has orthonormal rows and is frozen; B is trained.", _lora(), prepare=_freeze_a),
+        Method("lora+", "B learns faster than A (Hayou et al. 2024).", _lora(), rate_factor=_faster_b, title="LoRA+"),
         Method(
-            "adalora", "Ranks move to the matrices that use them (Zhang et al. 2023).", _adalora, fixed_scaling=False
+            "frozen-a",
+            "A has orthonormal rows and is frozen; B is trained.",
+            _lora(),
+            prepare=_freeze_a,
+            title="frozen-A",
         ),
-        Method("vera", "Shared random factors, trained scales (Kopiczko et al. 2024).", _vera, has_alpha=False),
+        Method(
+            "adalora",
+            "Ranks move to the matrices that use them (Zhang et al. 2023).",
+            _adalora,
+            fixed_scaling=False,
+            title="AdaLoRA",
+        ),
+        Method(
+            "vera",
+            "Shared random factors, trained scales (Kopiczko et al. 2024).",
+            _vera,
+            has_alpha=False,
+            title="VeRA",
+        ),
         Method(
             "peft",
             "Any peft method, with peft_type and its arguments passed through.",
             _passed_through,
             fixed_scaling=False,
+            needs_rank=False,
         ),
-    )
-}
-
-TITLES = {
-    "full": "full",
-    "lora": "LoRA",
-    "rslora": "rsLoRA",
-    "dora": "DoRA",
-    "pissa": "PiSSA",
-    "lora+": "LoRA+",
-    "frozen-a": "frozen-A",
-    "adalora": "AdaLoRA",
-    "vera": "VeRA",
-}
+    ),
+)
 
 
 def attach(model: nn.Module, settings: TrainingSettings, task_type: TaskType) -> nn.Module:
@@ -211,9 +232,10 @@ def attach(model: nn.Module, settings: TrainingSettings, task_type: TaskType) ->
 
 def scaling(settings: TrainingSettings) -> float | None:
     """The factor on B @ A, where the method has a fixed one."""
-    if settings.rank is None or settings.alpha is None or not METHODS[settings.method].fixed_scaling:
+    method = METHODS[settings.method]
+    if settings.rank is None or settings.alpha is None or not method.fixed_scaling:
         return None
-    return LoraSettings(settings.rank, settings.alpha, rank_stabilised=settings.method == "rslora").scaling
+    return LoraSettings(settings.rank, settings.alpha, rank_stabilised=method.rank_stabilised).scaling
 
 
 def parameter_groups(

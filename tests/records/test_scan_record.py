@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from spectra.errors import DataError
-from spectra.records import GROUPS, MatrixScan, Measure, NullLine, Scan, chosen_groups, read_scan
+from spectra.records import MatrixScan, Measure, NullLine, Scan, chosen_groups, read_scan
+from spectra.records.catalogue import choices
 
 
 def matrix(name: str, count: float, norm: float, rank: float | None) -> MatrixScan:
@@ -67,4 +68,4 @@ def test_the_long_table_has_a_column_per_control_and_escapes_nothing_away() -> N
 
 def test_groups_are_chosen_by_name_alias_and_all() -> None:
     assert chosen_groups("nulls, ranks,intruders") == ("intruders", "update", "nulls")
-    assert chosen_groups("all") == tuple(GROUPS)
+    assert chosen_groups("all") == choices()

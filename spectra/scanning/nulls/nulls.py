@@ -14,12 +14,13 @@ from spectra.engine.tuned import Tuned, leading_vectors_of
 from spectra.linalg.density import Spectrum
 from spectra.linalg.operators import LowRankUpdate, RowChunked
 from spectra.linalg.triplets import LeadingVectors
+from spectra.records.catalogue import GROUPS
 from spectra.records.counts import random_direction_cosine
 from spectra.records.matrix_scan import ControlVerdicts, record
 from spectra.records.measures import Measure, NullLine
 from spectra.records.verdicts import OneSide, VectorVerdict
 from spectra.scanning.facts import BaseFacts, PairFacts, judged, method_of, triplets, vectors_of
-from spectra.scanning.measuring import CONTROLLED, MEASURING, spectral_ranks
+from spectra.scanning.measuring import spectral_ranks
 from spectra.scanning.nulls.controls import DIRECTION, GAUSSIAN, LOW_RANK, ROUNDING, Control, Storage, made
 from spectra.scanning.nulls.null_store import NullStore
 from spectra.scanning.window_bounds import known_cosines
@@ -47,7 +48,7 @@ def with_nulls(
         controls, a streamed W0 no dense ones.
     """
     settings = facts.base.settings
-    groups = [group for group in settings.groups if group in CONTROLLED] if "nulls" in settings.groups else []
+    groups = [group for group in settings.groups if GROUPS[group].has_controls] if "nulls" in settings.groups else []
     if not (groups or settings.keep_controls) or facts.delta_frobenius <= 0:
         return tuple(measures), ()
     values, verdicts = Values(), []
@@ -69,7 +70,9 @@ def _recalled(
     settings = facts.base.settings
     size, rank = facts.delta_frobenius, control_rank(facts)
     # A trial of a sweep, whose controls are kept in its own tables, shares with the others what rounding does to W0.
-    if digest is None or (settings.keep_controls and null != ROUNDING):
+    # What a plugin measures may change with its code, of which no store knows.
+    plugged = any(not GROUPS.is_own(group) for group in groups)
+    if digest is None or plugged or (settings.keep_controls and null != ROUNDING):
         return _simulated(null, facts, groups, storage, rank, size)
     # Everything that decides the simulated values. What rounding does to W0 does not depend on the update.
     question = {
@@ -97,7 +100,7 @@ def _simulated(
         null, base.W0, storage, rank=rank, frobenius=size, draws=settings.draws, seed=settings.seed
     ):  # fmt: skip
         for control in _judged(base, controls):
-            for measure in (measure.finite() for group in groups for measure in MEASURING[group](control)):
+            for measure in (measure.finite() for group in groups for measure in GROUPS[group].measured(control)):
                 if measure.value is not None:
                     found.setdefault((measure.metric, measure.side or ""), []).append(measure.value)
             if settings.keep_controls:

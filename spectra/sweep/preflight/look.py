@@ -16,8 +16,7 @@ import torch
 from spectra.data import TaskData, load_task
 from spectra.errors import AssetError, DataError, ModelError, SpecificationError, SpectraError
 from spectra.forgetting import HeldOut
-from spectra.forgetting.loaded import needs_pretrained_head
-from spectra.forgetting.measure import DATA_KINDS, KINDS
+from spectra.forgetting.catalogue import HELD_OUT_MEASURES, fitting
 from spectra.models import ModelKind, adapter_labels, content_of, is_adapter, load_kind, resolve_model, tuned_kind
 from spectra.models.base import load_tokenizer
 from spectra.runs import Run
@@ -328,13 +327,12 @@ def _require_fit(task: HeldOut, kind: ModelKind, model: str) -> None:
     Raises:
         SpectraError: If it does not.
     """
-    if task.data is not None and (kinds := DATA_KINDS.get(task.measure)):
+    if task.data is not None and (kinds := HELD_OUT_MEASURES[task.measure].data_kinds):
         task.require_kind(*kinds)
-    if kind not in KINDS[task.measure] and not needs_pretrained_head(kind, task):
-        fitting = [name for name, kinds in KINDS.items() if kind in kinds]
+    if not HELD_OUT_MEASURES[task.measure].measures(kind):
         raise ModelError(
             f"Held-out task '{task.name}' is measured by {task.measure}, which {model} as a {kind} model cannot be. "
-            f"Use one of {', '.join(fitting)}."
+            f"Use one of {', '.join(fitting(kind))}."
         )
 
 

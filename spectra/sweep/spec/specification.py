@@ -47,7 +47,7 @@ class MethodSpecification(_Strict):
             raise ValueError(f"method '{method.name}' trains all weights and has no target_modules; remove them")
         if "ratio" in (values.get("arguments") or {}) and method.name != "lora+":
             raise ValueError(f"method '{method.name}' has no ratio of learning rates; use lora+, or remove it")
-        optional = method.name == "peft"
+        optional = not method.needs_rank
         if method.has_rank and not optional and not values.get("rank"):
             raise ValueError(f"method '{method.name}' needs a rank; add, for example, rank: [1, 8, 64]")
         for name, allowed in (("rank", method.has_rank), ("alpha", method.has_alpha)):
@@ -83,6 +83,7 @@ class HeldOutSpecification(_Strict):
     instruction: str | None = None
     max_new_tokens: PositiveInt | None = None
     lm_eval_metric: str | None = None
+    options: dict[str, Any] | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -198,7 +199,9 @@ class Specification(_Strict):
 
     @model_validator(mode="after")
     def _quantises_what_is_frozen(self) -> "Specification":
-        trained = [one.method for one in self.methods if METHODS[one.method].config is None or one.method == "pissa"]
+        trained = [
+            one.method for one in self.methods if METHODS[one.method].config is None or METHODS[one.method].changes_base
+        ]
         if self.quantisation and trained:
             raise ValueError(
                 f"quantisation is {self.quantisation}, but method '{trained[0]}' changes the base's own weights; "

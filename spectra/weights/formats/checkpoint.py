@@ -11,7 +11,7 @@ from spectra.storage.json_file import read_object
 from spectra.weights.formats.encodings import decoded
 from spectra.weights.formats.named import NamedTensors
 from spectra.weights.formats.stored import StoredTensor
-from spectra.weights.formats.table import open_file
+from spectra.weights.formats.table import added_suffixes, open_file
 
 # In order of preference: names of files that hold a whole model, and of indices that name its shards.
 SINGLE = ("model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.safetensors")
@@ -95,7 +95,7 @@ def main_file(folder: Path) -> tuple[Path, tuple[str, ...]]:
     named = [path for path in named if not path.name.startswith("adapter_model")]
     if len(named) == 1:
         return named[0], ()
-    for pattern in ("*.safetensors", "*.gguf", *PICKLES):
+    for pattern in ("*.safetensors", "*.gguf", *(f"*{suffix}" for suffix in added_suffixes()), *PICKLES):
         files = [path for path in sorted(folder.glob(pattern)) if not TRAINING_STATE.match(path.name)]
         if len(files) == 1:
             return files[0], ()

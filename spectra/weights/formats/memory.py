@@ -1,4 +1,4 @@
-"""Tensors of a model in memory, behind the interface of a file's: what is found in files is found in them too."""
+"""Tensors in memory, of a model or of a file that is read whole, behind the interface of a file's."""
 
 import math
 from collections.abc import Callable
@@ -20,23 +20,20 @@ class TensorInMemory:
         shape: Shape of the weight.
         dtype: Dtype of what the reads return.
         fetch: The tensor as it stands, on any device; a quantised weight is dequantised here.
+        path: The file that it came from; stands for the model where there is none.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     fetch: Callable[[], Tensor]
+    path: Path = MEMORY
 
     @classmethod
     def of(cls, name: str, tensor: Tensor) -> "TensorInMemory":
         """A tensor that is changed in place, as optimisers do; it is not copied."""
         held = tensor.detach()
         return cls(name, tuple(held.shape), held.dtype, lambda: held)
-
-    @property
-    def path(self) -> Path:
-        """Stands for the file, in messages."""
-        return MEMORY
 
     @property
     def nbytes(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectra.errors import CheckpointError
+from spectra.registry import Registry
 from spectra.weights.formats.gguf_file import open_gguf
 from spectra.weights.formats.named import NamedTensors
 from spectra.weights.formats.pickle_file import open_pickle
@@ -62,40 +63,50 @@ def _open_safetensors(path: Path) -> NamedTensors:
 
 
 # In the order in which they are asked; the last takes what no other recognises, and says what is wrong with it.
-FORMATS: tuple[CheckpointFormat, ...] = (
-    CheckpointFormat(
-        "gguf",
-        (".gguf",),
-        lambda head, path: head.startswith(b"GGUF") or path.suffix == ".gguf",
-        open_gguf,
-        False,
-        "GGUF, weights and LoRA adapters, dequantised with the gguf package",
-    ),
-    CheckpointFormat(
-        "pickle",
-        PICKLE_SUFFIXES,
-        _is_pickle,
-        open_pickle,
-        True,
-        "torch's pickles, flat or nested as trainers save them, with --allow-pickle",
-    ),
-    CheckpointFormat(
-        "archive",
-        (".nemo", ".tar"),
-        lambda head, path: head[TAR_AT:].startswith(TAR),
-        _open_archive,
-        False,
-        "refused: unpack it first",
-    ),
-    CheckpointFormat(
-        "safetensors",
-        (".safetensors",),
-        lambda head, path: True,
-        _open_safetensors,
-        False,
-        "safetensors",
+FORMATS: Registry[CheckpointFormat] = Registry(
+    "spectra.checkpoint_formats",
+    "checkpoint format",
+    CheckpointFormat,
+    (
+        CheckpointFormat(
+            "gguf",
+            (".gguf",),
+            lambda head, path: head.startswith(b"GGUF") or path.suffix == ".gguf",
+            open_gguf,
+            False,
+            "GGUF, weights and LoRA adapters, dequantised with the gguf package",
+        ),
+        CheckpointFormat(
+            "pickle",
+            PICKLE_SUFFIXES,
+            _is_pickle,
+            open_pickle,
+            True,
+            "torch's pickles, flat or nested as trainers save them, with --allow-pickle",
+        ),
+        CheckpointFormat(
+            "archive",
+            (".nemo", ".tar"),
+            lambda head, path: head[TAR_AT:].startswith(TAR),
+            _open_archive,
+            False,
+            "refused: unpack it first",
+        ),
+        CheckpointFormat(
+            "safetensors",
+            (".safetensors",),
+            lambda head, path: True,
+            _open_safetensors,
+            False,
+            "safetensors",
+        ),
     ),
 )
+
+
+def added_suffixes() -> tuple[str, ...]:
+    """Endings of the files of other packages' formats."""
+    return tuple(suffix for entry in FORMATS.added for suffix in entry.suffixes)
 
 
 def format_of(path: Path) -> CheckpointFormat:
@@ -111,7 +122,8 @@ def format_of(path: Path) -> CheckpointFormat:
         raise CheckpointError(
             f"'{path}' cannot be read ({error.strerror}). Check the path and its permissions."
         ) from error
-    return next(entry for entry in FORMATS if entry.recognises(head, path))
+    # Other packages' formats are asked first: they know their own files better, such as a zip that is no pickle.
+    return next(entry for entry in (*FORMATS.added, *FORMATS.own) if entry.recognises(head, path))
 
 
 def open_file(path: Path, *, allow_pickle: bool = False) -> NamedTensors:
