@@ -1,8 +1,10 @@
 """Language-modelling loss of causal models, in nats per token and in bits per byte."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +16,9 @@ from spectra.forgetting.held_out import HeldOut
 from spectra.models import Model
 from spectra.models.causal import require_causal
 from spectra.statistics.scores import Scores, fingerprint
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of a part of a character
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +107,36 @@ def implausible_loss(nats_per_token: float, vocabulary: int) -> tuple[str, ...]:
 
 
 def _bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Tokens]) -> Float[np.ndarray, " n"]:
-    """Bytes of the predicted part of each text; at least 1, for a text of special tokens alone."""
+    """Bytes of the predicted part of each text; at least 1, for a text of special tokens alone.
+
+    Where the first token or the cut goes through a character, its decoded form is a replacement character of another
+    size; the bytes are then counted token by token.
+    """
     whole = tokenizer.batch_decode(list(ids), skip_special_tokens=True)
     first = tokenizer.batch_decode([tokens[:1] for tokens in ids], skip_special_tokens=True)
-    sizes = [len(text.encode()) - len(start.encode()) for text, start in zip(whole, first, strict=True)]
+    sizes = [
+        sum(token_bytes(tokenizer, tokens[1:]))
+        if REPLACEMENT in text + start
+        else len(text.encode()) - len(start.encode())
+        for text, start, tokens in zip(whole, first, ids, strict=True)
+    ]
     return np.array(sizes, dtype=np.float64).clip(min=1.0)
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> list[int]:
+    """Bytes that each token stands for; none for special tokens.
+
+    A byte-level vocabulary (GPT-2) writes every byte as one letter of its own alphabet, one with byte fallback (Llama)
+    writes a byte outside its pieces as <0xNN>, and spaces as a low line.
+    """
+    decoder = str(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", ""))
+    added = set(tokenizer.get_added_vocab())
+
+    def size(piece: str) -> int:
+        if "ByteLevel" in decoder and piece not in added:
+            return len(piece)
+        return 1 if BYTE.fullmatch(piece) else len(piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode())
+
+    special = set(tokenizer.all_special_ids)
+    pieces = cast(list[str], tokenizer.convert_ids_to_tokens(tokens))
+    return [0 if token in special else size(piece) for token, piece in zip(tokens, pieces, strict=True)]
