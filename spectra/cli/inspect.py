@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from spectra.cli.destinations import WritingCommand
 from spectra.cli.options import checkpoint_options, selection_options
 from spectra.cli.output import Output, output_options
+from spectra.cli.terminal import console, warn
 
 
-@click.command(epilog="Example:  spectra inspect path/to/adapter --base path/to/base")
+@click.command(cls=WritingCommand, epilog="Example:  spectra inspect path/to/adapter --base path/to/base")
 @click.argument("checkpoint", metavar="CKPT")
 @checkpoint_options
 @selection_options
@@ -25,8 +27,7 @@ def command(checkpoint: str, output: Output, **options: Any) -> None:
     from spectra.weights.opening import open_to_inspect
 
     found = inventory(open_to_inspect(checkpoint, **options))
-    for warning in found["warnings"]:
-        click.echo(f"Warning: {warning}", err=True)
+    warn(found["warnings"])
     output.emit(
         text=lambda: _print(found),
         whole=lambda: found,
@@ -37,13 +38,12 @@ def command(checkpoint: str, output: Output, **options: Any) -> None:
 def _print(found: dict[str, Any]) -> None:
     """The inventory as tables that fit 80 columns."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from spectra.weights.matching.inventory import grouped
 
-    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
-    console.print(_facts(found))
+    shown = console(width=None if sys.stdout.isatty() else 80)
+    shown.print(_facts(found))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("role", overflow="fold")
     table.add_column("block")
@@ -54,12 +54,12 @@ def _print(found: dict[str, Any]) -> None:
             row["role"], row["block"], str(row["matrices"]), "x".join(map(str, row["shape"])), _number(row["rank"]),
             _number(row["alpha"]), _number(row["scaling"]), f"{row['parameters']:,}",
         )  # fmt: skip
-    console.print(table)
-    console.print()
+    shown.print(table)
+    shown.print()
     reasons = Counter(skipped["reason"] for skipped in found["skipped"])
     for reason, count in reasons.most_common():
         first = next(skipped["name"] for skipped in found["skipped"] if skipped["reason"] == reason)
-        console.print(f"not compared: {count} {reason} ({first}{', ...' if count > 1 else ''})", soft_wrap=False)
+        shown.print(f"not compared: {count} {reason} ({first}{', ...' if count > 1 else ''})", soft_wrap=False)
 
 
 def _facts(found: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.intervene_output import print_run
 from spectra.cli.intervene_types import CONTROLS, Controls, Lambdas
 from spectra.cli.options import (
@@ -25,6 +26,7 @@ from spectra.cli.options import (
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
+from spectra.cli.terminal import echo, warn
 
 if TYPE_CHECKING:
     from spectra.forgetting import HeldOut
@@ -84,7 +86,7 @@ measuring_options = stacked(
     click.option(
         "-o",
         "--out",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=FolderDestination("intervene", "continued"),
         help="Keep finished points here and resume; write tables and figures.",
     ),
     quiet_option,
@@ -92,7 +94,8 @@ measuring_options = stacked(
 
 
 @click.command(
-    epilog="Example:  spectra intervene my-adapter --heldout bbc-news --task movie-sentiment --lambdas 0,0.5,1 -o out"
+    cls=WritingCommand,
+    epilog="Example:  spectra intervene my-adapter --heldout bbc-news --task movie-sentiment --lambdas 0,0.5,1 -o out",
 )
 @click.argument("checkpoint", metavar="CKPT", type=click.Path(exists=True, file_okay=False))
 @click.option(
@@ -166,7 +169,7 @@ def own_task(spec: str, limits: Mapping[str, Any]) -> "OwnTask":
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    echo(line, err=True)
 
 
 def _run(experiment: "Experiment", *, quiet: bool) -> bool:
@@ -176,7 +179,7 @@ def _run(experiment: "Experiment", *, quiet: bool) -> bool:
             experiment.run(progress)
     except KeyboardInterrupt:
         again = " Run the same command to continue." if experiment.folder is not None else ""
-        click.echo(f"Interrupted: what is measured so far follows.{again}", err=True)
+        echo(f"Interrupted: what is measured so far follows.{again}", err=True)
         return True
     return False
 
@@ -190,6 +193,5 @@ def _draw(folder: Path) -> None:
 
 def _emit(record: "InterventionRun", output: Output) -> None:
     """Data to stdout, warnings to stderr."""
-    for warning in record.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+    warn(record.warnings)
     output.emit(text=lambda: print_run(record), whole=record.to_dict, rows=lambda: map(asdict, record.rows))

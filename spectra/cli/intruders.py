@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import FileDestination, WritingCommand
 from spectra.cli.intruders_output import print_scans
 from spectra.cli.options import (
     QUESTION,
@@ -16,8 +17,10 @@ from spectra.cli.options import (
     selection_options,
     stacked,
 )
-from spectra.cli.output import Output, output_options, require_free
+from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
+from spectra.cli.terminal import echo, warn
+from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
     from spectra.cluster import SpreadScan
@@ -25,12 +28,14 @@ if TYPE_CHECKING:
     from spectra.scanning.scan import PartialScan
 
 report_options = stacked(
-    click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML report here."),
+    click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report here."),
     quiet_option,
 )
 
 
-@click.command(epilog="Example:  spectra intruders my-adapter --base roberta-base --html report.html")
+@click.command(
+    cls=WritingCommand, epilog="Example:  spectra intruders my-adapter --base roberta-base --html report.html"
+)
 @click.argument("checkpoints", metavar="CKPT...", nargs=-1, required=True)
 @checkpoint_options
 @definition_options
@@ -56,7 +61,6 @@ def command(
     k leading singular vectors of the tuned matrix whose largest |cos| to any singular vector of the pre-trained
     matrix is below epsilon (Shuttleworth et al., arXiv:2410.21228). Several checkpoints of one base share the work.
     """
-    require_free(html, force=output.force)
     question = {name: options.pop(name) for name in QUESTION}
     partial = prepared(checkpoints, base, {**question, "memory_bytes": memory}, options, cache=cache)
     interrupted = run(partial, quiet=quiet, spread=spread(ray, checkpoints, base, options, cache=cache))
@@ -106,7 +110,7 @@ def run(partial: "PartialScan", *, quiet: bool, spread: "SpreadScan | None" = No
             partial.run(progress, spread.of(partial.settings) if spread else None)
     except KeyboardInterrupt:
         again = " Run the same command to continue." if partial.journal is not None else ""
-        click.echo(f"Interrupted after {len(partial.found)} matrices.{again}", err=True)
+        echo(f"Interrupted after {len(partial.found)} matrices.{again}", err=True)
         return True
     return False
 
@@ -114,8 +118,7 @@ def run(partial: "PartialScan", *, quiet: bool, spread: "SpreadScan | None" = No
 def emit(scans: list["IntruderScan"], output: Output) -> None:
     """Data to stdout, warnings to stderr."""
     for scan in scans:
-        for warning in scan.warnings:
-            click.echo(f"Warning: {warning}", err=True)
+        warn(scan.warnings)
     output.emit(
         text=lambda: print_scans(scans),
         whole=lambda: scans[0].to_dict() if len(scans) == 1 else [scan.to_dict() for scan in scans],
@@ -134,4 +137,4 @@ def write_html(partial: "PartialScan", scans: list["IntruderScan"], path: Path) 
             "--html reports one checkpoint. Scan them one by one, or compare their --json files."
         )
     details = matrix_details(partial.pairs[0].matrices, partial.settings)
-    click.echo(f"Report: {write_scan_report(scans[0], path, details=details, command=command_line())}", err=True)
+    echo(f"Report: {write_scan_report(scans[0], path, details=details, command=command_line())}", err=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.options import (
     QUESTION,
     checkpoint_options,
@@ -17,7 +18,8 @@ from spectra.cli.options import (
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
-from spectra.cli.scan_output import print_scan, require_free_folder, write_folder
+from spectra.cli.scan_output import print_scan, write_folder
+from spectra.cli.terminal import echo, warn
 
 if TYPE_CHECKING:
     from spectra.forgetting import HeldOut
@@ -41,7 +43,9 @@ measure_options = stacked(
 )
 
 
-@click.command(epilog="Example:  spectra scan my-adapter --base roberta-base --metrics intruders,ranks,nulls")
+@click.command(
+    cls=WritingCommand, epilog="Example:  spectra scan my-adapter --base roberta-base --metrics intruders,ranks,nulls"
+)
 @click.argument("checkpoint", metavar="CKPT")
 @checkpoint_options
 @measure_options
@@ -51,7 +55,7 @@ measure_options = stacked(
 @output_options("matrix, metric and side")
 @click.option("--texts", metavar="TASK", help="Also the drift of outputs on these texts: asset task or file.")
 @click.option("--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Texts at most.")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Also write every table here.")
+@click.option("-o", "--out", type=FolderDestination("scan", "whole"), help="Also write every table here.")
 @quiet_option
 def command(
     checkpoint: str,
@@ -71,7 +75,6 @@ def command(
     intruder dimensions, norms and ranks of the update, alignment with the base, and the base's own spectrum, each
     number beside controls: the rounding of storage, dense noise and a random update of the same norm and rank.
     """
-    require_free_folder(out, force=output.force)
     task = opened_texts(texts, text_limit)
     partial = prepared(checkpoint, base, {"memory_bytes": memory}, options, cache=cache)
     interrupted = run(partial, quiet=quiet)
@@ -106,7 +109,7 @@ def run(partial: "PartialSurvey", *, quiet: bool) -> bool:
         with parts_progress("scanning", quiet=quiet) as progress:
             partial.run(progress)
     except KeyboardInterrupt:
-        click.echo(f"Interrupted after {len(partial.done)} matrices.", err=True)
+        echo(f"Interrupted after {len(partial.done)} matrices.", err=True)
         return True
     return False
 
@@ -135,8 +138,7 @@ def on_texts(
 
 def emit(scan: "SpectralScan", output: Output, out: Path | None) -> None:
     """Data to stdout, warnings to stderr, tables to a folder."""
-    for warning in scan.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+    warn(scan.warnings)
     output.emit(text=lambda: print_scan(scan), whole=scan.to_dict, rows=lambda: scan.rows("measures"))
     if out is not None:
-        write_folder(scan, out)
+        write_folder(scan, out, force=output.force)

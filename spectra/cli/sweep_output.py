@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import click
+from spectra.cli.terminal import console, echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ def print_plan(specification: "Specification", *, as_json: bool) -> None:
             }
             for one in estimates
         ]
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     print_table(
         ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
@@ -53,7 +53,7 @@ def print_plan(specification: "Specification", *, as_json: bool) -> None:
     known = [one.seconds for one in estimates if one.seconds is not None]
     total = f"training takes very roughly {minutes(sum(known))} here" if known else "the time cannot be estimated"
     total = total if specification.methods else "all exist already and nothing is trained"
-    click.echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
+    echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
 
 
 def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
@@ -64,7 +64,7 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
             name: json.loads(table.to_json(orient="records", double_precision=15))
             for name, table in (("trials", trials), ("forgetting", forgetting))
         }
-        click.echo(json.dumps({"run": str(run.path), "report": str(report), **tables}, indent=2))
+        echo(json.dumps({"run": str(run.path), "report": str(report), **tables}, indent=2))
         return
     chosen = trials[trials["chosen"].fillna(False).astype(bool)]
     heldout = list(dict.fromkeys(forgetting["heldout"]))
@@ -85,15 +85,15 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
     header = ("configuration", "rate", "score", *held, "intruders", "|update|")
     print_table(header, rows, numeric=range(1, len(header)))
     for _, row in trials[trials["error"] != ""].iterrows():
-        click.echo(f"{row['label']}, seed {row['seed']}: failed: {row['error']}", err=True)
+        echo(f"{row['label']}, seed {row['seed']}: failed: {row['error']}", err=True)
     if len(chosen):
         first = chosen.iloc[0]
-        click.echo(
+        echo(
             f"score: {first['task_metric']} on {first['task_examples']} test examples of {first['task']}; held-out "
             f"columns: forgetting (loss of the tuned minus the base model); intruders of {first['matrices']} matrices, "
             f"k = {first['k']}, epsilon = {first['epsilon']:g}"
         )
-    click.echo(f"Report: {report}")
+    echo(f"Report: {report}")
 
 
 def states(run: "Run") -> list[dict[str, Any]]:
@@ -110,10 +110,10 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
     )
     for row in rows:
         if row["error"]:
-            click.echo(f"{row['id']}: {row['error']}")
+            echo(f"{row['id']}: {row['error']}")
     found = [row["state"] for row in rows]
     counted = ", ".join(f"{found.count(state)} {state}" for state in dict.fromkeys(sorted(found)))
-    click.echo(counted + _training_left(rows))
+    echo(counted + _training_left(rows))
 
 
 def _training_left(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -149,7 +149,6 @@ def _rate(rate: float | None) -> str:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range) -> None:
     """A plain table on stdout, as wide as the terminal; numbers to the right."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -159,7 +158,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric
         table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=position in numeric)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console().print(table)
 
 
 def quantity(value: int | float | None, unit: str = "") -> str:

@@ -20,6 +20,8 @@ from spectra.runs.lock import locked
 from spectra.runs.schema import SCHEMAS, tidy
 from spectra.runs.trial import TrialFolder
 from spectra.storage import atomic
+from spectra.storage.destinations import require_continued
+from spectra.storage.tables import read_parquet, write_csv, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,14 +61,14 @@ class Run:
                 comparable otherwise.
 
         Raises:
-            RunError: If the folder holds another sweep, or other files and no sweep.
+            RunError: If the folder holds another sweep.
+            DestinationError: If it holds other files and no sweep.
         """
+        require_continued(Path(path), "sweep")
         run = cls(Path(path))
         with run.lock():
             if (run.path / "sweep.json").is_file():
                 run._require_same(sweep["specification"], same)
-            elif any(entry.name != "lock" for entry in run.path.iterdir()):
-                raise RunError(f"'{path}' holds other files and is no run folder. Choose another --out.")
             atomic.write_json(run.path / "sweep.json", sweep)
         return run
 
@@ -87,7 +89,10 @@ class Run:
     @property
     def specification(self) -> dict[str, Any]:
         """The resolved specification of the sweep."""
-        return dict(self.sweep["specification"])
+        found = self.sweep.get("specification")
+        if not isinstance(found, dict):
+            raise RunError(f"'{self.path / 'sweep.json'}' holds no specification. Name a folder of `spectra sweep`.")
+        return found
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the lock of the whole folder: for sweep.json and tables/."""
@@ -134,8 +139,8 @@ class Run:
         import pandas as pd
 
         table = tidy(name, rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows)  # type: ignore[arg-type]
-        atomic.write_parquet(self.path / "tables" / f"{name}.parquet", table)
-        atomic.write_csv(self.path / "tables" / f"{name}.csv", table)
+        write_parquet(self.path / "tables" / f"{name}.parquet", table)
+        write_csv(self.path / "tables" / f"{name}.csv", table)
         return table
 
     def table(self, name: str) -> "pd.DataFrame":
@@ -146,8 +151,6 @@ class Run:
         Raises:
             RunError: If there is no such table, or the run has not written it yet.
         """
-        import pandas as pd
-
         if name not in SCHEMAS:
             raise RunError(f"There is no table '{name}'. Choose one of {', '.join(SCHEMAS)}.")
         path = self.path / "tables" / f"{name}.parquet"
@@ -155,4 +158,4 @@ class Run:
             if (self.path / "tables" / "trials.parquet").exists():  # written last
                 return tidy(name, [])
             raise RunError(f"'{self.path}' has no table '{name}' yet. Let `spectra sweep --out {self.path}` finish.")
-        return pd.read_parquet(path)
+        return read_parquet(path, error=RunError)

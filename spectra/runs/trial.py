@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spectra.errors import RunError
 from spectra.runs.lock import is_locked, try_lock
 from spectra.runs.schema import tidy
 from spectra.storage import atomic
+from spectra.storage.tables import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,27 +149,23 @@ class TrialFolder:
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write this trial's rows of a table; the column `trial` is filled in."""
         table = tidy(name, [{**row, "trial": self.id} for row in rows])
-        atomic.write_parquet(self._table_path(name), table)
+        write_parquet(self._table_path(name), table)
 
     def rows(self, name: str) -> "pd.DataFrame | None":
         """This trial's rows of a table; None if they are not written yet."""
-        import pandas as pd
-
         path = self._table_path(name)
-        return pd.read_parquet(path) if path.exists() else None
+        return read_parquet(path, error=RunError) if path.exists() else None
 
     def write_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write scores.parquet: the loss on every held-out example, so that later statistics can pair them."""
         import pandas as pd
 
-        atomic.write_parquet(self.path / "scores.parquet", pd.DataFrame(list(rows)))
+        write_parquet(self.path / "scores.parquet", pd.DataFrame(list(rows)))
 
     def scores(self) -> "pd.DataFrame | None":
         """Per-example losses (heldout, example, loss, weight); None if they are not written yet."""
-        import pandas as pd
-
         path = self.path / "scores.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return read_parquet(path, error=RunError) if path.exists() else None
 
     @property
     def log(self) -> Path:
