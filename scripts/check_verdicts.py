@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import spectra
-from spectra.records.intruder_scan import IntruderScan
+from spectra.records import IntruderScan
 from spectra.weights import MatrixPair
 
 EPSILONS = tuple(round(0.1 * i, 1) for i in range(1, 10))

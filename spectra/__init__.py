@@ -15,7 +15,7 @@ _HOMES = {
     "intruders": "spectra.scanning.scan",
     "open_pair": "spectra.weights",
     "run_sweep": "spectra.sweep",
-    "scan": "spectra.scanning.survey",
+    "scan": "spectra.scanning.scan",
 }
 
 __all__ = ["SpectraCallback", "__version__", "advise", "compare", "intruders", "open_pair", "run_sweep", "scan"]
@@ -23,8 +23,7 @@ __all__ = ["SpectraCallback", "__version__", "advise", "compare", "intruders", "
 if TYPE_CHECKING:
     from spectra.advice import advise
     from spectra.scanning.compare import compare
-    from spectra.scanning.scan import intruders
-    from spectra.scanning.survey import scan
+    from spectra.scanning.scan import intruders, scan
     from spectra.sweep import run_sweep
     from spectra.training import SpectraCallback
     from spectra.weights import open_pair

@@ -10,7 +10,7 @@ import pytest
 
 from spectra.cli.main import COMMANDS
 from spectra.forgetting.held_out import MeasureName
-from spectra.records.intruder_scan import UpdateNorms
+from spectra.records.measures import UpdateNorms
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

@@ -1,7 +1,7 @@
 """`advise`: rank, alpha and layers of a LoRA configuration, from updates that were trained already."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,8 @@ from spectra.engine.cache import FactorCache
 from spectra.errors import SpectrumError
 from spectra.metrics.explained_variance import rank_for_variance, variance_of_rank
 from spectra.records.provenance import versions
-from spectra.scanning.facts import BaseFacts, PairFacts
-from spectra.scanning.matrix import base_factors, tuned_side
+from spectra.scanning.facts import PairFacts, facts_of
 from spectra.scanning.settings import ScanSettings
-from spectra.scanning.survey_settings import SurveySettings
 from spectra.sweep.spec.values import alpha_or_rule, resolved_alpha
 from spectra.weights import MatrixPair
 
@@ -126,10 +124,9 @@ def _one(
     of_ranks: MatrixPair, of_scale: MatrixPair | None, asked: AdviceSettings, cache: FactorCache | None
 ) -> MatrixAdvice | None:
     """The advice on one matrix; None if it was not changed."""
-    survey = SurveySettings(asked.scan, ("update",), asked.seed)
-    base = BaseFacts(base_factors(of_ranks.W0, asked.scan, cache), survey)
+    settings = replace(asked.scan, groups=("update",), seed=asked.seed)
     sources = [of_ranks] if of_scale is None or of_scale is of_ranks else [of_ranks, of_scale]
-    facts = [PairFacts(base, tuned_side(matrix, asked.scan), bounds={}) for matrix in sources]  # no verdict is needed
+    facts = facts_of(sources, settings, cache, judge=False)
     spectrum = facts[0].delta_spectrum
     rank = int(-(-spectrum.measure(lambda S, w: rank_for_variance(S, asked.keep, w))[0] // 1))
     if rank == 0:

@@ -12,8 +12,7 @@ from spectra.linalg.density import Spectrum
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.secular import directions_in_basis
 from spectra.metrics.thresholds import critical_sizes, first_crossings, random_critical_sizes
-from spectra.scanning.facts import BaseFacts, PairFacts
-from spectra.scanning.matrix import cosine_bounds
+from spectra.scanning.facts import BaseFacts, PairFacts, cosine_bounds
 
 SEARCHED_BELOW, SEARCHED_BEYOND = 0.3, 4.0  # range of the measured search, around the predictions
 OWN = 10  # leading singular directions of an update that are predicted one by one
@@ -49,7 +48,7 @@ def predicted_sizes(base: BaseFacts, *, draws: int, seed: int) -> Float[Tensor, 
     """The spectral norms at which random updates of this W0 make their first intruder, increasing."""
     S0 = base.factors.full().S if has_vectors(base) else all_values(base.spectrum, min(base.W0.shape))
     shape = (base.W0.shape[0], base.W0.shape[1])
-    return random_critical_sizes(S0, shape, k=base.k, epsilon=base.settings.scan.epsilon, draws=draws, seed=seed)
+    return random_critical_sizes(S0, shape, k=base.k, epsilon=base.settings.epsilon, draws=draws, seed=seed)
 
 
 def has_vectors(base: BaseFacts) -> bool:
@@ -81,7 +80,7 @@ def _own(facts: PairFacts) -> float | None:
     leading = delta.leading(OWN)
     full = base.factors.full()
     directions = directions_in_basis(full, leading.U, leading.Vh)
-    sizes = critical_sizes(full.S, directions, k=base.k, epsilon=base.settings.scan.epsilon)
+    sizes = critical_sizes(full.S, directions, k=base.k, epsilon=base.settings.epsilon)
     multiples = sizes / leading.S.double().clamp_min(1e-300).cpu()
     smallest = float(multiples.min())
     return smallest if math.isfinite(smallest) else None
@@ -92,8 +91,8 @@ def _measured(facts: PairFacts, start: float, stop: float) -> tuple[float | None
     base = facts.base
 
     def has_intruder(multiple: float) -> bool:
-        [bounds] = cosine_bounds(base.factors, [_scaled(facts, multiple)], base.settings.scan)
-        return bool((bounds.upper < base.settings.scan.epsilon).any())
+        [bounds] = cosine_bounds(base, [_scaled(facts, multiple)])
+        return bool((bounds.upper < base.settings.epsilon).any())
 
     def up_to_the_first(multiples: Tensor, which: Tensor) -> Tensor:
         found = torch.zeros(multiples.shape[0], dtype=torch.bool)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from spectra.records.intruder_scan import html_table
+from spectra.records.verdicts import html_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from spectra.advice.evidence import best
 from spectra.advice.records import Advice, number
 from spectra.errors import RunError
-from spectra.records.intruder_scan import html_table
+from spectra.records.verdicts import html_table
 from spectra.runs import Run
 from spectra.sweep import Specification, read_specification, run_sweep
 from spectra.sweep.execution.progress import OnEvent

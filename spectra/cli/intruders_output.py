@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from spectra.cli.terminal import console, echo, table_width
 
 if TYPE_CHECKING:
-    from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum
+    from spectra.records import IntruderScan, MatrixScan
 
 SHOWN = 20
 
@@ -55,7 +55,7 @@ def sentence(scan: "IntruderScan") -> str:
     return text
 
 
-def _cells(matrix: "MatrixSpectrum") -> tuple[str, ...]:
+def _cells(matrix: "MatrixScan") -> tuple[str, ...]:
     vectors = matrix.side_vectors(matrix.primary_side)
     return (
         _plain(matrix.name),

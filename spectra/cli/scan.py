@@ -19,12 +19,11 @@ from spectra.cli.options import (
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.scan_output import print_scan, write_folder
-from spectra.cli.terminal import echo, warn
+from spectra.cli.scanning import ray_option, scanned, tell_warnings
 
 if TYPE_CHECKING:
     from spectra.forgetting import HeldOut
-    from spectra.records import SpectralScan
-    from spectra.scanning.survey import PartialSurvey
+    from spectra.records import Scan
 
 measure_options = stacked(
     click.option(
@@ -56,6 +55,7 @@ measure_options = stacked(
 @click.option("--texts", metavar="TASK", help="Also the drift of outputs on these texts: asset task or file.")
 @click.option("--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Texts at most.")
 @click.option("-o", "--out", type=FolderDestination("scan", "whole"), help="Also write every table here.")
+@ray_option
 @quiet_option
 def command(
     checkpoint: str,
@@ -66,6 +66,7 @@ def command(
     out: Path | None,
     texts: str | None,
     text_limit: int,
+    ray: str | None,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -75,43 +76,17 @@ def command(
     intruder dimensions, norms and ranks of the update, alignment with the base, and the base's own spectrum, each
     number beside controls: the rounding of storage, dense noise and a random update of the same norm and rank.
     """
+    from spectra.records import chosen_groups
+
     task = opened_texts(texts, text_limit)
-    partial = prepared(checkpoint, base, {"memory_bytes": memory}, options, cache=cache)
-    interrupted = run(partial, quiet=quiet)
-    scan = partial.record()
+    question = {name: options.pop(name) for name in (*QUESTION, "seed", "draws", "exact")} | {"memory_bytes": memory}
+    question["groups"] = chosen_groups(options.pop("metrics"))
+    [scan], interrupted = scanned([checkpoint], base, question, options, cache=cache, ray=ray, quiet=quiet)
     if task is not None and not interrupted:
-        scan = on_texts(partial, scan, task, str(texts), quiet=quiet)
+        scan = on_texts(scan, task, str(texts), options, device=question["device"], quiet=quiet)
     emit(scan, output, out)
     if interrupted:
         sys.exit(130)
-
-
-def prepared(
-    checkpoint: str, base: str | None, question: dict[str, Any], options: dict[str, Any], *, cache: bool
-) -> "PartialSurvey":
-    """Open the checkpoint beside its base and lay out the scan."""
-    from spectra.engine.cache import FactorCache
-    from spectra.records import chosen_groups
-    from spectra.scanning.settings import ScanSettings
-    from spectra.scanning.survey import PartialSurvey
-    from spectra.scanning.survey_settings import SurveySettings
-    from spectra.weights import open_pair
-
-    scan = ScanSettings(**question, **{name: options.pop(name) for name in QUESTION})
-    groups = chosen_groups(options.pop("metrics"))
-    settings = SurveySettings(scan, groups, options.pop("seed"), options.pop("draws"), options.pop("exact"))
-    return PartialSurvey(open_pair(base, checkpoint, **options), settings, FactorCache() if cache else None)
-
-
-def run(partial: "PartialSurvey", *, quiet: bool) -> bool:
-    """Scan with progress. True when Ctrl-C ended it: what is done is printed."""
-    try:
-        with parts_progress("scanning", quiet=quiet) as progress:
-            partial.run(progress)
-    except KeyboardInterrupt:
-        echo(f"Interrupted after {len(partial.done)} matrices.", err=True)
-        return True
-    return False
 
 
 def opened_texts(texts: str | None, limit: int) -> "HeldOut | None":
@@ -123,22 +98,22 @@ def opened_texts(texts: str | None, limit: int) -> "HeldOut | None":
     return open_held_out(texts, limit=limit)
 
 
-def on_texts(
-    partial: "PartialSurvey", scan: "SpectralScan", task: "HeldOut", name: str, *, quiet: bool
-) -> "SpectralScan":
+def on_texts(scan: "Scan", task: "HeldOut", name: str, opening: dict[str, Any], *, device: str, quiet: bool) -> "Scan":
     """The scan with the drift of every matrix's outputs on the activations of the base."""
     from spectra.forgetting.output_drift import output_drift, with_drift
     from spectra.models import load_base, load_kind
+    from spectra.weights import open_pair
 
-    loaded = load_base(scan.base, load_kind(scan.base), device=partial.settings.scan.device)
+    loaded = load_base(scan.base, load_kind(scan.base), device=device)
+    pair = open_pair(scan.base, scan.checkpoint, **opening)
     with parts_progress("reading texts", quiet=quiet) as progress:
-        drift = output_drift(partial.pair, loaded.model, loaded.tokenizer, task.test_texts(), progress=progress)
+        drift = output_drift(pair, loaded.model, loaded.tokenizer, task.test_texts(), progress=progress)
     return with_drift(scan, drift, name)
 
 
-def emit(scan: "SpectralScan", output: Output, out: Path | None) -> None:
+def emit(scan: "Scan", output: Output, out: Path | None) -> None:
     """Data to stdout, warnings to stderr, tables to a folder."""
-    warn(scan.warnings)
+    tell_warnings([scan])
     output.emit(text=lambda: print_scan(scan), whole=scan.to_dict, rows=lambda: scan.rows("measures"))
     if out is not None:
         write_folder(scan, out, force=output.force)

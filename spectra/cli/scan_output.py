@@ -9,7 +9,7 @@ from spectra.cli.terminal import console, echo, table_width
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spectra.records import Metric, SpectralScan
+    from spectra.records import Metric, Scan
 
 # Headings of the controls: as short as the columns they stand over.
 NULLS = {
@@ -23,7 +23,7 @@ SHOWN = 8
 MARKS = {"estimate": "~", "at most": "<=", "at least": ">="}
 
 
-def print_scan(scan: "SpectralScan") -> None:
+def print_scan(scan: "Scan") -> None:
     """The checkpoint's figures beside their controls, then the matrices that changed most."""
     from rich.markup import escape
 
@@ -34,7 +34,7 @@ def print_scan(scan: "SpectralScan") -> None:
     echo(_closing(scan))
 
 
-def _print_figures(scan: "SpectralScan", shown: "Console") -> None:
+def _print_figures(scan: "Scan", shown: "Console") -> None:
     from rich.table import Table
 
     from spectra.records import METRICS
@@ -58,7 +58,7 @@ def _print_figures(scan: "SpectralScan", shown: "Console") -> None:
     shown.print(table)
 
 
-def _cells(scan: "SpectralScan", metric: "Metric", nulls: list[str]) -> list[str] | None:
+def _cells(scan: "Scan", metric: "Metric", nulls: list[str]) -> list[str] | None:
     """One row, or None for a metric that no matrix has."""
     value = scan.total(metric.key)
     if value is None:
@@ -71,7 +71,7 @@ def _cells(scan: "SpectralScan", metric: "Metric", nulls: list[str]) -> list[str
     return [name, mark + _figure(value), *controls]
 
 
-def _print_matrices(scan: "SpectralScan", shown: "Console") -> None:
+def _print_matrices(scan: "Scan", shown: "Console") -> None:
     """The matrices with the most intruders, then with the largest updates."""
     from rich.markup import escape
     from rich.table import Table
@@ -93,7 +93,7 @@ def _print_matrices(scan: "SpectralScan", shown: "Console") -> None:
         shown.print(f"... and {len(order) - SHOWN} more matrices (--csv lists all)")
 
 
-def _closing(scan: "SpectralScan") -> str:
+def _closing(scan: "Scan") -> str:
     """How to read the figures, in one paragraph."""
     seconds = ", ".join(f"{group} {time:.1f} s" for group, time in scan.seconds.items())
     text = (
@@ -107,9 +107,9 @@ def _closing(scan: "SpectralScan") -> str:
     return text
 
 
-def write_folder(scan: "SpectralScan", out: Path, *, force: bool) -> None:
+def write_folder(scan: "Scan", out: Path, *, force: bool) -> None:
     """`scan.json`, from which the record can be read again, and each of its tables as Parquet."""
-    from spectra.records.spectral_scan import Rows
+    from spectra.records.scan import Rows
     from spectra.storage.atomic import write_json
     from spectra.storage.destinations import whole_folder
     from spectra.storage.tables import write_parquet
@@ -121,14 +121,14 @@ def write_folder(scan: "SpectralScan", out: Path, *, force: bool) -> None:
     echo(f"Tables: {out}", err=True)
 
 
-def _kinds(scan: "SpectralScan", kinds: tuple[str, ...]) -> Iterator[str]:
+def _kinds(scan: "Scan", kinds: tuple[str, ...]) -> Iterator[str]:
     """The tables that have rows."""
     for kind in kinds:
         if any(True for _ in scan.rows(kind)):  # type: ignore[arg-type]
             yield kind
 
 
-def _has(scan: "SpectralScan", key: str) -> bool:
+def _has(scan: "Scan", key: str) -> bool:
     return any(matrix.value(key) is not None for matrix in scan.matrices)
 
 

@@ -9,39 +9,39 @@ from spectra.cluster.connection import joined, passed_on
 from spectra.cluster.workplace import stand_where_the_driver_stands
 from spectra.engine.cache import FactorCache
 from spectra.errors import ClusterError
-from spectra.records.intruder_scan import MatrixSpectrum
-from spectra.scanning.journal import Place
-from spectra.scanning.scan import Groups, PartialScan, ScanAll
+from spectra.scanning.journal import Finished, Place
+from spectra.scanning.scan import Groups, PartialScan, ScanGroups
 from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
-
-Answer = tuple[Sequence[Place], list[MatrixSpectrum]]
 
 
 @dataclass(frozen=True)
 class SpreadScan:
-    """Who scans in place of this process.
+    """A cluster that scans in place of this process (a `scanning.scan.Spread`).
+
+    Every node opens the checkpoints itself, so they lie on a file system that all share; each keeps factors of the base
+    between scans for itself.
 
     Attributes:
         address: "auto", or HOST:PORT of the cluster's head.
-        checkpoints: As they were named; every node opens them itself, so they lie on a file system that all share.
-        base: Their base; None for the one that they name.
-        opening: Further keywords of `open_pair`.
-        cache: Whether factors of the base are kept between scans, on each node.
     """
 
     address: str
-    checkpoints: tuple[str, ...]
-    base: str | None
-    opening: Mapping[str, Any]
-    cache: bool = True
 
-    def of(self, settings: ScanSettings) -> ScanAll:
-        """What `PartialScan.run` hands the matrices to."""
-        return lambda groups: self._scan(groups, settings)
+    def __call__(
+        self,
+        checkpoints: Sequence[str],
+        base: str | None,
+        opening: Mapping[str, Any],
+        settings: ScanSettings,
+        cache: bool,
+    ) -> ScanGroups:
+        """Who scans the matrices of these checkpoints."""
+        given = (str(Path.cwd()), tuple(checkpoints), base, dict(opening), settings, cache)
+        return lambda groups: self._scan(groups, given)
 
-    def _scan(self, groups: Groups, settings: ScanSettings) -> Iterator[Answer]:
-        given = (str(Path.cwd()), self.checkpoints, self.base, dict(self.opening), settings, self.cache)
+    def _scan(self, groups: Groups, given: tuple[Any, ...]) -> Iterator[Finished]:
+        settings = given[4]
         with joined(self.address) as ray:
             gpus = 1 if settings.device.startswith("cuda") else 0
             nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= gpus]
@@ -68,12 +68,12 @@ class Scanner:
         self._given = (folder, checkpoints, base, opening, settings, cache)
         self._opened: PartialScan | None = None
 
-    def scan(self, places: Sequence[Place]) -> list[MatrixSpectrum]:
-        """The verdicts on matrices that share their W0."""
+    def scan(self, places: Sequence[Place]) -> Finished:
+        """Matrices that share their W0."""
         # Opened here and not on creation, whose errors Ray reports as the death of the actor.
         self._opened = self._opened or self._open()
-        ((_, spectra),) = self._opened.scan_all([places])
-        return spectra
+        (finished,) = self._opened.scan_groups([places])
+        return finished
 
     def _open(self) -> PartialScan:
         folder, checkpoints, base, opening, settings, cache = self._given
@@ -98,7 +98,7 @@ def _actor(ray: Any, node: Mapping[str, Any], gpus: int, given: tuple[Any, ...])
     )
 
 
-def _handed_out(ray: Any, actors: Sequence[Any], groups: Groups) -> Iterator[Answer]:
+def _handed_out(ray: Any, actors: Sequence[Any], groups: Groups) -> Iterator[Finished]:
     """Every group to whoever is free; what an actor had when it died goes to the others.
 
     Raises:
@@ -116,11 +116,11 @@ def _handed_out(ray: Any, actors: Sequence[Any], groups: Groups) -> Iterator[Ans
         (ready, *_), _ = ray.wait(list(busy))
         actor, places = busy.pop(ready)
         try:
-            spectra = ray.get(ready)
+            finished = ray.get(ready)
         except ray.exceptions.RayActorError:
             waiting.append(places)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         else:
             free.append(actor)
-            yield places, spectra
+            yield finished

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spectra.linalg.triplets import CLUSTER_ROUNDINGS
-from spectra.records.intruder_scan import Decision, OneSide, VectorVerdict
+from spectra.records.verdicts import Decision, OneSide, VectorVerdict
 
 LEADING: Decision = "leading vector"
 CERTIFICATE: Decision = "certificate"

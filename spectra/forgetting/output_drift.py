@@ -15,7 +15,7 @@ from spectra.forgetting.batches import encode, length_ordered, pad
 from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate
 from spectra.metrics.drift import OutputDrift
 from spectra.models import Model, body_of
-from spectra.records import Measure, SpectralScan
+from spectra.records import Measure, Scan
 from spectra.weights import CheckpointPair, MatrixPair
 
 METRIC = "texts.drift"
@@ -85,7 +85,7 @@ def output_drift(
     return found
 
 
-def with_drift(scan: SpectralScan, drift: Mapping[str, OutputDrift], texts: str) -> SpectralScan:
+def with_drift(scan: Scan, drift: Mapping[str, OutputDrift], texts: str) -> Scan:
     """The scan with one more measure per matrix that a text has passed through."""
     matrices = tuple(
         replace(

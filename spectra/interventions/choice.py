@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from spectra.errors import SpectrumError, first_five
-from spectra.records.intruder_scan import VectorVerdict
+from spectra.records.verdicts import VectorVerdict
 
 Select = Literal["top", "all", "energy"]
 SELECTS: tuple[Select, ...] = ("top", "all", "energy")

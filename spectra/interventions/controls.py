@@ -13,7 +13,8 @@ from spectra.errors import SpectrumError
 from spectra.interventions.deltas import EditNorms
 from spectra.interventions.directions import frobenius, triplets_of
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
-from spectra.records.intruder_scan import MatrixSpectrum, VectorVerdict
+from spectra.records.matrix_scan import MatrixScan
+from spectra.records.verdicts import VectorVerdict
 
 
 def norm_matched_shrink(update: LowRankUpdate, edit: LowRankUpdate) -> LowRankUpdate:
@@ -122,7 +123,7 @@ def neighbours(verdicts: Sequence[VectorVerdict], chosen: Sequence[int]) -> tupl
     return tuple(found)
 
 
-def stand_ins(matrices: Sequence[MatrixSpectrum], treated: Sequence[str], *, seed: int) -> Mapping[str, str]:
+def stand_ins(matrices: Sequence[MatrixScan], treated: Sequence[str], *, seed: int) -> Mapping[str, str]:
     """For each treated matrix a random one without intruders, of the same shape where there is one.
 
     Args:

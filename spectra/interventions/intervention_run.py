@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from spectra.records.intruder_scan import html_table
+from spectra.records.verdicts import html_table
 from spectra.runs.schema import tidy
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from spectra.errors import AdapterError
 from spectra.interventions.adapter_factors import edited_config, edited_tensors, require_editable
 from spectra.interventions.outcome import Mitigation, TreatedMatrix
 from spectra.interventions.treatment import Treatment, treated_factors
-from spectra.records.intruder_scan import IntruderScan, Skipped
 from spectra.records.provenance import versions
+from spectra.records.scan import Scan
+from spectra.records.verdicts import Skipped
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_folder
@@ -124,14 +125,16 @@ def _treatable(pair: CheckpointPair) -> CheckpointPair:
 
 def _scan_again(
     written: CheckpointPair,
-    before: IntruderScan,
+    before: Scan,
     treated: Sequence[TreatedMatrix],
     settings: ScanSettings,
     cache: FactorCache | None,
     progress: Progress | None,
-) -> IntruderScan:
+) -> Scan:
     """The scan of the written adapter: treated matrices anew; the others hold the same numbers as before."""
     names = {record.name for record in treated}
+    if not names:
+        return before
     pair = replace(written, matrices=tuple(matrix for matrix in written.matrices if str(matrix.name) in names))
     (scan,) = scan_pairs([pair], settings, cache=cache, progress=progress)
     again = {matrix.name: matrix for matrix in scan.matrices}
@@ -154,9 +157,7 @@ def _made_by(treatment: Treatment, settings: ScanSettings) -> str:
     )
 
 
-def _outcome(
-    before: IntruderScan, after: IntruderScan, treatment: Treatment, treated: Sequence[TreatedMatrix], out: str
-) -> Mitigation:
+def _outcome(before: Scan, after: Scan, treatment: Treatment, treated: Sequence[TreatedMatrix], out: str) -> Mitigation:
     warnings = list(dict.fromkeys((*before.warnings, *after.warnings)))
     return Mitigation(
         adapter=before.checkpoint,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from spectra.interventions.directions import leading_triplets
 from spectra.interventions.treatment import require_same
 from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate, Updated
 from spectra.linalg.svd import SVD
-from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum
+from spectra.records.matrix_scan import MatrixScan
+from spectra.records.scan import Scan
 from spectra.weights import CheckpointPair, MatrixPair
 
 
@@ -31,7 +32,7 @@ class Subject:
     """
 
     pair: CheckpointPair
-    scan: IntruderScan
+    scan: Scan
     select: str
     share: float
     device: str
@@ -59,7 +60,7 @@ class Subject:
         return sum(map(len, self.chosen.values()))
 
     @cached_property
-    def spectra(self) -> Mapping[str, MatrixSpectrum]:
+    def spectra(self) -> Mapping[str, MatrixScan]:
         """The verdicts by name."""
         return {spectrum.name: spectrum for spectrum in self.scan.matrices}
 
@@ -103,7 +104,7 @@ class Subject:
         return as_operator(matrix.W0, dtype=torch.float32, device=self.device, memory_bytes=None), update
 
 
-def _nothing_to_treat(scan: IntruderScan) -> str:
+def _nothing_to_treat(scan: Scan) -> str:
     """That there is no intruder, how near the nearest vector comes, and what to do."""
     nearest = min(
         ((vector.max_cosine, matrix.name) for matrix in scan.matrices for vector in matrix.side_vectors("left")),

@@ -11,7 +11,7 @@ from spectra.interventions.controls import norm_matched_shrink
 from spectra.interventions.directions import frobenius, leading_triplets, require_scale, scaled_directions, truncated
 from spectra.interventions.outcome import TreatedMatrix
 from spectra.linalg.operators import LowRankUpdate
-from spectra.records.intruder_scan import MatrixSpectrum
+from spectra.records.matrix_scan import MatrixScan
 from spectra.weights import MatrixPair
 from spectra.weights.methods.changes import LoraChange
 
@@ -44,7 +44,7 @@ class Treatment:
 
 
 def treated_factors(
-    matrix: MatrixPair, spectrum: MatrixSpectrum, treatment: Treatment, device: str
+    matrix: MatrixPair, spectrum: MatrixScan, treatment: Treatment, device: str
 ) -> tuple[ExchangedFactors, TreatedMatrix]:
     """The new factors of one matrix, and what they mean.
 
@@ -104,7 +104,7 @@ def _new_factors(
     return *truncated(edited, rank), None
 
 
-def require_same(spectrum: MatrixSpectrum, values: Sequence[float], chosen: Sequence[int]) -> None:
+def require_same(spectrum: MatrixScan, values: Sequence[float], chosen: Sequence[int]) -> None:
     """Refuse to treat vectors other than the judged ones.
 
     Raises:

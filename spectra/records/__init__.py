@@ -1,20 +1,22 @@
 """What a scan measured, as plain numbers: the catalogue of metrics and the frozen records. Imports no torch."""
 
 from spectra.records.catalogue import DEFAULT_GROUPS, GROUPS, METRICS, Metric, chosen_groups
-from spectra.records.measures import Grid, LeadingVector, MatrixMeasures, Measure, NullLine
-from spectra.records.spectral_scan import SpectralScan, read_scan
+from spectra.records.matrix_scan import LeadingVector, MatrixScan
+from spectra.records.measures import Grid, Measure, NullLine
+from spectra.records.scan import IntruderScan, Scan, read_scan
 
 __all__ = [
     "DEFAULT_GROUPS",
     "GROUPS",
     "METRICS",
     "Grid",
+    "IntruderScan",
     "LeadingVector",
-    "MatrixMeasures",
+    "MatrixScan",
     "Measure",
     "Metric",
     "NullLine",
-    "SpectralScan",
+    "Scan",
     "chosen_groups",
     "read_scan",
 ]

@@ -43,6 +43,9 @@ GROUPS: dict[str, str] = {
     "nulls": "the same measures on controls: storage rounding, dense noise, random rank-r",
     "tails": "heavy-tail exponent of W0 (needs every singular value and the powerlaw package)",
 }
+# What `spectra intruders` asks for: the verdicts that every scan reaches, and five norms of the group "update", which
+# cost next to nothing where the update has factors.
+VERDICTS_ALONE: tuple[str, ...] = ("norms",)
 DEFAULT_GROUPS: tuple[str, ...] = ("intruders", "update", "alignment", "base", "nulls")
 ALIASES: dict[str, str] = {"ranks": "update", "norms": "update"}
 EVERYTHING = "all"

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
-from spectra.records.intruder_scan import OneSide, html_table
-from spectra.records.spectral_scan import SpectralScan
+from spectra.records.scan import Scan
+from spectra.records.verdicts import OneSide, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +101,7 @@ class Comparison:
         versions: Versions of the software that computed it.
     """
 
-    scans: tuple[SpectralScan, ...]
+    scans: tuple[Scan, ...]
     overlaps: tuple[Overlap, ...]
     top: int
     draws: int

@@ -1,12 +1,14 @@
-"""The frozen records of one matrix: a number with what is known of it, and the values that controls give."""
+"""A number with what is known of it, the values that controls give, and the norms of an update."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
-from spectra.records.intruder_scan import OneSide, VectorVerdict
+from spectra.records.verdicts import OneSide
 
 How = Literal["exact", "estimate", "at most", "at least", "not computed"]
+NOT_FINITE = "not a finite number in this arithmetic"
 
 
 @dataclass(frozen=True)
@@ -50,24 +52,48 @@ class Measure:
     nulls: tuple[NullLine, ...] = ()
     note: str = ""
 
+    def finite(self) -> "Measure":
+        """The same measure, without a value where that is no finite number: no record holds NaN or infinity."""
+        if self.value is not None and not math.isfinite(self.value):
+            return replace(self, value=None, how="not computed", error=None, note=self.note or NOT_FINITE)
+        return replace(self, error=None) if self.error is not None and not math.isfinite(self.error) else self
+
 
 @dataclass(frozen=True)
-class LeadingVector:
-    """Position j among the leading singular triplets, of W_tuned and of W0.
+class UpdateNorms:
+    """Size and shape of delta_W.
 
     Attributes:
-        verdict: Intruder or not, with the bracket of max_i |<u_i, y_j>|.
-        base_singular_value: S0_j, the singular value of W0 at the same position; None when alignment was not asked for.
-        retention: u_j^H W_tuned v_j / S0_j of the *base* triplet j: 1 where tuning left it alone.
-        windowed_lower: Proven lower bound of the square root of the largest energy of y_j in 16 neighbouring u_i.
-        windowed_upper: Proven upper bound of the same.
+        frobenius: ||delta_W||_F.
+        spectral: ||delta_W||_2, the largest singular value.
+        relative: ||delta_W||_F / ||W0||_F; None where W0 is zero.
+        effective_rank: exp(entropy of S / sum S) (Roy & Vetterli 2007); 0 for a zero update.
+        stable_rank: ||delta_W||_F^2 / ||delta_W||_2^2; 0 for a zero update.
     """
 
-    verdict: VectorVerdict
-    base_singular_value: float | None = None
-    retention: float | None = None
-    windowed_lower: float | None = None
-    windowed_upper: float | None = None
+    frobenius: float
+    spectral: float
+    relative: float | None
+    effective_rank: float
+    stable_rank: float
+
+    @classmethod
+    def of(cls, measures: Iterable[Measure]) -> "UpdateNorms | None":
+        """The norms among some measures; None where one of them was not measured."""
+        known = {m.metric.removeprefix("update."): m for m in measures if m.metric.startswith("update.")}
+        names = [field.name for field in fields(cls)]
+        if any(name not in known or (known[name].value is None and name != "relative") for name in names):
+            return None
+        return cls(**{name: known[name].value for name in names})  # type: ignore[arg-type]
+
+    def measures(self) -> tuple[Measure, ...]:
+        """The norms as measures."""
+        return tuple(
+            Measure(f"update.{name}", value)
+            if value is not None
+            else Measure(f"update.{name}", None, "not computed", note="W0 is zero")
+            for name, value in ((field.name, getattr(self, field.name)) for field in fields(self))
+        )
 
 
 @dataclass(frozen=True)
@@ -84,53 +110,7 @@ class Grid:
     side: OneSide
     values: tuple[tuple[float, ...], ...]
 
-
-@dataclass(frozen=True)
-class MatrixMeasures:
-    """All that was measured of one weight matrix.
-
-    Attributes:
-        name: Canonical name.
-        layer: Index of the block, or None outside the blocks.
-        role: Last meaningful part of the name, such as "q_proj".
-        block: "attention", "mlp", "expert" or "other".
-        shape: (d_out, d_in).
-        rank: Rank of the LoRA update, or None for a dense one.
-        alpha: LoRA's alpha, where the method has one.
-        scaling: Factor on B @ A, where the method has one.
-        method: How the intruder verdicts were reached.
-        measures: One entry per metric and side.
-        vectors: The leading k vectors, left before right when both sides were asked for.
-        grids: phi and similarity grids.
-        base_values: Leading singular values of W0 (all of them where they were computed).
-        tuned_values: Leading singular values of W_tuned.
-        update_values: Singular values of delta_W: all of a low-rank update, the leading ones of a dense one.
-        seconds: Time spent, by group.
-    """
-
-    name: str
-    layer: int | None
-    role: str
-    block: str
-    shape: tuple[int, int]
-    rank: int | None = None
-    alpha: float | None = None
-    scaling: float | None = None
-    method: str = ""
-    measures: tuple[Measure, ...] = ()
-    vectors: tuple[LeadingVector, ...] = ()
-    grids: tuple[Grid, ...] = ()
-    base_values: tuple[float, ...] = ()
-    tuned_values: tuple[float, ...] = ()
-    update_values: tuple[float, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-    def measure(self, metric: str, side: OneSide | None = None) -> Measure | None:
-        """The entry of a metric; of the left side first where no side is named. None when it was not measured."""
-        found = [m for m in self.measures if m.metric == metric and (side is None or m.side in (None, side))]
-        return found[0] if found else None
-
-    def value(self, metric: str, side: OneSide | None = None) -> float | None:
-        """The number of a metric, or None."""
-        measure = self.measure(metric, side)
-        return measure.value if measure is not None else None
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> "Grid":
+        """The grid that JSON holds."""
+        return cls(entry["name"], entry["side"], tuple(tuple(row) for row in entry["values"]))

@@ -1,11 +1,10 @@
 """From a run, a scan or several of them to a file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spectra.errors import RunError
-from spectra.records.intruder_scan import IntruderScan
+from spectra.records import Scan
 from spectra.report.inputs.beside import is_intervention
 from spectra.report.inputs.sources import Material, compared, joined, read_material, run_material, scan_material
 from spectra.report.page import Page, render
@@ -13,9 +12,6 @@ from spectra.report.pages import intervention_page, scan_page, trials_page
 from spectra.runs import Run
 from spectra.storage.atomic import write_text
 from spectra.storage.destinations import REPORT, require_file
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def write_report(run: Path | str, path: Path | str | None = None) -> Path:
@@ -37,28 +33,19 @@ def write_report(run: Path | str, path: Path | str | None = None) -> Path:
     return out
 
 
-def write_scan_report(
-    scan: IntruderScan,
-    path: Path | str,
-    *,
-    details: "Mapping[str, pd.DataFrame] | None" = None,
-    command: str = "",
-) -> Path:
-    """Write the report of one scan.
+def write_scan_report(scan: Scan, path: Path | str, *, command: str = "") -> Path:
+    """Write the report of one scan, with the maps and curves that it kept.
 
     Args:
-        scan: The verdicts.
+        scan: The verdicts and measures.
         path: Where to write.
-        details: Optional curves and maps behind the verdicts, each a tidy table:
-            "similarity" with columns name, i (pre-trained vector), j (tuned vector), cosine;
-            "spectra" with columns name, kind ("W0", "W_tuned" or "delta_W"), index, value.
         command: The command that makes the scan again.
 
     Returns:
         The path written to.
     """
     out = require_file(Path(path), REPORT, force=True)
-    write_text(out, render(scan_page(scan_material(scan, details, command))))
+    write_text(out, render(scan_page(scan_material(scan, command))))
     return out
 
 

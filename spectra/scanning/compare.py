@@ -1,12 +1,10 @@
 """`spectra.compare`: several checkpoints of one base side by side, and the overlap of their updates."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, combinations
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
-from typing import Any, cast
-
-from jaxtyping import Float
-from torch import Tensor
+from typing import Any
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, SpectrumError, first_five
@@ -15,19 +13,15 @@ from spectra.metrics.random_overlap import expected_overlap, random_overlaps
 from spectra.metrics.ranks import default_rcond
 from spectra.metrics.subspaces import phi
 from spectra.records.comparison import Comparison, Overlap
-from spectra.records.intruder_scan import OneSide, Side
-from spectra.records.measures import MatrixMeasures
 from spectra.records.provenance import versions
-from spectra.records.spectral_scan import SpectralScan
-from spectra.scanning.facts import BaseFacts, PairFacts, judged
-from spectra.scanning.matrix import base_factors, tuned_side
-from spectra.scanning.matrix_measures import matrix_row
-from spectra.scanning.measuring import MEASURING
+from spectra.records.scan import Scan
+from spectra.records.verdicts import OneSide
+from spectra.scanning.facts import PairFacts, vectors_of
+from spectra.scanning.journal import Journal, Place
+from spectra.scanning.scan import PartialScan, Progress, identity
 from spectra.scanning.settings import ScanSettings
-from spectra.scanning.survey_settings import SurveySettings
-from spectra.weights import CheckpointPair, MatrixPair, open_pair
+from spectra.weights import CheckpointPair, open_pair
 
-Progress = Callable[[int, int, str], None]
 GROUPS = ("intruders", "update")
 SIDES: tuple[OneSide, OneSide] = ("left", "right")
 
@@ -56,14 +50,14 @@ def compare(
         base: The pre-trained checkpoint; by default the one that the adapters name.
         top: Leading singular directions of each update to compare; a LoRA update of smaller rank gives all it has.
         draws: Simulated pairs of random subspaces behind each null; "above chance" means above all of them.
-        seed: Of the simulation.
+        seed: Seed of the simulation.
         k: Leading vectors per matrix for the intruder counts.
         epsilon: Cosine below which a vector counts.
         side: Of the intruder counts; overlaps are given for both sides.
         method: "auto", "certified", "exact" or "cached-basis".
         dtype: "float32" or "float64" arithmetic.
         device: torch device of the computation.
-        cache: Where factors of W0 are kept between calls.
+        cache: Where factors of W0 are kept between calls; with it, an interrupted comparison goes on where it was.
         progress: Called with (matrices done, all, name) after each.
         **selection: `include`, `exclude`, `roles`, `layers`, ... of `open_pair`.
 
@@ -75,72 +69,71 @@ def compare(
         raise SpectrumError(f"{len(checkpoints)} checkpoint was given, and comparing takes two. Name another one.")
     if top < 1 or draws < 1:
         raise SpectrumError(f"top is {top} and draws is {draws}, but both are at least 1. Use for instance 8 and 99.")
-    scan = ScanSettings(k=k, epsilon=epsilon, side=side, method=method, dtype=dtype, device=device)
-    settings = SurveySettings(scan, GROUPS, seed)
+    settings = ScanSettings(
+        k=k, epsilon=epsilon, side=side, method=method, dtype=dtype, device=device, groups=GROUPS, seed=seed
+    )
     pairs = [open_pair(base, checkpoint, **selection) for checkpoint in checkpoints]
-    measured: list[list[MatrixMeasures]] = [[] for _ in pairs]
-    overlaps: list[Overlap] = []
     groups = _by_name(pairs)
-    if not groups:
-        raise CheckpointError(
-            f"No matrix of the {len(checkpoints)} checkpoints is left to compare. Widen the selection; "
-            "`spectra inspect` says why each was left out."
-        )
-    for done, (name, places) in enumerate(groups.items(), start=1):
-        tuned = [pairs[i].matrices[j] for i, j in places]
-        facts = _facts(name, tuned, settings, cache)
-        for (i, j), each in zip(places, facts, strict=True):
-            numbers = chain.from_iterable(MEASURING[group](each) for group in GROUPS)
-            measured[i].append(matrix_row(pairs[i].matrices[j], each, numbers))
-        overlaps += _overlaps([i for i, _ in places], tuned, facts, top, draws, seed)
-        if progress is not None:
-            progress(done, len(groups), name)
-    scans = tuple(_scan(pair, mine, settings) for pair, mine in zip(pairs, measured, strict=True))
-    return Comparison(scans, tuple(overlaps), top, draws, seed, tuple(_warnings(scans, groups)), versions())
+    for name, places in groups.items():
+        _require_one_base(name, pairs, places)
+
+    def overlaps(places: Sequence[Place], facts: Sequence[PairFacts]) -> list[dict[str, Any]]:
+        return [asdict(overlap) for overlap in _overlaps(pairs, places, facts, top, draws, seed)]
+
+    journal = Journal(pairs, settings, question={"top": top, "draws": draws}) if cache is not None else None
+    partial = PartialScan(pairs, settings, cache, journal, list(groups.values()), overlaps)
+    partial.run(progress)
+    found = [Overlap(**{**row, "dimensions": tuple(row["dimensions"])}) for row in partial.beside]
+    scans = tuple(partial.scans())
+    order = {name: place for place, name in enumerate(groups)}
+    found.sort(key=lambda overlap: order[overlap.name])  # stable: rows of a matrix stay in their order
+    return Comparison(scans, tuple(found), top, draws, seed, tuple(_warnings(scans, groups)), versions())
 
 
-def _by_name(pairs: Sequence[CheckpointPair]) -> dict[str, list[tuple[int, int]]]:
+def _by_name(pairs: Sequence[CheckpointPair]) -> dict[str, list[Place]]:
     """Places (checkpoint, matrix) of every matrix, in the order of first appearance."""
-    groups: dict[str, list[tuple[int, int]]] = {}
+    groups: dict[str, list[Place]] = {}
     for i, pair in enumerate(pairs):
         for j, matrix in enumerate(pair.matrices):
             groups.setdefault(str(matrix.name), []).append((i, j))
     return groups
 
 
-def _facts(
-    name: str, tuned: Sequence[MatrixPair], settings: SurveySettings, cache: FactorCache | None
-) -> list[PairFacts]:
-    """What is known of every tuned version of one W0, after making sure that it is one.
+def _require_one_base(name: str, pairs: Sequence[CheckpointPair], places: Sequence[Place]) -> None:
+    """Make sure that several tuned versions of one matrix have one W0: the same one, or copies of it.
 
     Raises:
-        CheckpointError: If the versions were tuned from different matrices.
+        CheckpointError: If they were tuned from different matrices.
     """
-    if len({(pair.shape, pair.W0.digest()) for pair in tuned}) > 1:
+    tuned = [pairs[i].matrices[j] for i, j in places]
+    if len({identity(matrix) for matrix in tuned}) > 1 and len({(m.shape, m.W0.digest()) for m in tuned}) > 1:
         raise CheckpointError(
             f"The checkpoints were tuned from different bases: their W0 of '{name}' differ. Compare checkpoints of one "
             "base, or name it with --base."
         )
-    base = BaseFacts(base_factors(tuned[0].W0, settings.scan, cache), settings)
-    return judged(base, [tuned_side(pair, settings.scan) for pair in tuned], [None] * len(tuned))
 
 
 def _overlaps(
-    places: Sequence[int], tuned: Sequence[MatrixPair], facts: Sequence[PairFacts], top: int, draws: int, seed: int
+    pairs: Sequence[CheckpointPair],
+    places: Sequence[Place],
+    facts: Sequence[PairFacts],
+    top: int,
+    draws: int,
+    seed: int,
 ) -> Iterator[Overlap]:
     """phi of every two updates of one matrix, on both sides; an update of zero has no directions."""
     leading = [_directions(each, top) for each in facts]
+    name = pairs[places[0][0]].matrices[places[0][1]].name
     for a, b in combinations(range(len(places)), 2):
         one, other = leading[a], leading[b]
         if one is None or other is None:
             continue
-        name = tuned[a].name
         for side in SIDES:
-            U1, U2 = _vectors(one, side), _vectors(other, side)
+            U1, U2 = vectors_of(one, side), vectors_of(other, side)
             d, i, j = U1.shape[0], U1.shape[1], U2.shape[1]
             yield Overlap(
-                first=places[a],
-                second=places[b],
+                first=places[a][0],
+                second=places[b][0],
                 name=str(name),
                 layer=name.layer,
                 role=name.role,
@@ -164,28 +157,7 @@ def _directions(facts: PairFacts, top: int) -> SVD | None:
     return svd.leading(min(top, rank))
 
 
-def _vectors(svd: SVD, side: OneSide) -> Float[Tensor, "d n"]:
-    return svd.U if side == "left" else svd.Vh.mH
-
-
-def _scan(pair: CheckpointPair, measured: list[MatrixMeasures], settings: SurveySettings) -> SpectralScan:
-    order = {str(matrix.name): place for place, matrix in enumerate(pair.matrices)}
-    return SpectralScan(
-        checkpoint=pair.checkpoint,
-        base=pair.base or "",  # None only when opened to be inspected
-        groups=GROUPS,
-        k=settings.scan.k,
-        epsilon=settings.scan.epsilon,
-        side=cast(Side, settings.scan.side),  # checked by ScanSettings
-        seed=settings.seed,
-        matrices=tuple(sorted(measured, key=lambda matrix: order[matrix.name])),
-        skipped=pair.skipped,
-        warnings=pair.warnings,
-        versions=versions(),
-    )
-
-
-def _warnings(scans: Sequence[SpectralScan], groups: dict[str, list[tuple[int, int]]]) -> Iterator[str]:
+def _warnings(scans: Sequence[Scan], groups: dict[str, list[Place]]) -> Iterator[str]:
     """What a reader of the numbers has to know."""
     yield from dict.fromkeys(warning for scan in scans for warning in scan.warnings)
     partial = [name for name, places in groups.items() if len(places) < len(scans)]

@@ -1,5 +1,6 @@
 """What is known of a matrix and its tuned version: every factorisation done once, on first use, and shared."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,20 +9,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.engine.bounds import CosineBounds
+from spectra.engine.cache import FactorCache
 from spectra.engine.factors import BaseFactors, TransposedFactors
+from spectra.engine.methods import AUTO, METHODS, SMALLEST_SPACE, choose
 from spectra.engine.norms import frobenius
+from spectra.engine.storage import as_operator
 from spectra.engine.tuned import Tuned, adjoint
 from spectra.linalg.density import Spectrum, estimated_spectrum, exact_spectrum
 from spectra.linalg.operators import Dense, Difference, LinearOperator, LowRankUpdate, RowChunked
 from spectra.linalg.svd import SVD, low_rank_svd, thin_svd
 from spectra.linalg.triplets import leading_vectors
 from spectra.metrics.retention import diagonal_retention
-from spectra.records.intruder_scan import OneSide
-from spectra.scanning.matrix import cosine_bounds
-from spectra.scanning.survey_settings import SurveySettings
+from spectra.records.verdicts import OneSide
+from spectra.scanning.settings import ScanSettings
+from spectra.weights import MatrixPair, StoredMatrix
+from spectra.weights.methods.changes import Replaced
 
 # Up to this size a full factorisation costs less than the scan around it, and every number is exact.
 EXACT_UP_TO = 1024
+# A fully tuned matrix beyond this size is streamed, so that a scan holds one large matrix and not two.
+TUNED_BYTES = 512 << 20
 
 
 @dataclass(eq=False)
@@ -34,7 +41,7 @@ class BaseFacts:
     """
 
     factors: BaseFactors
-    settings: SurveySettings
+    settings: ScanSettings
 
     @property
     def W0(self) -> LinearOperator:
@@ -44,7 +51,7 @@ class BaseFacts:
     @property
     def k(self) -> int:
         """Leading vectors looked at: at most the smaller dimension."""
-        return min(self.settings.scan.k, *self.W0.shape)
+        return min(self.settings.k, *self.W0.shape)
 
     @property
     def is_small(self) -> bool:
@@ -68,11 +75,14 @@ class BaseFacts:
         if self.factors.has_full():
             return self.factors.full().leading(self.k)
         if known is not None and known.values.shape[0] >= self.k:
-            return self._from_smaller_space(known.vectors[:, : self.k])
+            return triplets(self.W0, known.vectors[:, : self.k], self.smaller_side)
         [found] = leading_vectors(self.W0, [None], self.k, warm=None if known is None else known.vectors)
-        if not found.converged:
-            return self.factors.full().leading(self.k)
-        return other_side(self.W0, found.U, found.S)
+        return triplets(self.W0, found.U, "left", found.S) if found.converged else self.factors.full().leading(self.k)
+
+    @property
+    def smaller_side(self) -> OneSide:
+        """The side whose vectors are the shorter ones: eigenvectors of the smaller Gram operator."""
+        return "left" if self.W0.shape[0] <= self.W0.shape[1] else "right"
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -86,16 +96,8 @@ class BaseFacts:
         known = self.factors.leading
         if known is not None:
             return estimated_spectrum(self.W0, known.vectors, known.values.clamp_min(0).sqrt(), seed=self.settings.seed)
-        wide = self.W0.shape[0] <= self.W0.shape[1]
-        vectors = self.leading.U if wide else self.leading.Vh.mH
+        vectors = vectors_of(self.leading, self.smaller_side)
         return estimated_spectrum(self.W0, vectors, self.leading.S, seed=self.settings.seed)
-
-    def _from_smaller_space(self, vectors: Float[Tensor, "d k"]) -> SVD:
-        """Triplets from eigenvectors of the smaller Gram operator."""
-        if self.W0.shape[0] <= self.W0.shape[1]:
-            return other_side(self.W0, vectors)
-        turned = other_side(adjoint(self.W0), vectors)
-        return SVD(turned.Vh.mH, turned.S, turned.U.mH)
 
 
 @dataclass(eq=False)
@@ -126,11 +128,9 @@ class PairFacts:
 
     @cached_property
     def leading(self) -> SVD:
-        """The k leading triplets of W_tuned."""
-        if "left" in self.bounds:
-            return other_side(self.W, self.bounds["left"].U(), self.bounds["left"].S)
-        turned = other_side(adjoint(self.W), self.bounds["right"].U(), self.bounds["right"].S)
-        return SVD(turned.Vh.mH, turned.S, turned.U.mH)
+        """The k leading triplets of W_tuned, from those of the first side that was judged."""
+        side, bounds = next(iter(self.bounds.items()))
+        return triplets(self.W, bounds.U(), side, bounds.S)
 
     @cached_property
     def retention(self) -> Float[Tensor, " k"]:
@@ -167,7 +167,16 @@ class PairFacts:
         if self.base.is_small or self.base.settings.exact:
             return thin_svd(self.delta.dense())
         [found] = leading_vectors(self.delta, [None], self.base.k, seed=self.base.settings.seed)
-        return other_side(self.delta, found.U, found.S) if found.converged else None
+        return triplets(self.delta, found.U, "left", found.S) if found.converged else None
+
+    @cached_property
+    def delta_values(self) -> Float[Tensor, " n"]:
+        """All singular values of delta_W, whatever they cost; those of a low-rank update are free."""
+        known = self.__dict__.get("delta_svd")
+        if isinstance(self.delta, LowRankUpdate) or (known is not None and known.S.shape[0] == min(self.delta.shape)):
+            svd = self.delta_svd
+            return svd.S if svd is not None else torch.zeros(0)
+        return torch.linalg.svdvals(self.delta.dense())
 
     @cached_property
     def delta_spectrum(self) -> Spectrum:
@@ -179,29 +188,88 @@ class PairFacts:
             raise ValueError("a low-rank update has all its triplets")
         if self.delta_svd is None:
             return estimated_spectrum(self.delta, seed=self.base.settings.seed)
-        wide = self.delta.shape[0] <= self.delta.shape[1]
-        vectors = self.delta_svd.U if wide else self.delta_svd.Vh.mH
+        vectors = vectors_of(self.delta_svd, self.base.smaller_side)
         return estimated_spectrum(self.delta, vectors, self.delta_svd.S, seed=self.base.settings.seed)
 
 
-def judged(base: BaseFacts, tuned: list[Tuned], noise: list[float | None]) -> list[PairFacts]:
-    """The facts of several versions of one W0, their verdicts reached together."""
-    settings = base.settings.scan
+def facts_of(
+    pairs: Sequence[MatrixPair], settings: ScanSettings, cache: FactorCache | None = None, *, judge: bool = True
+) -> list[PairFacts]:
+    """The facts of several tuned versions of one W0; those that nobody asks for are not found out.
+
+    Args:
+        pairs: Pairs that share their W0 (the first one's is read).
+        settings: The question.
+        cache: Where factors of W0 are kept between scans; None keeps them for this call only.
+        judge: Reach the verdicts; without them there are no leading vectors of W_tuned.
+    """
+    base = BaseFacts(base_factors(pairs[0].W0, settings, cache), settings)
+    if base.is_small and (settings.wants_controls or "base" in settings.groups):
+        base.factors.full()  # every number is then exact, and cheaper than by iteration
+    tuned = [tuned_side(pair, settings) for pair in pairs]
+    if judge:
+        return judged(base, tuned, [None] * len(tuned))
+    return [PairFacts(base, each, bounds={}) for each in tuned]
+
+
+def base_factors(stored: StoredMatrix, settings: ScanSettings, cache: FactorCache | None) -> BaseFactors:
+    """One W0 as an operator, with what the cache knows of it.
+
+    A matrix without room for a Krylov space is factorised anew each time: that costs no more than reading its factors.
+    """
+    W0 = as_operator(stored, dtype=settings.torch_dtype, device=settings.device, memory_bytes=settings.memory_bytes)
+    keeps = cache is not None and min(stored.shape) >= SMALLEST_SPACE * (settings.k + 6)
+    return BaseFactors(W0, cache.entry(stored.digest(), W0) if cache is not None and keeps else None)
+
+
+def tuned_side(pair: MatrixPair, settings: ScanSettings) -> Tuned:
+    """The tuned side as factors where there are factors, else as a matrix of its own, streamed if it is large."""
+    update = pair.update(settings.torch_dtype, settings.device)
+    if update is not None:
+        return Tuned(update=update)
+    if isinstance(pair.change, Replaced):
+        budget = settings.memory_bytes if settings.memory_bytes is not None else TUNED_BYTES
+        stored = pair.change.W_tuned
+        return Tuned(W=as_operator(stored, dtype=settings.torch_dtype, device=settings.device, memory_bytes=budget))
+    return Tuned(W=Dense(pair.W_tuned(settings.torch_dtype, settings.device)))
+
+
+def judged(base: BaseFacts, tuned: Sequence[Tuned], noise: Sequence[float | None]) -> list[PairFacts]:
+    """The facts of several versions of one W0, their verdicts reached together, one side after the other."""
     bounds: list[dict[OneSide, CosineBounds]] = [{} for _ in tuned]
-    if settings.side in ("left", "both"):
-        for mine, found in zip(bounds, cosine_bounds(base.factors, tuned, settings), strict=True):
-            mine["left"] = found
-    if settings.side in ("right", "both"):
-        turned = TransposedFactors(adjoint(base.W0), inner=base.factors)
-        seen = [each.transposed() for each in tuned]
-        for mine, found in zip(bounds, cosine_bounds(turned, seen, settings), strict=True):
-            mine["right"] = found
+    for side in base.settings.sides:
+        for mine, found in zip(bounds, cosine_bounds(base, tuned, side), strict=True):
+            mine[side] = found
     return [PairFacts(base, *each) for each in zip(tuned, bounds, noise, strict=True)]
 
 
-def other_side(W: LinearOperator, U: Float[Tensor, "d_out k"], S: Float[Tensor, " k"] | None = None) -> SVD:
-    """Triplets from left singular vectors:  v = W^H u / ||W^H u||.  One product."""
-    image = W.rmatmat(U)
+def cosine_bounds(base: BaseFacts, tuned: Sequence[Tuned], side: OneSide = "left") -> list[CosineBounds]:
+    """The bounds of several versions of one W0, seen from one side: the right vectors are the left ones of W^H."""
+    settings, factors = base.settings, base.factors
+    if side == "right":
+        factors = TransposedFactors(adjoint(base.W0), inner=factors)
+        tuned = [each.transposed() for each in tuned]
+    epsilons = torch.tensor(settings.all_epsilons, dtype=torch.float64, device=settings.device)
+    return METHODS[method_of(factors, settings, len(tuned))](factors, tuned, base.k, epsilons)
+
+
+def method_of(factors: BaseFactors, settings: ScanSettings, versions: int) -> str:
+    """The method that judges so many versions of one W0; one too small for a Krylov space is always factorised."""
+    streamed = isinstance(factors.W0, RowChunked)  # its factorisation does not fit the memory budget
+    versions = 1 if streamed else max(versions, settings.expected)
+    cheapest = choose(factors, versions, min(settings.k, *factors.W0.shape))
+    return cheapest if settings.method == AUTO or cheapest == "exact" else settings.method
+
+
+def triplets(W: LinearOperator, vectors: Float[Tensor, "d k"], side: OneSide, S: Tensor | None = None) -> SVD:
+    """Triplets from the singular vectors of one side:  v = W^H u / ||W^H u||,  or the same of W^H.  One product."""
+    image = W.rmatmat(vectors) if side == "left" else W.matmat(vectors)
     sizes = torch.linalg.vector_norm(image, dim=0)
-    V = image / sizes.clamp_min(torch.finfo(image.dtype).tiny)
-    return SVD(U, sizes if S is None else S, V.mH)
+    others = image / sizes.clamp_min(torch.finfo(image.dtype).tiny)
+    values = sizes if S is None else S
+    return SVD(vectors, values, others.mH) if side == "left" else SVD(others, values, vectors.mH)
+
+
+def vectors_of(svd: SVD, side: OneSide) -> Float[Tensor, "d n"]:
+    """The singular vectors of one side as columns."""
+    return svd.U if side == "left" else svd.Vh.mH

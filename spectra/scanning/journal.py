@@ -1,62 +1,105 @@
-"""What an interrupted scan had finished: one line per matrix, taken up again by the same scan of the same files.
+"""What an interrupted scan had finished: one line per base matrix, taken up again by the same scan of the same files.
 
 The journal is named after everything that decides the result: the files of both checkpoints (path, size and time of
 change), the settings, the matrices, the version. A scan that finishes removes its journal.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from spectra.assets import cache_folder
-from spectra.records.intruder_scan import MatrixSpectrum, UpdateNorms, VectorVerdict
+from spectra.records.matrix_scan import MatrixScan
 from spectra.records.provenance import versions
 from spectra.scanning.settings import ScanSettings
+from spectra.storage.private import give_up, is_sealed, is_usable, seal
 from spectra.weights import CheckpointPair
 
-Place = tuple[int, int]
+Place = tuple[int, int]  # checkpoint, matrix
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a scan found out about the matrices that share one W0.
+
+    Attributes:
+        places: Where they stand.
+        matrices: One record for each.
+        beside: Rows about several of them together.
+    """
+
+    places: Sequence[Place]
+    matrices: Sequence[MatrixScan]
+    beside: Sequence[Mapping[str, Any]] = ()
 
 
 class Journal:
     """The finished matrices of one scan, on disk."""
 
-    def __init__(self, pairs: Sequence[CheckpointPair], settings: ScanSettings, folder: Path | None = None) -> None:
-        """Name the journal of this scan; nothing is written before `add`."""
-        folder = folder if folder is not None else cache_folder() / "scans"
-        self.path = folder / f"{_fingerprint(pairs, settings)}.jsonl"
+    def __init__(
+        self,
+        pairs: Sequence[CheckpointPair],
+        settings: ScanSettings,
+        folder: Path | None = None,
+        *,
+        question: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Name the journal of this scan; nothing is written before `add`.
 
-    def read(self) -> Iterator[tuple[Place, MatrixSpectrum]]:
+        Args:
+            pairs: The checkpoints.
+            settings: The question.
+            folder: Where journals are kept; by default `scans` in the cache folder of spectra.
+            question: What else decides the result.
+        """
+        folder = folder if folder is not None else cache_folder() / "scans"
+        self.path = folder / f"{_fingerprint(pairs, settings, question or {})}.jsonl"
+
+    def read(self) -> Iterator[Finished]:
         """What was finished. A line that was cut off by a kill ends the reading."""
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
+        if not self.path.is_file() or not is_usable(self.path.parent):
             return
-        for line in lines:
+        for line in self.path.read_bytes().splitlines():
+            found, _, text = line.partition(b" ")
+            if not is_sealed(found.decode(errors="replace"), self.path.stem.encode(), text):
+                return  # cut off, or somebody else wrote it
             try:
-                entry = json.loads(line)
-                place, spectrum = entry["place"], _spectrum(entry["spectrum"])
+                entry = json.loads(text)
+                places = [(int(i), int(j)) for i, j in entry["places"]]
+                matrices = [MatrixScan.from_dict(matrix) for matrix in entry["matrices"]]
+                yield Finished(places, matrices, entry["beside"])
             except (ValueError, KeyError, TypeError):
                 return
-            yield (int(place[0]), int(place[1])), spectrum
 
-    def add(self, place: Place, spectrum: MatrixSpectrum) -> None:
-        """Append one matrix."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"place": place, "spectrum": asdict(spectrum)}) + "\n")
+    def add(self, finished: Finished) -> None:
+        """Append the matrices of one W0."""
+        entry = {"places": finished.places, "matrices": [matrix.to_dict() for matrix in finished.matrices]}
+        if not is_usable(self.path.parent):
+            return
+        text = json.dumps({**entry, "beside": list(finished.beside)}, allow_nan=False).encode()
+        # The seal binds a line to the scan, whose inputs name the file, and to the results.
+        line = seal(self.path.stem.encode(), text).encode() + b" " + text + b"\n"
+        try:
+            with self.path.open("ab") as stream:
+                stream.write(line)
+        except OSError as error:
+            give_up(self.path.parent, error)
 
     def close(self) -> None:
         """The scan is complete: nothing is left to take up."""
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stays is found again by the same scan
+            self.path.unlink(missing_ok=True)
 
 
-def _fingerprint(pairs: Sequence[CheckpointPair], settings: ScanSettings) -> str:
+def _fingerprint(pairs: Sequence[CheckpointPair], settings: ScanSettings, question: Mapping[str, Any]) -> str:
     facts = {
         "version": versions()["spectra"],
         "settings": asdict(settings),
+        "question": dict(question),
         "pairs": [
             {
                 "files": _files(pair),
@@ -79,11 +122,3 @@ def _files(pair: CheckpointPair) -> list[list[Any]]:
 
 def _stat(path: Path) -> Any:
     return path.stat() if path.exists() else None
-
-
-def _spectrum(entry: dict[str, Any]) -> MatrixSpectrum:
-    update = entry.pop("update")
-    vectors = tuple(VectorVerdict(**vector) for vector in entry.pop("vectors"))
-    shape, values = tuple(entry.pop("shape")), tuple(entry.pop("update_values"))
-    norms = UpdateNorms(**update) if update is not None else None
-    return MatrixSpectrum(**entry, shape=shape, vectors=vectors, update=norms, update_values=values)

@@ -3,24 +3,23 @@
 import math
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
 from spectra.linalg.density import Spectrum
 from spectra.linalg.operators import LowRankUpdate
-from spectra.linalg.svd import SVD
 from spectra.metrics.amplification import amplification
 from spectra.metrics.explained_variance import rank_for_variance
 from spectra.metrics.heavy_tails import power_law
 from spectra.metrics.interference import rho
 from spectra.metrics.intruders import energy_share
 from spectra.metrics.marchenko_pastur import bulk_edge, noise_level, spikes
-from spectra.metrics.ranks import default_rcond, effective_rank, numerical_rank
+from spectra.metrics.ranks import default_rcond, effective_rank, numerical_rank, stable_rank
 from spectra.metrics.retention import spectrum_drift
 from spectra.metrics.subspaces import phi, principal_cosines
 from spectra.records import Measure
-from spectra.records.intruder_scan import OneSide
 from spectra.records.measures import How
-from spectra.scanning.facts import BaseFacts, PairFacts
+from spectra.scanning.facts import BaseFacts, PairFacts, vectors_of
 from spectra.scanning.window_bounds import window_bounds
 
 CLOSE = "the leading directions of the update lie too close together; ask for --exact"
@@ -31,7 +30,7 @@ SHARES = {"rank_90": 0.90, "rank_95": 0.95, "rank_99": 0.99}
 
 def intruders(facts: PairFacts) -> Iterator[Measure]:
     """How many of the leading tuned vectors resemble no pre-trained one, and which."""
-    epsilon = facts.base.settings.scan.epsilon
+    epsilon = facts.base.settings.epsilon
     for side, bounds in facts.bounds.items():
         mask = bounds.upper < epsilon
         positions = mask.nonzero().flatten().tolist()
@@ -47,6 +46,19 @@ def intruders(facts: PairFacts) -> Iterator[Measure]:
         proven, possible = float((most < epsilon).sum()), float((least < epsilon).sum())
         yield Measure("intruders.windowed_count", possible, "exact" if proven == possible else "at most", side)
         yield Measure("intruders.ill_conditioned", float(bounds.ill_conditioned.sum()), side=side)
+
+
+def norms(facts: PairFacts) -> Iterator[Measure]:
+    """Norms of an update from all its singular values: where it has factors, or where they were asked for."""
+    if not isinstance(facts.delta, LowRankUpdate) and not facts.base.settings.dense_norms:
+        return
+    S = facts.delta_values
+    size = float(torch.linalg.vector_norm(S.double()))
+    yield Measure("update.frobenius", size)
+    yield Measure("update.spectral", float(S.max()) if S.shape[0] else 0.0)
+    yield _ratio("update.relative", size, facts.base.frobenius)
+    yield Measure("update.effective_rank", effective_rank(S))
+    yield Measure("update.stable_rank", stable_rank(S))
 
 
 def update(facts: PairFacts) -> Iterator[Measure]:
@@ -92,9 +104,9 @@ def alignment(facts: PairFacts) -> Iterator[Measure]:
     elif facts.noise is None:
         yield Measure("alignment.amplification", None, "not computed", note=CLOSE)
     for side in facts.sides:
-        U0, U = _vectors(base, side), _vectors(tuned, side)
+        U0, U = vectors_of(base, side), vectors_of(tuned, side)
         if delta is not None:
-            yield Measure("alignment.phi", phi(_vectors(delta, side)[:, : facts.base.k], U0), side=side)
+            yield Measure("alignment.phi", phi(vectors_of(delta, side)[:, : facts.base.k], U0), side=side)
         elif facts.noise is None:
             yield Measure("alignment.phi", None, "not computed", side, note=CLOSE)
         if facts.noise is None or facts.noise > CANCELLED * facts.base.frobenius:
@@ -149,6 +161,7 @@ def tails(facts: PairFacts) -> Iterator[Measure]:
 
 
 MEASURING: dict[str, Callable[[PairFacts], Iterator[Measure]]] = {
+    "norms": norms,
     "intruders": intruders,
     "update": update,
     "alignment": alignment,
@@ -157,10 +170,6 @@ MEASURING: dict[str, Callable[[PairFacts], Iterator[Measure]]] = {
 }
 # What controls are measured by: what does not change with the tuned matrix has no control.
 CONTROLLED = ("intruders", "update", "alignment")
-
-
-def _vectors(svd: SVD, side: OneSide) -> Tensor:
-    return svd.U if side == "left" else svd.Vh.mH
 
 
 def _rank_for(share: float) -> Callable[[Tensor, Tensor | None], float]:

@@ -1,21 +1,42 @@
-"""`spectra.intruders`: the scan of one checkpoint, or of many that share a base."""
+"""One scan of checkpoints and its two faces: `spectra.intruders` and `spectra.scan`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from spectra.engine.cache import FactorCache
-from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum, Side
+from spectra.errors import CheckpointError, first_five
+from spectra.records import DEFAULT_GROUPS, IntruderScan, MatrixScan, Scan, chosen_groups
 from spectra.records.provenance import versions
-from spectra.scanning.journal import Journal, Place
-from spectra.scanning.matrix import scan_matrix
+from spectra.records.verdicts import Side
+from spectra.scanning.facts import PairFacts, base_factors, method_of
+from spectra.scanning.journal import Finished, Journal, Place
+from spectra.scanning.matrix import scan_matrices
+from spectra.scanning.nulls.null_store import NullStore
 from spectra.scanning.settings import ScanSettings
 from spectra.weights import CheckpointPair, MatrixPair, open_pair
 
 Progress = Callable[[int, int, str], None]
 Groups = Sequence[Sequence[Place]]
-ScanAll = Callable[[Groups], Iterable[tuple[Sequence[Place], Sequence[MatrixSpectrum]]]]
+Beside = Callable[[Sequence[Place], Sequence[PairFacts]], Sequence[Mapping[str, Any]]]
+# Who scans groups of matrices that share their W0, in any order.
+ScanGroups = Callable[[Groups], Iterable[Finished]]
+# How the checkpoints, their base and the keywords of `open_pair` become a scan elsewhere: `cluster.SpreadScan`.
+Spread = Callable[[Sequence[str], str | None, Mapping[str, Any], ScanSettings, bool], ScanGroups]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a scan.
+
+    Attributes:
+        scans: One scan per checkpoint, with the matrices that are done.
+        resumes: True where the same scan goes on from there.
+    """
+
+    def __init__(self, scans: list[Scan], *, resumes: bool) -> None:
+        super().__init__()
+        self.scans, self.resumes = scans, resumes
 
 
 def intruders(
@@ -49,7 +70,8 @@ def intruders(
         device: torch device of the computation.
         memory_bytes: Budget; matrices beyond it are read block by block.
         dense_norms: Also norms and effective rank of a dense delta_W (costs a factorisation each).
-        cache: Where factors of W0 are kept between scans; None keeps nothing.
+        cache: Where factors of W0 are kept between scans; with it, an interrupted scan goes on where it was. None keeps
+            nothing.
         progress: Called with (matrices done, all, name) after each.
         **selection: `include`, `exclude`, `roles`, `layers`, ... of `open_pair`.
 
@@ -57,7 +79,7 @@ def intruders(
         One record per matrix and vector.
 
     Raises:
-        CheckpointError, AdapterError: If a checkpoint cannot be read or does not fit its base.
+        CheckpointError, AdapterError: If a checkpoint cannot be read or does not fit its base, or nothing is selected.
         SpectrumError: If a setting has no meaning.
 
     Source: Shuttleworth et al., arXiv:2410.21228, Definition 3.1 and Algorithm 1.
@@ -73,8 +95,112 @@ def intruders(
         memory_bytes=memory_bytes,
         dense_norms=dense_norms,
     )
-    pair = open_pair(base, checkpoint, **selection)
-    return scan_pairs([pair], settings, cache=cache, progress=progress)[0]
+    [found] = scan_checkpoints([checkpoint], base, settings, cache=cache, progress=progress, **selection)
+    return IntruderScan.of(found)
+
+
+def scan(
+    checkpoint: str | Path,
+    base: str | Path | None = None,
+    *,
+    metrics: str | Sequence[str] = DEFAULT_GROUPS,
+    k: int = 10,
+    epsilon: float = 0.5,
+    epsilons: Sequence[float] = (),
+    side: str = "left",
+    seed: int = 0,
+    draws: int = 1,
+    exact: bool = False,
+    method: str = "auto",
+    dtype: str = "float32",
+    device: str = "cpu",
+    memory_bytes: int | None = None,
+    cache: FactorCache | None = None,
+    progress: Progress | None = None,
+    **selection: Any,
+) -> Scan:
+    """Measure what fine-tuning did to the spectra of a checkpoint, each number beside what chance would give.
+
+    Args:
+        checkpoint: A peft adapter folder or a full checkpoint (folder, file or hub id).
+        base: The pre-trained checkpoint; by default the one that the adapter names.
+        metrics: Groups of `records.GROUPS`, such as "intruders,ranks"; "all" for every one.
+        k: Leading singular vectors looked at per matrix.
+        epsilon: Cosine below which a vector counts as an intruder.
+        epsilons: Further thresholds that the verdicts are decided for.
+        side: "left" (the paper), "right" or "both".
+        seed: Seed of every simulated control and every estimate.
+        draws: Simulations of each random control.
+        exact: Compute all singular values of large matrices too (a factorisation each).
+        method: How verdicts are reached: "auto", "certified", "exact" or "cached-basis".
+        dtype: "float32" or "float64" arithmetic.
+        device: torch device of the computation.
+        memory_bytes: Budget; a W0 beyond it is read block by block and has no dense controls.
+        cache: Where factors of W0 and simulations are kept between scans; with it, an interrupted scan goes on where it
+            was. None keeps nothing.
+        progress: Called with (matrices done, all, name) after each.
+        **selection: `include`, `exclude`, `roles`, `layers`, ... of `open_pair`.
+
+    Returns:
+        One entry per matrix; `to_dataframe()` is one row per matrix, metric and side.
+
+    Raises:
+        CheckpointError, AdapterError: If a checkpoint cannot be read or does not fit its base, or nothing is selected.
+        SpectrumError: If a setting has no meaning.
+    """
+    settings = ScanSettings(
+        k=k,
+        epsilon=epsilon,
+        epsilons=tuple(epsilons),
+        side=side,
+        method=method,
+        dtype=dtype,
+        device=device,
+        memory_bytes=memory_bytes,
+        groups=chosen_groups(metrics),
+        seed=seed,
+        draws=draws,
+        exact=exact,
+    )
+    [found] = scan_checkpoints([checkpoint], base, settings, cache=cache, progress=progress, **selection)
+    return found
+
+
+def scan_checkpoints(
+    checkpoints: Sequence[str | Path],
+    base: str | Path | None,
+    settings: ScanSettings,
+    *,
+    cache: FactorCache | None = None,
+    progress: Progress | None = None,
+    spread: Spread | None = None,
+    **opening: Any,
+) -> list[Scan]:
+    """Open checkpoints beside their base and scan them; those that share a base matrix share every pass over it.
+
+    Args:
+        checkpoints: Adapter folders or full checkpoints.
+        base: Their pre-trained checkpoint; by default the one that each names.
+        settings: The question.
+        cache: Where factors of W0 and simulations are kept between scans; with it, an interrupted scan goes on where it
+            was.
+        progress: Called with (matrices done, all, name) after each base matrix.
+        spread: Who scans in place of this process, such as a `cluster.SpreadScan`.
+        **opening: Further keywords of `open_pair`.
+
+    Returns:
+        One scan per checkpoint, in order.
+
+    Raises:
+        Interrupted: On Ctrl-C, with what is done.
+        CheckpointError, AdapterError: If a checkpoint cannot be read or does not fit its base, or nothing is selected.
+    """
+    pairs = [open_pair(base, checkpoint, **opening) for checkpoint in checkpoints]
+    elsewhere = None
+    if spread is not None:
+        names = [str(checkpoint) for checkpoint in checkpoints]
+        elsewhere = spread(names, None if base is None else str(base), opening, settings, cache is not None)
+    return scan_pairs(pairs, settings, cache=cache, progress=progress, elsewhere=elsewhere)
 
 
 def scan_pairs(
@@ -83,15 +209,29 @@ def scan_pairs(
     *,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
-) -> list[IntruderScan]:
-    """Scan several checkpoints; those that share a base matrix share every pass over it.
-
-    Returns:
-        One scan per pair, in order.
-    """
-    partial = PartialScan(pairs, settings, cache)
-    partial.run(progress)
+    elsewhere: ScanGroups | None = None,
+) -> list[Scan]:
+    """Scan opened checkpoints, as `scan_checkpoints` does."""
+    journal = Journal(pairs, settings) if cache is not None else None
+    partial = PartialScan(pairs, settings, cache, journal)
+    try:
+        partial.run(progress, elsewhere)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(partial.scans(), resumes=journal is not None) from interrupt
     return partial.scans()
+
+
+def prepare(pair: CheckpointPair, settings: ScanSettings, cache: FactorCache) -> None:
+    """Factorise now what scans of this base with these settings would factorise at their first call.
+
+    Raises:
+        CheckpointError: If there is nothing to scan.
+    """
+    _require_matrices([pair])
+    for matrix in pair.matrices:
+        factors = base_factors(matrix.W0, settings, cache)
+        if factors.is_stored and method_of(factors, settings, 1) == "cached-basis":
+            factors.full()
 
 
 @dataclass(eq=False)
@@ -101,39 +241,67 @@ class PartialScan:
     Attributes:
         pairs: The checkpoints.
         settings: The question.
-        cache: Where factors of W0 are kept between scans.
+        cache: Where factors of W0 and simulations are kept between scans.
         journal: Where finished matrices are kept until the scan is complete; None keeps nothing.
-        found: What is finished, by (pair, matrix).
+        groups: Places (checkpoint, matrix) that share their W0, together.
+        look: Asked for rows about the matrices of a group together, which are kept in `beside`.
+        found: What is finished, by place.
+        beside: What `look` gave, in any order of the groups.
     """
 
     pairs: Sequence[CheckpointPair]
     settings: ScanSettings
     cache: FactorCache | None = None
     journal: Journal | None = None
-    found: dict[tuple[int, int], MatrixSpectrum] = field(default_factory=dict, init=False)
+    groups: Groups = ()
+    look: Beside | None = None
+    found: dict[Place, MatrixScan] = field(default_factory=dict, init=False)
+    beside: list[Mapping[str, Any]] = field(default_factory=list, init=False)
 
-    def run(self, progress: Progress | None = None, scan_all: ScanAll | None = None) -> None:
+    def __post_init__(self) -> None:
+        """Refuse a checkpoint of which nothing would be scanned.
+
+        Raises:
+            CheckpointError: With the checkpoint.
+        """
+        _require_matrices(self.pairs)
+        self.groups = self.groups or _by_base_matrix(self.pairs)
+        self._store = NullStore(keep=self.cache is not None)
+
+    def run(self, progress: Progress | None = None, elsewhere: ScanGroups | None = None) -> None:
         """Scan what is not in the journal, one base matrix at a time.
 
         Args:
             progress: Called with (matrices done, all, name) after each base matrix.
-            scan_all: Who scans, in any order; None means this process, in the order of the checkpoint.
+            elsewhere: Who scans; None means this process, in the order of the checkpoint.
         """
-        if self.journal is not None:
-            self.found.update(self.journal.read())
-        missing = [[place for place in places if place not in self.found] for places in _by_base_matrix(self.pairs)]
+        for finished in self.journal.read() if self.journal is not None else ():
+            self._take(finished)
         if self.found:
             self._tell(progress, max(self.found))
-        for places, spectra in (scan_all or self.scan_all)([places for places in missing if places]):
-            self._take(places, spectra)
-            self._tell(progress, places[0])
+        missing = [places for places in self.groups if not all(place in self.found for place in places)]
+        for finished in (elsewhere or self.scan_groups)(missing):
+            self._take(finished)
+            if self.journal is not None:
+                self.journal.add(finished)
+            self._tell(progress, finished.places[0])
         if self.journal is not None:
             self.journal.close()
 
-    def scan_all(self, groups: Groups) -> Iterator[tuple[Sequence[Place], list[MatrixSpectrum]]]:
+    def scan_groups(self, groups: Groups) -> Iterator[Finished]:
         """Scan groups of matrices in this process; the matrices of a group share their W0."""
         for places in groups:
-            yield places, scan_matrix([self.pairs[i].matrices[j] for i, j in places], self.settings, self.cache)
+            matrices = [self.pairs[i].matrices[j] for i, j in places]
+            found, facts = scan_matrices(matrices, self.settings, self.cache, self._store)
+            yield Finished(places, found, self.look(places, facts) if self.look is not None else ())
+
+    def scans(self) -> list[Scan]:
+        """One scan per pair with the matrices that are done, in checkpoint order."""
+        return [self._scan(i, pair) for i, pair in enumerate(self.pairs)]
+
+    def _take(self, finished: Finished) -> None:
+        self.found.update(zip(finished.places, finished.matrices, strict=True))
+        self.beside += finished.beside
 
     def _tell(self, progress: Progress | None, place: Place) -> None:
         if progress is not None:
@@ -141,51 +309,62 @@ class PartialScan:
             total = sum(len(pair.matrices) for pair in self.pairs)
             progress(len(self.found), total, str(self.pairs[i].matrices[j].name))
 
-    def _take(self, places: Sequence[tuple[int, int]], spectra: Sequence[MatrixSpectrum]) -> None:
-        for place, spectrum in zip(places, spectra, strict=True):
-            self.found[place] = spectrum
-            if self.journal is not None:
-                self.journal.add(place, spectrum)
-
-    def scans(self) -> list[IntruderScan]:
-        """One scan per pair with the matrices that are done, in checkpoint order."""
-        return [self._scan(i, pair) for i, pair in enumerate(self.pairs)]
-
-    def _scan(self, i: int, pair: CheckpointPair) -> IntruderScan:
-        done = [self.found[i, j] for j in range(len(pair.matrices)) if (i, j) in self.found]
-        warnings = list(pair.warnings)
-        if len(done) < len(pair.matrices):
-            warnings.append(f"Interrupted: {len(done)} of {len(pair.matrices)} matrices are scanned.")
-        if ill := sum(vector.ill_conditioned for matrix in done for vector in matrix.vectors):
-            warnings.append(
-                f"{ill} vectors are ill-conditioned: a neighbouring singular value is equal to rounding, "
-                "so the single vector, and its verdict, is arbitrary."
-            )
-        return IntruderScan(
+    def _scan(self, i: int, pair: CheckpointPair) -> Scan:
+        done = tuple(self.found[i, j] for j in range(len(pair.matrices)) if (i, j) in self.found)
+        asked = self.settings
+        return Scan(
             checkpoint=pair.checkpoint,
             base=pair.base or "",  # None only when opened to be inspected
-            k=self.settings.k,
-            epsilon=self.settings.epsilon,
-            side=cast(Side, self.settings.side),  # checked by ScanSettings
-            method=self.settings.method,
-            matrices=tuple(done),
+            groups=asked.groups,
+            k=asked.k,
+            epsilon=asked.epsilon,
+            side=cast(Side, asked.side),  # checked by ScanSettings
+            seed=asked.seed,
+            matrices=done,
             skipped=pair.skipped,
-            warnings=tuple(warnings),
-            epsilons=self.settings.all_epsilons,
+            warnings=(*pair.warnings, *_warnings(done, len(pair.matrices))),
             versions=versions(),
+            method=asked.method,
+            epsilons=asked.all_epsilons,
         )
 
 
-def _by_base_matrix(pairs: Sequence[CheckpointPair]) -> list[list[tuple[int, int]]]:
-    """Places (pair, matrix) grouped by their W0, in the order of first appearance."""
-    groups: dict[object, list[tuple[int, int]]] = {}
+def _require_matrices(pairs: Sequence[CheckpointPair]) -> None:
+    empty = [f"'{pair.checkpoint}'" for pair in pairs if not pair.matrices]
+    if empty:
+        which = f"the {len(pairs)} checkpoints" if len(empty) == len(pairs) > 1 else first_five(empty)
+        raise CheckpointError(
+            f"No matrix of {which} is left to compare. Widen the selection; `spectra inspect` says why each was left "
+            "out."
+        )
+
+
+def _warnings(done: Sequence[MatrixScan], of: int) -> Iterator[str]:
+    """What a reader of the numbers has to know."""
+    if len(done) < of:
+        yield f"Interrupted: {len(done)} of {of} matrices are scanned."
+    if ill := sum(vector.ill_conditioned for matrix in done for vector in matrix.vectors):
+        yield (
+            f"{ill} vectors are ill-conditioned: a neighbouring singular value is equal to rounding, "
+            "so the single vector, and its verdict, is arbitrary."
+        )
+    if estimated := sum(any(measure.how == "estimate" for measure in matrix.measures) for matrix in done):
+        yield (
+            f"{estimated} matrices are large: ranks, edge and spikes that need their whole spectrum are estimates "
+            "with a standard error (`how`, `error`). Ask for --exact to compute every singular value."
+        )
+
+
+def _by_base_matrix(pairs: Sequence[CheckpointPair]) -> list[list[Place]]:
+    """Places grouped by their W0, in the order of first appearance."""
+    groups: dict[object, list[Place]] = {}
     for i, pair in enumerate(pairs):
         for j, matrix in enumerate(pair.matrices):
-            groups.setdefault(_identity(matrix), []).append((i, j))
+            groups.setdefault(identity(matrix), []).append((i, j))
     return list(groups.values())
 
 
-def _identity(matrix: MatrixPair) -> object:
+def identity(matrix: MatrixPair) -> object:
     """Where the W0 lies and how it is read: equal for two checkpoints exactly when they share it."""
     W0 = matrix.W0
     return W0.dtype, tuple(

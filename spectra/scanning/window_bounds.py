@@ -1,13 +1,12 @@
-"""Brackets of the cluster-aware score: exact from the full factors of W0, proven from its leading ones."""
+"""Cosines to the base vectors that are known, and brackets of the cluster-aware score from them."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spectra.metrics.windows import WIDTH, window_cosines
-from spectra.records.intruder_scan import OneSide
-from spectra.scanning.facts import PairFacts
-from spectra.scanning.nulls.known_cosines import known_cosines
+from spectra.records.verdicts import OneSide
+from spectra.scanning.facts import BaseFacts, PairFacts, vectors_of
 
 
 def window_bounds(facts: PairFacts, side: OneSide) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
@@ -26,8 +25,7 @@ def window_bounds(facts: PairFacts, side: OneSide) -> tuple[Float[Tensor, " k"],
         return score, score
     if base.factors.has_full():
         full = base.factors.full()
-        Y = bounds.U()
-        score = window_cosines(full.U.mH @ Y if side == "left" else full.Vh @ Y)
+        score = window_cosines(vectors_of(full, side).mH @ bounds.U())
         return score, score
     cosines, known_error = known_cosines(base, bounds.U(), side)
     if cosines.shape[0] < WIDTH:
@@ -41,3 +39,17 @@ def window_bounds(facts: PairFacts, side: OneSide) -> tuple[Float[Tensor, " k"],
     crossing = (high[-(WIDTH - 1) :] ** 2).sum(dim=0) + beyond
     upper = torch.maximum(window_cosines(high) ** 2, crossing).clamp(max=1).sqrt()
     return lower, torch.maximum(upper, lower)
+
+
+def known_cosines(base: BaseFacts, Y: Float[Tensor, "d k"], side: OneSide) -> tuple[Float[Tensor, "l k"], float]:
+    """<u_i, y_j> for the leading u_i that are known (there may be none), and a bound on their error."""
+    known, W0 = base.factors.leading, base.W0
+    if known is None:
+        return Y.new_zeros(0, Y.shape[1], dtype=torch.float64), 0.0
+    error = float(known.sin_angles.max())
+    if side == base.smaller_side:
+        return (known.vectors.mH @ Y).double(), error
+    # <u_i, y> = <v_i, W0^H y> / sigma_i: an error in v_i grows by at most sigma_1 / sigma_i.
+    sizes = known.values.clamp_min(1e-300).sqrt()
+    image = W0.rmatmat(Y) if side == "left" else W0.matmat(Y)
+    return (known.vectors.mH @ image).double() / sizes[:, None], error * float(sizes[0] / sizes[-1])

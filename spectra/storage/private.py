@@ -7,6 +7,7 @@ one, so that an entry which somebody else put into the folder is computed anew i
 import contextlib
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import stat
@@ -17,6 +18,8 @@ from pathlib import Path
 from spectra.errors import SpectraError
 
 KEY_BYTES = 32
+logger = logging.getLogger("spectra")
+_given_up: set[Path] = set()
 
 
 class PrivateFolderError(SpectraError):
@@ -55,7 +58,34 @@ def require_private(folder: Path) -> None:
         raise PrivateFolderError(f"'{folder}' cannot be written to. Name a folder that can.")
 
 
-def seal(*parts: bytes) -> str:
+def is_usable(folder: Path) -> bool:
+    """Whether results may be kept in a folder and believed when they are found there; if not, one warning says why.
+
+    What is only kept to save time must not end a command: without a folder it is computed each time.
+    """
+    if folder in _given_up:
+        return False
+    try:
+        require_private(folder)
+        _key(config_folder())
+    except PrivateFolderError as error:
+        give_up(folder, error)
+        return False
+    return True
+
+
+def give_up(folder: Path, error: Exception) -> None:
+    """Use a folder no more in this process; of several folders side by side, only the first one is warned of."""
+    if all(other.parent != folder.parent for other in _given_up):
+        reason = str(error).rstrip(".")
+        logger.warning(
+            f"Nothing is kept in '{folder.parent}' for the next call: {reason}. Results are the same and take longer; "
+            "SPECTRA_CACHE names another folder."
+        )
+    _given_up.add(folder)
+
+
+def seal(*parts: bytes | memoryview) -> str:
     """The keyed hash of some parts, in hexadecimal digits; the bounds between the parts count.
 
     Raises:
@@ -68,7 +98,7 @@ def seal(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def is_sealed(found: object, *parts: bytes) -> bool:
+def is_sealed(found: object, *parts: bytes | memoryview) -> bool:
     """Whether `found` is the seal of these parts.
 
     Raises:

@@ -12,14 +12,13 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from spectra.engine.cache import FactorCache
-from spectra.engine.methods import SMALLEST_SPACE
 from spectra.errors import ModelError, SpectrumError
-from spectra.records.intruder_scan import MatrixSpectrum
-from spectra.scanning.matrix import base_factors, scan_matrix
+from spectra.records.matrix_scan import MatrixScan
+from spectra.scanning.scan import PartialScan, prepare
 from spectra.scanning.settings import ScanSettings
 from spectra.training.live import LiveWeights
 from spectra.training.trajectory import Trajectory, writer_of
-from spectra.weights import CheckpointPair, MatrixPair
+from spectra.weights import CheckpointPair
 from spectra.weights.matching.selection import selection
 
 if TYPE_CHECKING:
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
 EVERY = 100
 # Without factors, all singular values of every delta_W have to be computed (`scripts/bench_training.py`).
 EVERY_OF_A_DENSE_UPDATE = 200
-# Up to this size of the smaller side W0 is factorised once, for good; beyond it the certified method needs no factors.
-LARGEST_FACTORISED = 2048
+# Scans of one base that a training is taken to have: up to 2048 on its smaller side W0 is then factorised once, for
+# good (`engine.methods.choose`); beyond it the certified method needs no factors.
+SCANS = 52
 LOGGED = ("count", "energy_share", "update_frobenius", "update_relative", "effective_rank")
 LOGGED_PER_MATRIX = ("count", "energy_share", "update_frobenius", "effective_rank")
 
@@ -100,7 +100,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
         self.trajectory = Trajectory()
         self._every, self._points, self._at = every, points, frozenset(at)
         self._base, self._chosen = base, selection(**selected)
-        self._settings = ScanSettings(k=k, epsilon=epsilon, dense_norms=True)
+        self._settings = ScanSettings(k=k, epsilon=epsilon, dense_norms=True, expected=SCANS)
         self._warn_at, self._stop_at = warn_at, stop_at
         self._path = Path(path) if path is not None else None
         if self._path is not None:
@@ -147,10 +147,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
                 "Attach it before `trainer.train()`, or name the published checkpoint with base=."
             )
         began = time.perf_counter()
-        for pair in self._pair(model, args, state).matrices:
-            settings, cache = self._way_of(pair)
-            if settings.method == "cached-basis":
-                base_factors(pair.W0, settings, cache).full()
+        prepare(self._pair(model, args, state), self._settings, self._cache)
         self.preparation_seconds = time.perf_counter() - began
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -206,21 +203,14 @@ class SpectraCallback(TrainerCallback, ExportableState):
             raise ModelError("The Trainer has no model. Give it one before training.")
         return self._live.pair(extract_model_from_parallel(model, keep_torch_compile=False))
 
-    def _way_of(self, pair: MatrixPair) -> tuple[ScanSettings, FactorCache | None]:
-        """The method for a matrix, and where its factors are kept: tiny ones are factorised anew each time."""
-        n = min(pair.shape)
-        if n < SMALLEST_SPACE * (self._settings.k + 6):
-            return replace(self._settings, method="exact"), None
-        return replace(self._settings, method="cached-basis" if n <= LARGEST_FACTORISED else "certified"), self._cache
-
     def _scan(self, args: Any, state: Any, control: Any, model: Any) -> int:
         """Scan all matrices, keep the rows, log them, warn; returns the count."""
         began = time.perf_counter()
         on_gpu = next(model.parameters()).device.type == "cuda"
-        spectra = []
-        for pair in self._pair(model, args, state).matrices:
-            settings, cache = self._way_of(pair)
-            spectra += scan_matrix([pair], replace(settings, device="cuda" if on_gpu else "cpu"), cache)
+        settings = replace(self._settings, device="cuda" if on_gpu else "cpu")
+        partial = PartialScan([self._pair(model, args, state)], settings, self._cache)
+        partial.run()
+        spectra = list(partial.scans()[0].matrices)
         row = self.trajectory.add(
             state.global_step,
             spectra,
@@ -235,7 +225,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
         self._write()
         return int(row["count"])
 
-    def _log(self, control: Any, whole: dict[str, Any], spectra: list[MatrixSpectrum]) -> None:
+    def _log(self, control: Any, whole: dict[str, Any], spectra: list[MatrixScan]) -> None:
         values = {f"spectra/{name}": value for name, value in whole.items()}
         if self._log_matrices:
             rows = self.trajectory.matrices[-len(spectra) :]
@@ -248,7 +238,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
         self._trainer.log(values)
         control.should_log = intended
 
-    def _warn(self, row: dict[str, Any], spectra: list[MatrixSpectrum]) -> None:
+    def _warn(self, row: dict[str, Any], spectra: list[MatrixScan]) -> None:
         earlier = self.trajectory.rows[:-1]
         if self._warn_at is None or row["count"] < self._warn_at:
             return

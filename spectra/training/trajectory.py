@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectra.errors import DataError
-from spectra.records.intruder_scan import MatrixSpectrum, totals
+from spectra.records.matrix_scan import MatrixScan
+from spectra.records.scan import totals
 from spectra.runs import tidy
 from spectra.storage import tables
 
@@ -28,7 +29,7 @@ class Trajectory:
     rows: list[dict[str, Any]] = field(default_factory=list)
     matrices: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, step: int, spectra: Sequence[MatrixSpectrum], **known: Any) -> dict[str, Any]:
+    def add(self, step: int, spectra: Sequence[MatrixScan], **known: Any) -> dict[str, Any]:
         """Add a scanned step.
 
         Args:
@@ -91,7 +92,7 @@ def writer_of(path: Path) -> Any:
     return writers[path.suffix]
 
 
-def _matrix_row(step: int, matrix: MatrixSpectrum) -> dict[str, Any]:
+def _matrix_row(step: int, matrix: MatrixScan) -> dict[str, Any]:
     update = matrix.update
     return {
         "step": step,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 
 from spectra.errors import CheckpointError
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 from spectra.weights.bases import unrelated_warnings
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.alignment import Alignment

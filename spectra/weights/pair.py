@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.linalg.operators import LowRankUpdate
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.names import MatrixName
 from spectra.weights.methods.changes import Change, Replaced

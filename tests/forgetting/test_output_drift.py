@@ -10,7 +10,7 @@ from spectra.forgetting.output_drift import METRIC, output_drift, with_drift
 from spectra.metrics.drift import OutputDrift
 from spectra.models import LoadedModel, load_base
 from spectra.models.kinds import ModelKind
-from spectra.records import MatrixMeasures, SpectralScan
+from spectra.records import MatrixScan, Scan
 from spectra.weights import open_pair
 from tests import tiny
 
@@ -84,8 +84,8 @@ def test_the_hooks_are_gone_afterwards_and_the_scan_carries_the_number(tmp_path:
     drift = output_drift(pair, loaded.model, loaded.tokenizer, TEXTS)
     assert not any(module._forward_hooks for module in loaded.model.modules())
     name = str(pair.matrices[0].name)
-    empty = [MatrixMeasures(n, 0, "q", "attention", (16, 16)) for n in (name, "elsewhere")]
-    scan = with_drift(SpectralScan("a", "b", ("update",), 10, 0.5, "left", 0, tuple(empty)), drift, "three texts")
+    empty = [MatrixScan(n, 0, "q", "attention", (16, 16)) for n in (name, "elsewhere")]
+    scan = with_drift(Scan("a", "b", ("update",), 10, 0.5, "left", 0, tuple(empty)), drift, "three texts")
     assert scan.matrices[0].value(METRIC) == drift[name].value
     assert scan.matrices[1].measures == ()
 

@@ -4,7 +4,7 @@ import pytest
 
 from spectra.errors import SpectrumError
 from spectra.interventions import chosen_directions
-from spectra.records.intruder_scan import VectorVerdict
+from spectra.records.verdicts import VectorVerdict
 
 
 def verdicts(*intruders: bool, sigma: tuple[float, ...] = (4.0, 3.0, 2.0, 1.0)) -> tuple[VectorVerdict, ...]:

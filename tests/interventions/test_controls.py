@@ -16,7 +16,7 @@ from spectra.interventions import (
     stand_ins,
 )
 from spectra.linalg.operators import Dense, LowRankUpdate, Updated
-from spectra.records.intruder_scan import MatrixSpectrum, VectorVerdict
+from spectra.records import LeadingVector, MatrixScan
 from tests.planted import base_matrix, random_update
 
 
@@ -68,8 +68,8 @@ def test_random_directions_are_those_of_the_seed() -> None:
     assert not torch.allclose(one.B, other.B)
 
 
-def verdict(index: int, sigma: float, is_intruder: bool) -> VectorVerdict:
-    return VectorVerdict(index, sigma, 0.5, is_intruder, 0.5, 0.5, "full factorisation")
+def verdict(index: int, sigma: float, is_intruder: bool) -> LeadingVector:
+    return LeadingVector(index, sigma, 0.5, is_intruder, 0.5, 0.5, "full factorisation")
 
 
 def test_a_neighbour_is_the_pre_trained_vector_of_the_most_similar_value() -> None:
@@ -84,8 +84,8 @@ def test_too_few_neighbours_are_an_error_and_no_smaller_control() -> None:
         neighbours(vectors, (0, 1))
 
 
-def spectrum(name: str, shape: tuple[int, int], count: int) -> MatrixSpectrum:
-    return MatrixSpectrum(name, 0, name, "mlp", shape, "exact", (verdict(0, 1.0, count > 0),))
+def spectrum(name: str, shape: tuple[int, int], count: int) -> MatrixScan:
+    return MatrixScan(name, 0, name, "mlp", shape, vectors=(verdict(0, 1.0, count > 0),))
 
 
 def test_a_stand_in_has_no_intruders_and_the_same_shape_where_there_is_one() -> None:

@@ -4,7 +4,12 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
-from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
+import pytest
+
+from spectra.records import IntruderScan, LeadingVector, MatrixScan
+from spectra.records.measures import UpdateNorms
+from spectra.records.scan import totals
+from spectra.records.verdicts import Skipped
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\""
 
@@ -38,17 +43,20 @@ class Cells(HTMLParser):
             self.below += data
 
 
-def vector(index: int, lower: float, upper: float) -> VectorVerdict:
-    return VectorVerdict(index, 10.0 - index, lower, upper < 0.5, lower, upper, "certificate")
+def vector(index: int, lower: float, upper: float) -> LeadingVector:
+    return LeadingVector(index, 10.0 - index, lower, upper < 0.5, lower, upper, "certificate")
 
 
-def matrix(name: str, intruders: int, update: UpdateNorms | None = None) -> MatrixSpectrum:
+def matrix(name: str, intruders: int, update: UpdateNorms | None = None, **more: object) -> MatrixScan:
     vectors = tuple(vector(j, 0.1, 0.2) if j < intruders else vector(j, 0.9, 0.9001) for j in range(4))
-    return MatrixSpectrum(name, 0, "query", "attention", (8, 6), "certified", vectors, update=update)
+    measures = () if update is None else update.measures()
+    return MatrixScan(
+        name, 0, "query", "attention", (8, 6), method="certified", vectors=vectors, measures=measures, **more
+    )
 
 
-def scan(*matrices: MatrixSpectrum, **more: object) -> IntruderScan:
-    return IntruderScan("tuned", "base", 4, 0.5, "left", "auto", matrices, **more)
+def scan(*matrices: MatrixScan, **more: object) -> IntruderScan:
+    return IntruderScan("tuned", "base", ("norms",), 4, 0.5, "left", 0, matrices, **more)
 
 
 def test_a_matrix_shows_one_row_per_vector_with_its_bracket() -> None:
@@ -87,7 +95,26 @@ def test_an_empty_scan_still_has_its_caption() -> None:
 
 def test_records_need_no_torch() -> None:
     code = (
-        "import sys; from spectra.records.intruder_scan import IntruderScan;"
-        "IntruderScan('a', 'b', 1, 0.5, 'left', 'auto', ())._repr_html_(); assert 'torch' not in sys.modules"
+        "import sys; from spectra.records import IntruderScan;"
+        "IntruderScan('a', 'b', (), 1, 0.5, 'left', 0, ())._repr_html_(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_whole_update_counts_matrices_that_were_not_changed() -> None:
+    changed = matrix("a", 1, UpdateNorms(3.0, 1.0, 0.3, 2.0, 2.0), base_frobenius=10.0)
+    untouched = matrix("b", 0, UpdateNorms(0.0, 0.0, 0.0, 0.0, 0.0), base_frobenius=24.0)
+    whole = totals([changed, untouched])
+    assert whole["count"] == 1 and whole["matrices"] == 2
+    assert whole["update_frobenius"] == 3.0
+    assert whole["update_relative"] == 3.0 / 26.0  # ||W0|| of the untouched matrix belongs to the whole
+    assert whole["effective_rank"] == 1.0
+
+
+def test_a_norm_that_one_matrix_lacks_is_not_given_for_the_whole() -> None:
+    norms = UpdateNorms(3.0, 1.0, 0.3, 2.0, 2.0)
+    assert "update_frobenius" not in totals([matrix("a", 1, norms), matrix("b", 0)])
+    # Read from a file of an earlier version: ||W0|| follows from the ratio, unless the update is zero.
+    assert totals([matrix("a", 1, norms)])["update_relative"] == pytest.approx(0.3)
+    unknown = totals([matrix("a", 1, norms), matrix("b", 0, UpdateNorms(0.0, 0.0, 0.0, 0.0, 0.0))])
+    assert unknown["update_frobenius"] == 3.0 and "update_relative" not in unknown

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from spectra.errors import DataError
-from spectra.records import GROUPS, MatrixMeasures, Measure, NullLine, SpectralScan, chosen_groups, read_scan
+from spectra.records import GROUPS, MatrixScan, Measure, NullLine, Scan, chosen_groups, read_scan
 
 
-def matrix(name: str, count: float, norm: float, rank: float | None) -> MatrixMeasures:
+def matrix(name: str, count: float, norm: float, rank: float | None) -> MatrixScan:
     line = NullLine("dense gaussian", 1.0, 0.5, 1.5, 3)
     measures = (
         Measure("intruders.count", count, side="left", nulls=(line,)),
@@ -15,11 +15,11 @@ def matrix(name: str, count: float, norm: float, rank: float | None) -> MatrixMe
         Measure("update.frobenius", norm),
         Measure("update.effective_rank", rank, "exact" if rank is not None else "not computed", note="why"),
     )
-    return MatrixMeasures(name, 0, "q_proj", "attention", (4, 3), measures=measures, seconds={"update": 0.5})
+    return MatrixScan(name, 0, "q_proj", "attention", (4, 3), measures=measures, seconds={"update": 0.5})
 
 
-def scan(*matrices: MatrixMeasures, side: str = "both") -> SpectralScan:
-    return SpectralScan("tuned", "base", ("intruders", "update"), 4, 0.5, side, 0, matrices, warnings=("<b>",))
+def scan(*matrices: MatrixScan, side: str = "both") -> Scan:
+    return Scan("tuned", "base", ("intruders", "update"), 4, 0.5, side, 0, matrices, warnings=("<b>",))
 
 
 def test_counts_are_summed_norms_joined_and_ranks_averaged_over_what_is_known() -> None:

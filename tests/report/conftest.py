@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import details_of, scan_of, sweep_tables, write_run
+from fabricated import pictured, scan_of, sweep_tables, write_run
 
 from spectra.report import write_report, write_scan_report
 
@@ -23,7 +23,7 @@ def sweep_report(run_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def scan_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scan = scan_of(3, intruders=9, bounds=True)
-    return write_scan_report(scan, tmp_path_factory.mktemp("scan") / "scan.html", details=details_of(scan))
+    return write_scan_report(pictured(scan), tmp_path_factory.mktemp("scan") / "scan.html")
 
 
 @pytest.fixture(scope="session")

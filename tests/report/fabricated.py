@@ -1,14 +1,15 @@
 """Fabricated tables for the tests of the report: seeded, shaped like a real sweep, and of adjustable outcome."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
+from spectra.records import Grid, IntruderScan, LeadingVector, MatrixScan, Scan
+from spectra.records.measures import UpdateNorms
+from spectra.records.verdicts import Skipped
 from spectra.report import write_scan_report
 from spectra.report.inputs.sources import Material
 from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
@@ -83,7 +84,7 @@ def scan_of(
                 slack = float(draw.uniform(0, 0.02)) if bounds else 0.0
                 upper = min(cosine + slack, EPSILON - 1e-6) if is_intruder else min(1.0, cosine + slack)
                 vectors.append(
-                    VectorVerdict(
+                    LeadingVector(
                         index=index,
                         singular_value=float(40 * (index + 1) ** -0.6 + draw.uniform(0, 0.2)),
                         max_cosine=cosine,
@@ -96,7 +97,7 @@ def scan_of(
                 )
             frobenius = float(draw.uniform(0.4, 1.2))
             matrices.append(
-                MatrixSpectrum(
+                MatrixScan(
                     name=f"encoder.layer.{layer}.{role}",
                     layer=layer,
                     role=role,
@@ -104,15 +105,17 @@ def scan_of(
                     shape=shape,
                     method="certified" if bounds else "exact",
                     vectors=tuple(vectors),
-                    seconds=0.1,
-                    update=UpdateNorms(
+                    seconds={"verdicts": 0.1},
+                    measures=UpdateNorms(
                         frobenius, frobenius / 3, frobenius / 30, float(draw.uniform(4, 7)), float(draw.uniform(1, 3))
-                    ),
+                    ).measures(),
                 )
             )
     return IntruderScan(
         checkpoint=name,
         base="base-model",
+        groups=("norms",),
+        seed=0,
         k=K,
         epsilon=EPSILON,
         side="left",
@@ -124,20 +127,23 @@ def scan_of(
     )
 
 
-def details_of(scan: IntruderScan, indices: int = 10, points: int = 30) -> dict[str, pd.DataFrame]:
-    """Similarity maps and spectra for every matrix of a scan."""
+def pictured(scan: IntruderScan, indices: int = 10, points: int = 30) -> IntruderScan:
+    """The same scan with a similarity map and spectra for every matrix."""
     draw = np.random.default_rng(0)
-    similarity, spectra = [], []
+
+    def values(count: int, scale: float) -> tuple[float, ...]:
+        return tuple(scale * (index + 1) ** -0.6 for index in range(count))
+
+    matrices = []
     for matrix in scan.matrices:
-        for i in range(indices):
-            for j in range(indices):
-                cosine = matrix.vectors[j].max_cosine if i == j < K else float(draw.uniform(0, 0.15))
-                similarity.append({"name": matrix.name, "i": i, "j": j, "cosine": cosine})
-        for kind, scale in (("W0", 40.0), ("W_tuned", 41.0), ("delta_W", 8.0)):
-            for index in range(points if kind != "delta_W" else 8):
-                value = scale * (index + 1) ** -0.6
-                spectra.append({"name": matrix.name, "kind": kind, "index": index, "value": value})
-    return {"similarity": pd.DataFrame(similarity), "spectra": pd.DataFrame(spectra)}
+        rows = tuple(
+            tuple(matrix.vectors[j].max_cosine if i == j < K else float(draw.uniform(0, 0.15)) for j in range(indices))
+            for i in range(indices)
+        )
+        spectra = {"base_values": values(points, 40.0), "tuned_values": values(points, 41.0)}
+        grids = (Grid("similarity", "left", rows),)
+        matrices.append(replace(matrix, grids=grids, **spectra, update_values=values(8, 8.0)))
+    return replace(scan, matrices=tuple(matrices))
 
 
 def sweep_tables(
@@ -237,7 +243,7 @@ def sweep_tables(
     return rows
 
 
-def control_rows(trial: str, scan: IntruderScan, seed: int) -> list[dict[str, Any]]:
+def control_rows(trial: str, scan: Scan, seed: int) -> list[dict[str, Any]]:
     """Verdicts on three controls of every matrix: two that intrude nowhere at EPSILON, one that does now and then."""
     draw = np.random.default_rng(seed)
     rows = []
@@ -250,7 +256,7 @@ def control_rows(trial: str, scan: IntruderScan, seed: int) -> list[dict[str, An
     return rows
 
 
-def update_rows(trial: str, scan: IntruderScan, rank: int | None, seed: int) -> list[dict[str, Any]]:
+def update_rows(trial: str, scan: Scan, rank: int | None, seed: int) -> list[dict[str, Any]]:
     """Falling singular values of every update."""
     draw = np.random.default_rng(seed)
     return [
@@ -287,4 +293,4 @@ def write_run(folder: Path, tables: dict[str, list[dict[str, Any]]], name: str =
 
 def hostile_scan_report(path: Path) -> Path:
     scan = scan_of(3, roles=(f"{HOSTILE} query", "b'\"", "<b>c</b>"), name=HOSTILE, skipped=[Skipped(HOSTILE, HOSTILE)])
-    return write_scan_report(scan, path, details=details_of(scan), command=HOSTILE)
+    return write_scan_report(pictured(scan), path, command=HOSTILE)

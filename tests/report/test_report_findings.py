@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fabricated import SWEEP, Recipe, scan_of, sweep_material, sweep_tables, without_intruders
 
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 from spectra.report.inputs.sources import Material, compared, scan_material
 from spectra.report.tables.statistics import associations
 from spectra.report.text.findings import findings

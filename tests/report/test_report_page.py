@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from document import Document
-from fabricated import Recipe, details_of, scan_of, sweep_tables, write_run
+from fabricated import Recipe, pictured, scan_of, sweep_tables, write_run
 from test_report_packed import unpacked
 
 from spectra.report import write_report, write_scan_report
@@ -111,7 +111,7 @@ def test_the_count_against_rank_has_every_adapter_and_no_full_fine_tuning(sweep:
 def test_a_checkpoint_of_224_matrices_stays_below_the_promised_size(tmp_path: Path) -> None:
     scan = scan_of(1, layers=32, roles=SEVEN, intruders=300, bounds=True)
     assert len(scan.matrices) == 224
-    path = write_scan_report(scan, tmp_path / "scan.html", details=details_of(scan, indices=16, points=64))
+    path = write_scan_report(pictured(scan, indices=16, points=64), tmp_path / "scan.html")
     assert path.stat().st_size <= 1_500_000
     document = Document(path)
     names = document.data["figures"]["similarity"]["table"]["columns"]["name"]["runs"][::2]
@@ -120,7 +120,7 @@ def test_a_checkpoint_of_224_matrices_stays_below_the_promised_size(tmp_path: Pa
 
 def test_curves_that_would_not_fit_are_thinned_then_left_out_and_this_is_said(tmp_path: Path) -> None:
     scan = scan_of(1, layers=40, roles=SEVEN, intruders=300, bounds=True)
-    path = write_scan_report(scan, tmp_path / "scan.html", details=details_of(scan, indices=16, points=64))
+    path = write_scan_report(pictured(scan, indices=16, points=64), tmp_path / "scan.html")
     document = Document(path)
     columns = document.data["figures"]["similarity"]["table"]["columns"]
     kept = columns["name"]["runs"][::2]

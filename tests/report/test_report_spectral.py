@@ -9,14 +9,13 @@ from fabricated import scan_of
 from test_report_packed import unpacked
 
 from spectra.errors import RunError
-from spectra.records import Grid, LeadingVector, MatrixMeasures, Measure, NullLine, SpectralScan
-from spectra.records.intruder_scan import IntruderScan
+from spectra.records import Grid, IntruderScan, MatrixScan, Measure, NullLine, Scan
 from spectra.report import report_on
 
 NULLS = ("storage rounding", "random low rank")
 
 
-def spectral(scan: IntruderScan) -> SpectralScan:
+def spectral(scan: IntruderScan) -> Scan:
     """The same verdicts with norms, curves and controls beside them."""
     matrices = []
     for number, matrix in enumerate(scan.matrices):
@@ -26,19 +25,19 @@ def spectral(scan: IntruderScan) -> SpectralScan:
         norms["stable_rank"] = update.stable_rank
         controls = tuple(NullLine(null, float(at), float(at), float(at), 1) for at, null in enumerate(NULLS))
         matrices.append(
-            MatrixMeasures(
+            MatrixScan(
                 name=matrix.name, layer=matrix.layer, role=matrix.role, block=matrix.block, shape=matrix.shape,
                 method=matrix.method,
                 measures=(
                     Measure("intruders.count", float(matrix.count), side="left", nulls=controls),
                     *(Measure(f"update.{name}", value) for name, value in norms.items()),
                 ),
-                vectors=tuple(LeadingVector(vector) for vector in matrix.vectors),
+                vectors=matrix.vectors,
                 grids=(Grid("similarity", "left", ((0.9, 0.1), (0.2, 0.01 * number))),),
                 base_values=(3.0, 2.0), tuned_values=(3.1, 2.2), update_values=(0.5,), seconds={"intruders": 0.1},
             )
         )  # fmt: skip
-    return SpectralScan(
+    return Scan(
         scan.checkpoint, scan.base, ("intruders", "update", "nulls"), scan.k, scan.epsilon, "left", 0, tuple(matrices)
     )
 

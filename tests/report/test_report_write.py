@@ -9,8 +9,9 @@ import pytest
 from fabricated import scan_of, sweep_tables, write_run
 
 from spectra.errors import DestinationError, RunError
+from spectra.records import read_scan
 from spectra.report import report_on, write_comparison
-from spectra.report.inputs.sources import compared, read_material, read_scan, run_material, scan_material
+from spectra.report.inputs.sources import compared, read_material, run_material, scan_material
 from spectra.report.write import distinct_names
 
 

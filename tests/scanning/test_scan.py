@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -9,11 +10,9 @@ import spectra
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, SpectrumError
 from spectra.linalg.operators import RowChunked
-from spectra.scanning.details import matrix_details
 from spectra.scanning.journal import Journal
 from spectra.scanning.scan import PartialScan, scan_pairs
-from spectra.scanning.settings import ScanSettings
-from spectra.scanning.similarity import similarity
+from spectra.scanning.settings import EVERY_MATRIX, ScanSettings
 from spectra.weights import open_pair
 from tests import reference
 from tests.scanning.checkpoints import Checkpoints, save
@@ -133,7 +132,7 @@ def test_an_interrupted_scan_keeps_what_it_has_and_a_rerun_continues(saved: Chec
     assert "Interrupted: 5 of 14 matrices are scanned." in scan.warnings
 
     journal = Journal(pairs, settings, tmp_path)
-    journal.path.write_text(journal.path.read_text() + '{"place": [0, 9], "spec')  # a kill in the middle of a write
+    journal.path.write_text(journal.path.read_text() + '{"places": [[0, 9]], "matr')  # a kill in the middle of a write
     again = PartialScan(pairs, settings, journal=Journal(pairs, settings, tmp_path))
     seen = []
     again.run(lambda done, total, name: seen.append(done))
@@ -178,17 +177,39 @@ def test_the_tables_have_one_row_per_matrix_and_per_vector(saved: Checkpoints) -
 
 
 def test_the_similarity_map_of_an_untuned_matrix_is_the_identity(saved: Checkpoints) -> None:
-    matrix = open_pair(saved.base, saved.base).matrices[0]
-    assert similarity(matrix, 5) == pytest.approx(__import__("numpy").eye(5), abs=1e-5)
+    [scan] = scan_pairs([open_pair(saved.base, saved.base)], ScanSettings(pictured=(EVERY_MATRIX,), map_size=5))
+    for matrix in scan.matrices:
+        [grid] = matrix.grids
+        assert np.array(grid.values) == pytest.approx(np.eye(5), abs=1e-5)
 
 
-def test_details_hold_the_leading_cosines_and_spectra_of_each_matrix(saved: Checkpoints) -> None:
-    pair = open_pair(None, saved.adapters[1])
-    tables = matrix_details(pair.matrices[:2], ScanSettings())
-    assert set(tables["similarity"]["name"]) == {str(matrix.name) for matrix in pair.matrices[:2]}
-    assert len(tables["similarity"]) == 2 * 16 * 16
-    assert set(tables["spectra"]["kind"]) == {"W0", "W_tuned", "delta_W"}
-    assert tables["spectra"].query("kind == 'delta_W'").groupby("name").size().tolist() == [3, 3]
+@pytest.mark.parametrize("which", ["adapter", "full"])
+def test_pictures_hold_the_leading_cosines_and_spectra_of_the_matrices_asked_for(
+    saved: Checkpoints, which: str
+) -> None:
+    checkpoint, merged = (saved.adapters[1], saved.merged[1]) if which == "adapter" else (saved.full, saved.full)
+    pair = open_pair(saved.base, checkpoint)
+    names = tuple(str(matrix.name) for matrix in pair.matrices[:2])
+    [scan] = scan_pairs([pair], ScanSettings(pictured=names))
+    assert [matrix.name for matrix in scan.matrices if matrix.grids] == list(names)
+    before, after = (load_file(folder / "model.safetensors") for folder in (saved.base, merged))
+    for matrix in scan.matrices[:2]:
+        [name] = [name for name in before if name.endswith(f"{matrix.name}.weight")]
+        W0, W = before[name].double().numpy(), after[name].double().numpy()
+        (U0, S0, _), (U, S, _) = np.linalg.svd(W0), np.linalg.svd(W)
+        [grid] = matrix.grids
+        assert grid.name == "similarity" and grid.side == "left"
+        # Single vectors of neighbouring singular values are known to about float32 rounding over their gap.
+        assert np.array(grid.values) == pytest.approx(np.abs(U0[:, :16].T @ U[:, :16]), abs=2e-2)
+        assert matrix.base_values == pytest.approx(S0[:64], rel=1e-4)
+        assert matrix.tuned_values == pytest.approx(S[:64], rel=1e-3)
+        assert len(matrix.update_values) == (3 if which == "adapter" else 64)
+
+
+def test_a_selection_that_leaves_nothing_is_an_error(saved: Checkpoints) -> None:
+    for face in (spectra.intruders, spectra.scan):
+        with pytest.raises(CheckpointError, match=r"No matrix of '.*' is left to compare\. Widen the selection"):
+            face(saved.adapters[0], include="nothing-has-this-name")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +256,7 @@ def test_a_full_factorisation_beyond_the_budget_is_refused_with_the_way_out(
 
 def test_a_large_fully_tuned_matrix_is_streamed(saved: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = spectra.intruders(saved.full, base=saved.base, k=K, method="certified", epsilon=0.95)
-    monkeypatch.setattr("spectra.scanning.matrix.TUNED_BYTES", 1)
+    monkeypatch.setattr("spectra.scanning.facts.TUNED_BYTES", 1)
     monkeypatch.setattr("spectra.engine.storage.SMALLEST_CHUNK_BYTES", 20_000)
     streamed = spectra.intruders(saved.full, base=saved.base, k=K, method="certified", epsilon=0.95)
     assert [m.count for m in streamed.matrices] == [m.count for m in plain.matrices]

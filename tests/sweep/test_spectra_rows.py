@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spectra.runs import Run
-from spectra.scanning.survey import scan
+from spectra.scanning.scan import scan
 from spectra.sweep import run_sweep
 from spectra.weights import open_pair
 

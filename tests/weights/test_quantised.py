@@ -69,6 +69,17 @@ def test_four_bits_are_the_levels_times_the_blocks_magnitude(
     torch.testing.assert_close(matrix.W0.rows(1, 4), expected[1:4])
 
 
+@pytest.mark.parametrize("storage", [torch.bfloat16, torch.float16, torch.float32])
+def test_four_bits_may_be_packed_as_any_dtype(storage: torch.dtype, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tensors, expected = four_bit(torch.randn(6, 24), 16, nested=False)
+    packed = {**tensors, NAME: tensors[NAME].flatten().view(storage)[:, None]}
+    save_file(packed, tmp_path / "model.safetensors")
+    (matrix,) = open_pair(tmp_path, tmp_path).matrices
+    torch.testing.assert_close(matrix.W0.load(), expected)
+    torch.testing.assert_close(matrix.W0.rows(1, 4), expected[1:4])
+
+
 def test_eight_bits_are_scaled_by_row(tmp_path: Path) -> None:
     codes = torch.randint(-127, 128, (6, 5), dtype=torch.int8)
     scales = torch.rand(6)
@@ -162,7 +173,7 @@ def test_a_broken_gguf_is_told(spoil, message: str, gguf_file: tuple[Path, Mappi
 
 
 @pytest.mark.parametrize(
-    "tensor", ["model.layers.0.mlp.down_proj.qweight", "model.layers.0.mlp.experts.down_proj_blocks"]
+    "tensor", ["model.layers.0.mlp.down_proj.qweight", "model.layers.0.mlp.down_proj.weight_packed"]
 )
 def test_packings_that_cannot_be_undone_are_refused(tensor: str, tmp_path: Path) -> None:
     save_file({tensor: torch.zeros(4, 4, dtype=torch.int32)}, tmp_path / "model.safetensors")

@@ -1,13 +1,13 @@
 """What a report is made of: the tables of runs and scans in one shape, whichever they come from."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from spectra.errors import RunError
-from spectra.records.intruder_scan import IntruderScan, MatrixSpectrum, Skipped, UpdateNorms, VectorVerdict
+from spectra.errors import DataError, RunError
+from spectra.records.scan import Scan, read_scan, totals
+from spectra.records.verdicts import Skipped
 from spectra.report.inputs.beside import (
     MARKER,
     intervention_tables,
@@ -15,14 +15,13 @@ from spectra.report.inputs.beside import (
     interventions_inside,
     is_intervention,
 )
-from spectra.report.inputs.spectral import details, spectral_scan, verdicts
+from spectra.report.inputs.spectral import details
 from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
 from spectra.storage.atomic import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-T = TypeVar("T", VectorVerdict, UpdateNorms)
 Kind = Literal["sweep", "scan", "intervention", "comparison"]
 
 
@@ -91,22 +90,16 @@ def run_material(folder: Path | str) -> Material:
     )
 
 
-def scan_material(
-    scan: IntruderScan, details: "Mapping[str, pd.DataFrame] | None" = None, command: str = ""
-) -> Material:
+def scan_material(scan: Scan, command: str = "") -> Material:
     """The material of one scan; its one trial is the checkpoint."""
     trial = scan.checkpoint
     matrices = [{"trial": trial, **row} for row in scan.matrix_rows()]
-    shares = [matrix.energy_share for matrix in scan.matrices]
     row = {
         "trial": trial,
         "label": trial,
-        "count": scan.count,
-        "matrices": len(scan.matrices),
+        **totals(scan.matrices),
         "k": scan.k,
         "epsilon": scan.epsilon,
-        "energy_share": sum(shares) / len(shares) if shares else None,
-        **_whole_update(scan),
         "status": "done",
     }
     vectors = [{"trial": trial, **row} for row in scan.vector_rows()]
@@ -115,7 +108,7 @@ def scan_material(
         kind="scan",
         title=scan.checkpoint,
         tables={name: tidy(name, tables.get(name, [])) for name in (*SCHEMAS, *BESIDE_RUNS)},
-        details=details or {},
+        details=details(scan),
         skipped=tuple((trial, skipped) for skipped in scan.skipped),
         warnings=scan.warnings,
         settings={
@@ -129,20 +122,6 @@ def scan_material(
         versions=scan.versions,
         command=command,
     )
-
-
-def _whole_update(scan: IntruderScan) -> dict[str, float]:
-    """Norms of the whole update, as the trials table defines them; empty if a matrix lacks its own."""
-    updates = [matrix.update for matrix in scan.matrices if matrix.update is not None]
-    if not updates or len(updates) < len(scan.matrices):
-        return {}
-    frobenius = sum(update.frobenius**2 for update in updates) ** 0.5
-    # A zero update says nothing of the norm of its W0, so the whole ratio is known only if none is zero.
-    whole = {"update_frobenius": frobenius, "effective_rank": sum(u.effective_rank for u in updates) / len(updates)}
-    if all(update.relative > 0 for update in updates):
-        base = sum((update.frobenius / update.relative) ** 2 for update in updates) ** 0.5
-        whole["update_relative"] = frobenius / base
-    return whole
 
 
 def compared(materials: Sequence[Material], names: Sequence[str]) -> Material:
@@ -212,54 +191,13 @@ def read_material(path: Path | str) -> Material:
         return intervention_material(path)
     if path.is_dir():
         return run_material(path)
-    if (scan := spectral_scan(path)) is not None:
-        return scan_material(verdicts(scan), details(scan))
-    return scan_material(read_scan(path))
-
-
-def read_scan(path: Path) -> IntruderScan:
-    """A scan from the JSON that `spectra intruders --json` prints.
-
-    Raises:
-        RunError: If the file is missing or holds something else.
-    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return IntruderScan(
-            **{key: content[key] for key in ("checkpoint", "base", "k", "epsilon", "side", "method")},
-            matrices=tuple(_matrix(entry) for entry in content["matrices"]),
-            skipped=tuple(Skipped(entry["name"], entry["reason"]) for entry in content["skipped"]),
-            warnings=tuple(content.get("warnings", ())),
-            epsilons=tuple(entry["epsilon"] for entry in content.get("counts_by_epsilon", ())),
-            versions=content["versions"],
-        )
-    except FileNotFoundError as error:
-        raise RunError(f"'{path}' does not exist. Name a run folder or the JSON of `spectra intruders`.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"'{path}' is no scan of `spectra intruders --json` ({type(error).__name__}: {error}). Name a run folder "
-            "or such a file."
-        ) from error
-
-
-def _matrix(entry: Mapping[str, Any]) -> MatrixSpectrum:
-    """One matrix of a scan's JSON."""
-    return MatrixSpectrum(
-        name=entry["name"],
-        layer=entry["layer"],
-        role=entry["role"],
-        block=entry["block"],
-        shape=(entry["shape"][0], entry["shape"][1]),
-        method=entry["method"],
-        vectors=tuple(_record(VectorVerdict, vector) for vector in entry["vectors"]),
-        seconds=entry["seconds"],
-        update=_record(UpdateNorms, entry["update"]) if entry["update"] else None,
-    )
-
-
-def _record(kind: type[T], entry: Mapping[str, Any]) -> T:
-    """A record from JSON; keys that a later version added are left out."""
-    return kind(**{field.name: entry[field.name] for field in fields(kind) if field.name in entry})
+        scan = read_scan(path)
+    except DataError as error:
+        raise RunError(str(error)) from error
+    if not all(matrix.vectors for matrix in scan.matrices):
+        raise RunError(f"The scan in '{path}' has no intruder verdicts. Scan again with --metrics intruders,update.")
+    return scan_material(scan)
 
 
 def plain_name(task: str) -> str:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.engine.tuned import Tuned
-from spectra.linalg.operators import Dense, LowRankUpdate
+from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate
 
 ROUNDING, GAUSSIAN, LOW_RANK, DIRECTION = "storage rounding", "dense gaussian", "random low rank", "random direction"
 
@@ -102,35 +102,32 @@ def rounding_noise(
     return noisy, squares**0.5
 
 
-def low_rank_controls(
-    shape: tuple[int, int], rank: int, frobenius: float, *, draws: int, seed: int, like: Tensor
-) -> list[Control]:
-    """Norm-matched random updates, one per draw."""
-    return [
-        Control(
-            LOW_RANK,
-            Tuned(update=random_low_rank(shape, rank, frobenius, seed=seed + draw, like=like)),
-        )
-        for draw in range(draws)
-    ]
+def made(
+    null: str, W0: LinearOperator, storage: Storage, *, rank: int, frobenius: float, draws: int, seed: int
+) -> Iterator[list[Control]]:
+    """The draws of one control, those together that share the passes over W0; dense ones alone: each is as large as W0.
 
-
-def dense_controls(
-    W0: Float[Tensor, "d_out d_in"],
-    frobenius: float,
-    storage: Storage,
-    *,
-    draws: int,
-    seed: int,
-) -> Iterator[Control]:
-    """Storage rounding once and dense noise per draw, one at a time: each is as large as W0."""
-    rounded, size = rounding_noise(W0, storage, seed=seed)
-    yield Control(ROUNDING, Tuned(W=Dense(rounded)), size)
-    del rounded
-    for draw in range(draws):
-        noisy, size = gaussian_noise(W0, frobenius, seed=seed + draw)
-        yield Control(GAUSSIAN, Tuned(W=Dense(noisy)), size)
-        del noisy
+    Args:
+        null: `LOW_RANK`, `ROUNDING` or `GAUSSIAN`.
+        W0: The matrix.
+        storage: How the checkpoint is stored.
+        rank: Rank of the low-rank control.
+        frobenius: Norm that random controls have; rounding has its own.
+        draws: Simulations of a random control; rounding has one.
+        seed: Seed of the first draw.
+    """
+    if null == LOW_RANK:
+        like = torch.empty(0, dtype=W0.dtype, device=W0.device)
+        updates = [random_low_rank(W0.shape, rank, frobenius, seed=seed + i, like=like) for i in range(draws)]
+        yield [Control(null, Tuned(update=update)) for update in updates]
+        return
+    dense = W0.dense()
+    for draw in range(draws if null == GAUSSIAN else 1):
+        if null == GAUSSIAN:
+            noisy, size = gaussian_noise(dense, frobenius, seed=seed + draw)
+        else:
+            noisy, size = rounding_noise(dense, storage, seed=seed)
+        yield [Control(null, Tuned(W=Dense(noisy)), size)]
 
 
 def _norm(W: Float[Tensor, "d_out d_in"]) -> float:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from spectra.data import TaskData
 from spectra.models import LoadedModel, ModelKind, load_base, resolve_model
-from spectra.records.intruder_scan import totals
+from spectra.records.scan import totals
 from spectra.runs import TrialFolder
 from spectra.scanning.scan import intruders
 from spectra.storage import atomic

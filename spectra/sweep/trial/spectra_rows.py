@@ -1,41 +1,65 @@
 """The spectral part of a sweep: a trial's checkpoint against the published W0, as rows of the tables."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spectra.records.intruder_scan import IntruderScan, totals
+from spectra.engine.cache import FactorCache
+from spectra.records.scan import Scan, totals
 from spectra.runs import TrialFolder
-from spectra.scanning.nulls.control_verdicts import control_verdicts
-from spectra.scanning.scan import intruders
+from spectra.scanning.scan import scan_pairs
 from spectra.scanning.settings import ScanSettings
-from spectra.scanning.similarity import similarity
+from spectra.sweep.spec.plan import plan
 from spectra.sweep.spec.specification import Specification
 from spectra.training.callback import SpectraCallback
 from spectra.weights import MatrixPair, open_pair
 
 SHOWN_VECTORS = 32
-CONTROL_SEED = 0
 OF_A_CONTROL = ("index", "singular_value", "max_cosine", "is_intruder", "lower", "upper")
 
 
-def scan_trial(folder: TrialFolder, weights: Path, base: str, specification: Specification) -> dict[str, Any]:
-    """Scan a trained checkpoint, write its rows, and sum them up.
+def scan_trial(
+    folder: TrialFolder, weights: Path, base: str, specification: Specification, cache: FactorCache | None = None
+) -> dict[str, Any]:
+    """Scan a trained checkpoint once, write its rows, and sum them up.
+
+    Args:
+        folder: Where the rows are written.
+        weights: The checkpoint.
+        base: The published base.
+        specification: The sweep.
+        cache: Where factors of the base are kept for the other trials; by default in the cache folder of spectra.
 
     Returns:
         Columns of the trials table.
     """
-    scan = intruders(weights, base, k=specification.k, epsilon=specification.epsilon, dense_norms=True)
+    pair = open_pair(base, weights)
+    settings = scan_settings(specification)
+    if pair.matrices:
+        settings = replace(settings, pictured=(str(shown_matrix(pair.matrices).name),))
+    [scan] = scan_pairs([pair], settings, cache=cache or FactorCache())
     folder.write_rows("matrices", scan.matrix_rows())
     folder.write_rows("vectors", scan.vector_rows())
     folder.write_rows("update_spectra", _update_rows(scan))
-    matrices = open_pair(base, weights).matrices
-    folder.write_rows("controls", _control_rows(matrices, specification) if specification.controls else [])
-    folder.write_rows("similarity", _similarity_rows(shown_matrix(matrices)))
+    folder.write_rows("controls", _control_rows(scan))
+    folder.write_rows("similarity", _similarity_rows(scan))
     return summary(scan)
 
 
-def summary(scan: IntruderScan) -> dict[str, Any]:
+def scan_settings(specification: Specification) -> ScanSettings:
+    """What every trial of a sweep is asked; all of them have one base."""
+    return ScanSettings(
+        k=specification.k,
+        epsilon=specification.epsilon,
+        dense_norms=True,
+        keep_controls=specification.controls,
+        map_size=SHOWN_VECTORS,
+        expected=len(plan(specification)),
+    )
+
+
+def summary(scan: Scan) -> dict[str, Any]:
     """One scan as columns of the trials table."""
     return {**totals(scan.matrices), "k": scan.k, "epsilon": scan.epsilon, "notes": " ".join(scan.warnings)}
 
@@ -53,22 +77,22 @@ def shown_matrix(matrices: tuple[MatrixPair, ...]) -> MatrixPair:
     return next((pair for pair in middle if pair.name.block == "attention"), middle[0])
 
 
-def _update_rows(scan: IntruderScan) -> Iterator[dict[str, Any]]:
+def _update_rows(scan: Scan) -> Iterator[dict[str, Any]]:
     for matrix in scan.matrices:
         for index, value in enumerate(matrix.update_values):
             yield {"name": matrix.name, "index": index, "value": value}
 
 
-def _control_rows(matrices: tuple[MatrixPair, ...], specification: Specification) -> Iterator[dict[str, Any]]:
-    settings = ScanSettings(k=specification.k, epsilon=specification.epsilon)
-    for pair in matrices:
-        for control, verdicts in control_verdicts(pair, settings, seed=CONTROL_SEED):
-            for verdict in verdicts:
+def _control_rows(scan: Scan) -> Iterator[dict[str, Any]]:
+    for matrix in scan.matrices:
+        for control in matrix.controls:
+            for verdict in control.vectors:
                 row = {column: getattr(verdict, column) for column in OF_A_CONTROL}
-                yield {"name": str(pair.name), "control": control, **row}
+                yield {"name": matrix.name, "control": control.null, **row}
 
 
-def _similarity_rows(pair: MatrixPair) -> Iterator[dict[str, Any]]:
-    for i, row in enumerate(similarity(pair, top=SHOWN_VECTORS)):
-        for j, cosine in enumerate(row):
-            yield {"name": str(pair.name), "i": i, "j": j, "cosine": float(cosine)}
+def _similarity_rows(scan: Scan) -> Iterator[dict[str, Any]]:
+    for name, grid in ((matrix.name, grid) for matrix in scan.matrices for grid in matrix.grids):
+        for i, row in enumerate(grid.values):
+            for j, cosine in enumerate(row):
+                yield {"name": name, "i": i, "j": j, "cosine": cosine}

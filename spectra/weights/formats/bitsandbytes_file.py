@@ -9,41 +9,31 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spectra.errors import CheckpointError
+from spectra.weights.formats.decoded import DecodedTensor
 from spectra.weights.formats.stored import StoredTensor
 
 STATE = ".quant_state.bitsandbytes__"
 
 
 @dataclass(frozen=True, eq=False)
-class FourBitTensor:
+class FourBitTensor(DecodedTensor):
     """A weight in 4 bits, two to a byte, the first in the high half.
 
+    The bytes may be stored as numbers of another dtype (`bnb_4bit_quant_storage`, which FSDP needs).
+
     Attributes:
-        packed: The codes.
         parts: The tensors beside it, by the last part of their names.
         state: The quantisation state: shape, block size, dtype, offset.
     """
 
-    packed: StoredTensor
     parts: Mapping[str, StoredTensor]
     state: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Name in the file."""
-        return self.packed.name
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.packed.path
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,9 +46,9 @@ class FourBitTensor:
         return getattr(torch, self.state["dtype"])
 
     @property
-    def nbytes(self) -> int:
-        """Bytes in the file, code books and scales included."""
-        return self.packed.nbytes + sum(part.nbytes for part in self.parts.values())
+    def scales(self) -> tuple[StoredTensor, ...]:
+        """Code books and magnitudes."""
+        return tuple(self.parts.values())
 
     @cached_property
     def _magnitudes(self) -> Tensor:
@@ -73,74 +63,38 @@ class FourBitTensor:
 
     def _elements(self, first: int, last: int) -> Tensor:
         """Weights [first, last) of the flattened matrix."""
-        begin = first // 2
-        codes = self.packed.read_rows(begin, -(-last // 2)).reshape(-1)
+        begin, width = first // 2, self.codes.dtype.itemsize
+        stored = self.codes.read_rows(begin // width, -(-last // (2 * width)))
+        codes = stored.reshape(-1).view(torch.uint8)[begin % width :]
         both = torch.stack([codes >> 4, codes & 15], dim=1).reshape(-1)[first - 2 * begin :][: last - first]
         block = torch.arange(first, last) // self.state["blocksize"]
         values = self.parts["quant_map"].read().float()[both.long()] * self._magnitudes[block]
         return values.to(self.dtype)
-
-    def read(self) -> Tensor:
-        """The whole weight."""
-        return self.read_rows(0, self.shape[0])
 
     def read_rows(self, start: int, stop: int, expert: int | None = None) -> Tensor:
         """Some rows."""
         row = math.prod(self.shape[1:])
         return self._elements(start * row, stop * row).reshape(stop - start, *self.shape[1:])
 
-    def read_columns(self, start: int, stop: int, expert: int | None = None) -> Tensor:
-        """Some columns: the whole weight is dequantised for them."""
-        return self.read()[:, start:stop]
-
 
 @dataclass(frozen=True, eq=False)
-class EightBitTensor:
-    """A weight in 8 bits:  W[i, j] = code[i, j] * scale[i] / 127."""
+class EightBitTensor(DecodedTensor):
+    """A weight in 8 bits:  W[i, j] = code[i, j] * magnitude[i] / 127."""
 
-    codes: StoredTensor
-    scales: StoredTensor
-
-    @property
-    def name(self) -> str:
-        """Name in the file."""
-        return self.codes.name
+    magnitudes: StoredTensor
 
     @property
-    def path(self) -> Path:
-        """The file."""
-        return self.codes.path
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the weight."""
-        return self.codes.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """float32: the file does not say what it was quantised from."""
-        return torch.float32
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in the file, scales included."""
-        return self.codes.nbytes + self.scales.nbytes
-
-    def read(self) -> Tensor:
-        """The whole weight."""
-        return self.read_rows(0, self.shape[0])
+    def scales(self) -> tuple[StoredTensor, ...]:
+        """The magnitudes."""
+        return (self.magnitudes,)
 
     def read_rows(self, start: int, stop: int, expert: int | None = None) -> Tensor:
         """Some rows."""
-        scales = self.scales.read_rows(start, stop).float().reshape(-1, 1) / 127
+        scales = self.magnitudes.read_rows(start, stop).float().reshape(-1, 1) / 127
         return self.codes.read_rows(start, stop).float() * scales
 
-    def read_columns(self, start: int, stop: int, expert: int | None = None) -> Tensor:
-        """Some columns."""
-        return self.codes.read_columns(start, stop).float() * (self.scales.read().float().reshape(-1, 1) / 127)
 
-
-def dequantised(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
+def dequantised(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> Mapping[str, StoredTensor]:
     """The tensors of a bitsandbytes checkpoint with its quantised weights seen as the weights they stand for.
 
     Raises:
@@ -182,6 +136,6 @@ def _four_bit(
     return FourBitTensor(tensors[weight], parts, told)
 
 
-def is_quantised(tensors: Mapping[str, StoredTensor]) -> bool:
+def is_quantised(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> bool:
     """True when a checkpoint holds weights as bitsandbytes writes them."""
     return any(STATE in name or name.endswith(".SCB") for name in tensors)

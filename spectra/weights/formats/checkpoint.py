@@ -1,5 +1,6 @@
 """A checkpoint as a catalogue of named tensors: which files hold them, and nothing read yet."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -7,15 +8,18 @@ from typing import Any
 
 from spectra.errors import CheckpointError, first_five
 from spectra.storage.json_file import read_object
-from spectra.weights.formats import bitsandbytes_file
-from spectra.weights.formats.gguf_file import open_gguf
-from spectra.weights.formats.pickle_file import open_pickle
-from spectra.weights.formats.safetensors_file import open_safetensors
+from spectra.weights.formats.encodings import decoded
+from spectra.weights.formats.named import NamedTensors
 from spectra.weights.formats.stored import StoredTensor
+from spectra.weights.formats.table import open_file
 
 # In order of preference: names of files that hold a whole model, and of indices that name its shards.
-SINGLE = ("model.safetensors", "pytorch_model.bin")
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SINGLE = ("model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.safetensors")
+INDICES = tuple(f"{name}.index.json" for name in SINGLE)
+
+# Pickles that may hold a model, and those of a training folder that hold something else.
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+TRAINING_STATE = re.compile(r"^(training_args|optimizer|scheduler|rng_state|scaler|non_lora_trainables|adapter_)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,58 +55,88 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     """
     if not path.exists():
         raise CheckpointError(f"'{path}' does not exist. Check the path.")
-    file = path if path.is_file() else _main_file(path)
-    if file.suffix == ".gguf":
-        opened = open_gguf(file)
-        told = (f"'{path}' is quantised (GGUF): its matrices are dequantised, W0 is not the original weight.",)
-        return Checkpoint(str(path), opened.tensors, opened.config, dequantised=True, warnings=told)
-    config_path = file.parent / "config.json"
-    config = read_object(config_path) if config_path.is_file() else {}
-    return _plain_or_dequantised(str(path), _tensors(file, allow_pickle=allow_pickle), config)
+    file, told = (path, ()) if path.is_file() else main_file(path)
+    named, disagreements = open_tensors(file, allow_pickle=allow_pickle)
+    config = named.config or _config_beside(file)
+    tensors, encodings = decoded(str(path), named, config)
+    if named.dequantised:
+        encodings = ("GGUF", *encodings)
+    warnings = [*told, *disagreements]
+    if encodings:
+        warnings.append(
+            f"'{path}' is quantised ({', '.join(encodings)}): its matrices are dequantised and are not the original "
+            "weights."
+        )
+    return Checkpoint(str(path), tensors, config, dequantised=bool(encodings), warnings=tuple(warnings))
 
 
-def _main_file(folder: Path) -> Path:
-    """The file of a folder that holds the model, or names the shards that do."""
-    for name in (SINGLE[0], INDICES[0], SINGLE[1], INDICES[1]):
+def _config_beside(file: Path) -> Mapping[str, Any]:
+    """The model's configuration in the folder of its file; empty when there is none."""
+    path, modelopt = file.parent / "config.json", file.parent / "hf_quant_config.json"
+    config = dict(read_object(path)) if path.is_file() else {}
+    if "quantization_config" not in config and modelopt.is_file():
+        config["quantization_config"] = {"quant_method": "modelopt"}
+    return config
+
+
+def main_file(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The file of a folder that holds the model, or names the shards that do; and what to say about the choice.
+
+    Raises:
+        CheckpointError: If there is none, or several and nothing that says which.
+    """
+    for name, index in zip(SINGLE, INDICES, strict=True):
         if (folder / name).is_file():
-            return folder / name
-    for pattern in ("*.safetensors", "*.gguf"):
-        files = sorted(folder.glob(pattern))
+            stale = f"'{folder}' holds '{name}' and '{index}': the single file is read, as transformers does."
+            return folder / name, (stale,) if (folder / index).is_file() else ()
+        if (folder / index).is_file():
+            return folder / index, ()
+    named = [path for path in sorted(folder.glob("*.index*.json")) if "weight_map" in read_object(path)]
+    named = [path for path in named if not path.name.startswith("adapter_model")]
+    if len(named) == 1:
+        return named[0], ()
+    for pattern in ("*.safetensors", "*.gguf", *PICKLES):
+        files = [path for path in sorted(folder.glob(pattern)) if not TRAINING_STATE.match(path.name)]
         if len(files) == 1:
-            return files[0]
+            return files[0], ()
         if files:
             raise CheckpointError(
                 f"'{folder}' holds {len(files)} files {pattern} and no index. Name one of them, or restore the index."
             )
-    raise CheckpointError(f"'{folder}' is no checkpoint: it holds neither '{SINGLE[0]}' nor '{INDICES[0]}'. Check it.")
+    raise CheckpointError(_no_checkpoint(folder))
 
 
-def _tensors(file: Path, *, allow_pickle: bool) -> Mapping[str, StoredTensor]:
-    if file.name.endswith(".index.json"):
-        return _sharded(file, allow_pickle=allow_pickle)
-    if file.suffix in (".bin", ".pt", ".pth"):
-        return open_pickle(file, allow_pickle=allow_pickle)
-    return open_safetensors(file).tensors
-
-
-def _plain_or_dequantised(location: str, tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> Checkpoint:
-    """Undo bitsandbytes, refuse what cannot be undone."""
-    settings = config.get("quantization_config")
-    method = str(settings.get("quant_method", "")).lower() if isinstance(settings, dict) else ""
-    packed = [name for name in tensors if name.endswith((".qweight", ".weight_packed", "_blocks", ".weight_scale_inv"))]
-    if bitsandbytes_file.is_quantised(tensors):
-        told = f"'{location}' is quantised (bitsandbytes): its matrices are dequantised, W0 is not the original weight."
-        return Checkpoint(location, bitsandbytes_file.dequantised(tensors), config, dequantised=True, warnings=(told,))
-    if packed or (method and method != "bitsandbytes"):
-        raise CheckpointError(
-            f"'{location}' is quantised with {method or 'an unknown method'}, which spectra cannot dequantise"
-            f"{f' (tensor {packed[0]!r})' if packed else ''}. Give the checkpoint it was quantised from."
+def _no_checkpoint(folder: Path) -> str:
+    """Why a folder is none: what it holds instead, where that is known."""
+    if (folder / ".metadata").is_file() or any(folder.glob("*.distcp")):
+        return (
+            f"'{folder}' is a distributed checkpoint of torch (DCP), which is spread over ranks. "
+            "Convert it with `python -m torch.distributed.checkpoint.format_utils dcp_to_torch`, then give that file."
         )
-    return Checkpoint(location, tensors, config)
+    if (folder / "latest").is_file() or any(folder.glob("*zero_pp_rank_*")):
+        return (
+            f"'{folder}' is a checkpoint of DeepSpeed, which is spread over ranks. "
+            "Gather it with the zero_to_fp32.py that DeepSpeed put beside it, then give that file."
+        )
+    return f"'{folder}' is no checkpoint: it holds neither '{SINGLE[0]}' nor '{INDICES[0]}'. Check it."
 
 
-def _sharded(index_path: Path, *, allow_pickle: bool) -> Mapping[str, StoredTensor]:
-    """The tensors of all shards that an index names; the index and the shards must agree."""
+def open_tensors(file: Path, *, allow_pickle: bool) -> tuple[NamedTensors, tuple[str, ...]]:
+    """The tensors of a file, or of all shards that an index names; and how index and shards disagree.
+
+    Raises:
+        CheckpointError: If a file is broken or missing, or is a pickle and pickles were not allowed.
+    """
+    if file.suffix == ".json":
+        return _sharded(file, allow_pickle=allow_pickle)
+    return open_file(file, allow_pickle=allow_pickle), ()
+
+
+def _sharded(index_path: Path, *, allow_pickle: bool) -> tuple[NamedTensors, tuple[str, ...]]:
+    """The tensors of all shards that an index names, and where the two disagree.
+
+    As transformers does, every tensor of every named shard is taken; what the index says of tensors is not relied on.
+    """
     folder = index_path.parent
     weight_map = read_object(index_path).get("weight_map")
     if (
@@ -112,27 +146,20 @@ def _sharded(index_path: Path, *, allow_pickle: bool) -> Mapping[str, StoredTens
     ):
         raise CheckpointError(f"'{index_path}' has no 'weight_map' from tensors to files. Download or save it again.")
     paths = {name: _shard(folder, index_path, name) for name in dict.fromkeys(weight_map.values())}
-    shards = {name: _tensors(path, allow_pickle=allow_pickle) for name, path in paths.items()}
+    shards = {name: open_file(path, allow_pickle=allow_pickle) for name, path in paths.items()}
     tensors: dict[str, StoredTensor] = {}
     for name, shard in shards.items():
-        twice = sorted(tensors.keys() & shard.keys())
+        twice = sorted(tensors.keys() & shard.tensors.keys())
         if twice:
             raise CheckpointError(
                 f"Tensor '{twice[0]}' stands in '{tensors[twice[0]].path}' and again in '{folder / name}'. "
                 "Save the checkpoint again."
             )
-        tensors |= shard
-    absent = [f"'{tensor}' ({shard})" for tensor, shard in weight_map.items() if tensor not in shards[shard]]
-    if absent:
-        raise CheckpointError(
-            f"'{index_path}' names tensors that their shards lack: {first_five(absent)}. Download the shards again."
-        )
-    unlisted = sorted(tensors.keys() - weight_map.keys())
-    if unlisted:
-        raise CheckpointError(
-            f"'{index_path}' does not name tensors that its shards hold: {first_five(unlisted)}. Save it again."
-        )
-    return tensors
+        tensors |= shard.tensors
+    absent = [f"'{tensor}' ({shard})" for tensor, shard in weight_map.items() if tensor not in tensors]
+    told = (f"'{index_path}' names tensors that no shard holds: {first_five(absent)}.",) if absent else ()
+    metadata = next(iter(shards.values())).metadata
+    return NamedTensors(tensors, metadata), told
 
 
 def _shard(folder: Path, index_path: Path, name: str) -> Path:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from spectra.errors import CheckpointError
+from spectra.weights.formats.named import NamedTensors
+from spectra.weights.formats.rotary import interleaved_rows
 from spectra.weights.formats.safetensors_file import FileState
 
 BLOCK = re.compile(r"^blk\.(?P<layer>\d+)\.(?P<part>\w+)\.weight$")
@@ -42,6 +44,11 @@ ARCHITECTURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "phi3": ("model.layers", PHI3_PARTS),
     "gpt2": ("transformer.h", GPT2_PARTS),
 }
+# The architecture whose query and key rows the converter reorders.
+REORDERED = "llama"
+
+# What is kept of the file's own strings and numbers.
+METADATA = ("general.architecture", "general.type", "adapter.type", "adapter.lora.alpha")
 OUTSIDE = {"token_embd.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight"}
 READ_ERRORS = (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError, OSError)
 
@@ -99,16 +106,8 @@ class GgufTensor:
         return self.read_rows(0, self.shape[-2], expert)[:, start:stop]
 
 
-@dataclass(frozen=True, eq=False)
-class GgufFile:
-    """The tensors of a GGUF file, and its configuration as far as it matters here."""
-
-    tensors: Mapping[str, GgufTensor]
-    config: Mapping[str, Any]
-
-
-def open_gguf(path: Path) -> GgufFile:
-    """Open a GGUF file.
+def open_gguf(path: Path) -> NamedTensors:
+    """Open a GGUF file: a model, or a LoRA adapter, whose factors keep the tails `.lora_a` and `.lora_b`.
 
     Raises:
         CheckpointError: If the gguf package is absent, the file is broken, or its architecture is not supported.
@@ -125,6 +124,7 @@ def open_gguf(path: Path) -> GgufFile:
         architecture = str(_field(reader, "general.architecture"))
         heads = _field(reader, f"{architecture}.attention.head_count")
         kv_heads = _field(reader, f"{architecture}.attention.head_count_kv") or heads
+        told = {key: str(_field(reader, key)) for key in METADATA if key in reader.fields}
     except READ_ERRORS as error:
         raise CheckpointError(f"'{path}' is no readable GGUF file ({error}). Download it again.") from error
     if architecture not in ARCHITECTURES:
@@ -134,17 +134,21 @@ def open_gguf(path: Path) -> GgufFile:
         )
     tensors = {}
     for stored in reader.tensors:
-        name = _name(architecture, stored.name)
+        base_name, factor, side = stored.name.partition(".lora_")
+        name = _name(architecture, base_name)
+        if factor:
+            name = f"{name.removesuffix('.weight')}{factor}{side}"
         # The package lists the axes of a tensor from the fastest; here the slowest comes first.
         shape = tuple(int(length) for length in stored.shape)[::-1]
         order = None
-        if architecture == "llama" and stored.name.endswith(("attn_q.weight", "attn_k.weight")):
-            order = _rotary_order(shape[0], heads if "attn_q" in stored.name else kv_heads)
+        if architecture == REORDERED and stored.name.endswith(("attn_q.weight", "attn_k.weight")):
+            order = interleaved_rows(shape[0], heads if "attn_q" in stored.name else kv_heads)
         tensors[name] = GgufTensor(
             name, path, shape, int(stored.n_bytes), stored.data, stored.tensor_type, order, state
         )
     # Without a model type: the file's rows are already outputs, whatever the family's own layout is.
-    return GgufFile(tensors, {"num_attention_heads": heads, "num_key_value_heads": kv_heads})
+    config = {"num_attention_heads": heads, "num_key_value_heads": kv_heads} if heads else {}
+    return NamedTensors(tensors, told, config, dequantised=True)
 
 
 def _name(architecture: str, name: str) -> str:
@@ -156,15 +160,12 @@ def _name(architecture: str, name: str) -> str:
     return OUTSIDE.get(name, name)
 
 
-def _rotary_order(rows: int, heads: int) -> Tensor:
-    """The stored row of each row: per head, the two halves lie interleaved in the file."""
-    return torch.arange(rows).reshape(heads, rows // heads // 2, 2).transpose(1, 2).reshape(-1)
-
-
 def _field(reader: Any, key: str) -> Any:
     """A string or number of the file's metadata, or None."""
     field = reader.fields.get(key)
     if field is None:
         return None
     value = field.parts[field.data[-1]]
-    return bytes(value).decode("utf-8") if value.dtype == np.uint8 else int(value[0])
+    if value.dtype == np.uint8:
+        return bytes(value).decode("utf-8")
+    return float(value[0]) if np.issubdtype(value.dtype, np.floating) else int(value[0])

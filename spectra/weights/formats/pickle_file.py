@@ -1,20 +1,32 @@
-"""Old .bin files: pickles, opened only when the user allows it, and then by torch's restricted loader."""
+"""Pickles (.bin, .pt, .pth, .ckpt): opened only when the user allows it, then by torch's restricted loader."""
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spectra.errors import CheckpointError
+from spectra.weights.formats.named import NamedTensors
 from spectra.weights.formats.safetensors_file import FileState
+
+# What a restricted loader says about the first object that it refuses.
+REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+
+# Under which keys trainers keep the model's weights, beside the state of the optimiser and the like.
+MODEL_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights", "params", "net", "network")
+
+# State dicts lie at most this deep.
+MAX_DEPTH = 3
 
 
 @dataclass(frozen=True, eq=False)
 class PickledTensor:
-    """A tensor of a .bin file; its storage stays mapped, so only what is read takes memory."""
+    """A tensor of a pickle; its storage stays mapped, so only what is read takes memory."""
 
     name: str
     path: Path
@@ -59,17 +71,14 @@ class PickledTensor:
         return self.data
 
 
-def open_pickle(path: Path, *, allow_pickle: bool) -> Mapping[str, PickledTensor]:
-    """The tensors of a .bin file.
+def open_pickle(path: Path) -> NamedTensors:
+    """The tensors of a pickle: a state dict, or what a trainer saved with one inside.
+
+    torch's restricted loader builds tensors, numbers, strings and containers, and calls nothing.
 
     Raises:
-        CheckpointError: If pickles were not allowed, or the file holds anything but named tensors.
+        CheckpointError: If the file holds anything else, or no named tensors.
     """
-    if not allow_pickle:
-        raise CheckpointError(
-            f"'{path}' is a pickle, which can run code when it is opened. "
-            "Convert it to safetensors, or trust it with --allow-pickle."
-        )
     state = FileState.of(path)
     try:
         try:
@@ -77,8 +86,37 @@ def open_pickle(path: Path, *, allow_pickle: bool) -> Mapping[str, PickledTensor
         except (RuntimeError, ValueError):  # the format before torch 1.6 cannot be mapped
             value = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n")[0].rstrip(". ") or type(error).__name__
-        raise CheckpointError(f"'{path}' cannot be opened safely ({reason}). Convert it to safetensors.") from error
-    if not isinstance(value, dict) or not all(isinstance(tensor, Tensor) for tensor in value.values()):
+        raise CheckpointError(_refusal(path, error)) from error
+    named = _state_dict(value)
+    if named is None:
         raise CheckpointError(f"'{path}' holds something other than named tensors. Convert it to safetensors.")
-    return {str(name): PickledTensor(str(name), path, tensor.detach(), state) for name, tensor in value.items()}
+    tensors = {
+        str(name): PickledTensor(str(name), path, tensor.detach(), state)
+        for name, tensor in named.items()
+        if isinstance(tensor, Tensor)
+    }
+    return NamedTensors(tensors)
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    found = REFUSED.search(str(error))
+    if found:
+        return (
+            f"'{path}' holds a Python object beside its tensors ({found[1]}), which opening it would have "
+            "to run code for. Save only the model's state dict, best as safetensors."
+        )
+    reason = str(error).split("\n")[0].rstrip(". ") or type(error).__name__
+    return f"'{path}' cannot be opened safely ({reason}). Convert it to safetensors."
+
+
+def _state_dict(value: object, depth: int = 0) -> Mapping[Any, Any] | None:
+    """The named tensors in what a trainer saved: the value itself, or what it keeps under a usual key."""
+    if not isinstance(value, Mapping) or depth > MAX_DEPTH:
+        return None
+    if any(isinstance(tensor, Tensor) and tensor.ndim > 1 for tensor in value.values()):
+        return value
+    for key in MODEL_KEYS:
+        found = _state_dict(value.get(key), depth + 1)
+        if found is not None:
+            return found
+    return value if value and all(isinstance(tensor, Tensor) for tensor in value.values()) else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra.errors import CheckpointError
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.catalogue import Catalogue, natural_order
 from spectra.weights.matching.fused import parts_of

@@ -9,13 +9,14 @@ from typing import Any
 
 from spectra.errors import AdapterError, first_five
 from spectra.storage.json_file import read_object
-from spectra.weights.formats.pickle_file import open_pickle
-from spectra.weights.formats.safetensors_file import open_safetensors
+from spectra.weights.formats.checkpoint import open_tensors
 from spectra.weights.formats.stored import StoredTensor
 
 CONFIG = "adapter_config.json"
 SAFETENSORS = "adapter_model.safetensors"
-PICKLE = "adapter_model.bin"
+
+# What may hold an adapter's tensors, or name the shards that do, in order of preference.
+FILES = (SAFETENSORS, f"{SAFETENSORS}.index.json", "adapter_model.bin", "adapter_model.bin.index.json")
 
 # "q_proj.lora_A.weight", "q_proj.lora_A.default.weight", "wte.lora_embedding_B", "q_proj.lora_magnitude_vector"
 LORA_KEY = re.compile(
@@ -121,14 +122,10 @@ def open_adapter(path: Path, *, allow_pickle: bool = False, adapter_name: str | 
     config = read_object(path / CONFIG)
     if not isinstance(config.get("peft_type"), str):
         raise AdapterError(f"'{path / CONFIG}' names no peft_type. Restore the configuration saved with the adapter.")
-    if (path / SAFETENSORS).is_file():
-        file = path / SAFETENSORS
-        stored: Mapping[str, StoredTensor] = open_safetensors(file).tensors
-    elif (path / PICKLE).is_file():
-        file = path / PICKLE
-        stored = open_pickle(file, allow_pickle=allow_pickle)
-    else:
+    file = next((path / name for name in FILES if (path / name).is_file()), None)
+    if file is None:
         raise AdapterError(f"'{path}' has an '{CONFIG}' and no '{SAFETENSORS}'. Save the adapter again.")
+    stored = open_tensors(file, allow_pickle=allow_pickle)[0].tensors
     if not stored:
         raise AdapterError(f"'{file}' holds no tensor. Save the adapter again after training.")
     tensors = {name.removeprefix("base_model.model."): tensor for name, tensor in stored.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from spectra.errors import AdapterError
-from spectra.records.intruder_scan import Skipped
+from spectra.records.verdicts import Skipped
 from spectra.weights.formats.stored import StoredMatrix, StoredTensor
 from spectra.weights.matching.alignment import Alignment
 from spectra.weights.matching.catalogue import Catalogue

@@ -16,11 +16,11 @@ from spectra.errors import SpectrumError
 from spectra.linalg.operators import Dense, RowChunked
 from spectra.linalg.svd import thin_svd
 from spectra.metrics.windows import window_cosines
-from spectra.records import METRICS, MatrixMeasures, SpectralScan
+from spectra.records import METRICS, MatrixScan, Scan
 from spectra.scanning.facts import BaseFacts, judged
+from spectra.scanning.journal import Journal
+from spectra.scanning.scan import PartialScan
 from spectra.scanning.settings import ScanSettings
-from spectra.scanning.survey import PartialSurvey
-from spectra.scanning.survey_settings import SurveySettings
 from spectra.scanning.window_bounds import window_bounds
 from spectra.weights import open_pair
 from tests import reference
@@ -37,11 +37,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 
 
 @pytest.fixture(scope="module")
-def scan(saved: Checkpoints) -> SpectralScan:
+def scan(saved: Checkpoints) -> Scan:
     return spectra.scan(saved.adapters[1], k=K, side="both")
 
 
-def dense(saved: Checkpoints, tuned: Path, matrix: MatrixMeasures) -> tuple[np.ndarray, np.ndarray]:
+def dense(saved: Checkpoints, tuned: Path, matrix: MatrixScan) -> tuple[np.ndarray, np.ndarray]:
     """W0 and W_tuned of one matrix, as stored, in float64."""
     before, after = load_file(saved.base / "model.safetensors"), load_file(tuned / "model.safetensors")
     [name] = [name for name in before if name.endswith(f"{matrix.name}.weight")]
@@ -49,7 +49,7 @@ def dense(saved: Checkpoints, tuned: Path, matrix: MatrixMeasures) -> tuple[np.n
 
 
 def test_every_measure_of_an_adapter_equals_its_definition_on_the_merged_checkpoint(
-    saved: Checkpoints, scan: SpectralScan
+    saved: Checkpoints, scan: Scan
 ) -> None:
     assert len(scan.matrices) == 14
     for matrix in scan.matrices[:7]:
@@ -88,26 +88,26 @@ def test_every_measure_of_an_adapter_equals_its_definition_on_the_merged_checkpo
         )
 
 
-def test_the_verdicts_are_those_of_the_intruder_scan(saved: Checkpoints, scan: SpectralScan) -> None:
+def test_the_verdicts_are_those_of_the_intruder_scan(saved: Checkpoints, scan: Scan) -> None:
     plain = spectra.intruders(saved.adapters[1], k=K, side="both")
     assert scan.total("intruders.count") == plain.count
     for mine, other in zip(scan.matrices, plain.matrices, strict=True):
         assert [v.verdict.is_intruder for v in mine.vectors] == [v.is_intruder for v in other.vectors]
 
 
-def test_every_metric_has_an_entry_and_no_other_is_invented(scan: SpectralScan) -> None:
+def test_every_metric_has_an_entry_and_no_other_is_invented(scan: Scan) -> None:
     expected = {key for key in METRICS if METRICS[key].group in scan.groups}
     for matrix in scan.matrices:
         assert {measure.metric for measure in matrix.measures} == expected
         assert all(measure.note for measure in matrix.measures if measure.value is None)
 
 
-def test_the_json_is_the_record_and_holds_no_nan(scan: SpectralScan) -> None:
+def test_the_json_is_the_record_and_holds_no_nan(scan: Scan) -> None:
     text = json.dumps(scan.to_dict(), allow_nan=False)
-    assert SpectralScan.from_dict(json.loads(text)) == scan
+    assert Scan.from_dict(json.loads(text)) == scan
 
 
-def test_controls_match_the_norm_and_come_again_with_the_same_seed(saved: Checkpoints, scan: SpectralScan) -> None:
+def test_controls_match_the_norm_and_come_again_with_the_same_seed(saved: Checkpoints, scan: Scan) -> None:
     again = spectra.scan(saved.adapters[1], k=K, side="both")
     assert [m.measures for m in again.matrices] == [m.measures for m in scan.matrices]
     other = spectra.scan(saved.adapters[1], k=K, side="both", seed=1)
@@ -122,7 +122,7 @@ def test_controls_match_the_norm_and_come_again_with_the_same_seed(saved: Checkp
         assert lines["storage rounding"] < 1e-6 * (matrix.value("base.frobenius") or 0)
 
 
-def test_a_random_update_is_what_its_control_says(saved: Checkpoints, scan: SpectralScan) -> None:
+def test_a_random_update_is_what_its_control_says(saved: Checkpoints, scan: Scan) -> None:
     # The fixture's adapter is random: over 14 matrices its figures are those of the random low-rank control.
     for metric in ("intruders.count", "update.effective_rank", "update.stable_rank", "alignment.amplification"):
         assert scan.total(metric) == pytest.approx(scan.total(metric, "random low rank"), rel=0.25), metric
@@ -206,7 +206,7 @@ def test_large_matrices_are_estimated_with_an_error_and_exactly_when_asked(
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_clustered_score_lies_within_its_bracket(shape: tuple[int, int], side: str) -> None:
     W, _ = base_matrix(*shape, "head and bulk", seed=0)
-    settings = SurveySettings(ScanSettings(k=K, method="certified", side=side))
+    settings = ScanSettings(k=K, method="certified", side=side)
     base = BaseFacts(BaseFactors(Dense(W)), settings)
     update = random_update(*shape, 3, 14.0, seed=1)
     [facts] = judged(base, [Tuned(update=update)], [None])
@@ -263,8 +263,9 @@ def test_a_streamed_base_has_every_measure_but_no_dense_controls(
         spectra.scan(saved.adapters[0], k=K, memory_bytes=1 << 26, layers="0", exact=True, method="certified")
 
 
-def test_an_interrupted_scan_keeps_what_it_has(saved: Checkpoints) -> None:
-    partial = PartialSurvey(open_pair(None, saved.adapters[1]), SurveySettings(ScanSettings(k=K), ("update",)))
+def test_an_interrupted_scan_keeps_what_it_has_and_goes_on_where_it_was(saved: Checkpoints, tmp_path: Path) -> None:
+    pairs, settings = [open_pair(None, saved.adapters[1])], ScanSettings(k=K, groups=("intruders", "update", "nulls"))
+    partial = PartialScan(pairs, settings, journal=Journal(pairs, settings, tmp_path))
 
     def stop(done: int, total: int, name: str) -> None:
         if done == 3:
@@ -272,18 +273,25 @@ def test_an_interrupted_scan_keeps_what_it_has(saved: Checkpoints) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         partial.run(stop)
-    assert len(partial.record().matrices) == 3
-    assert "Interrupted: 3 of 14 matrices are scanned." in partial.record().warnings
+    [cut] = partial.scans()
+    assert len(cut.matrices) == 3
+    assert "Interrupted: 3 of 14 matrices are scanned." in cut.warnings
+    again = PartialScan(pairs, settings, journal=Journal(pairs, settings, tmp_path))
+    seen: list[int] = []
+    again.run(lambda done, total, name: seen.append(done))
+    assert seen == [3, *range(4, 15)]
+    assert again.scans()[0].matrices[:3] == cut.matrices  # controls, bounds and times included
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_float64_arithmetic_gives_the_same_figures(saved: Checkpoints, scan: SpectralScan) -> None:
+def test_float64_arithmetic_gives_the_same_figures(saved: Checkpoints, scan: Scan) -> None:
     double = spectra.scan(saved.adapters[1], k=K, dtype="float64", metrics=CHEAP)
     for metric in ("intruders.count", "update.effective_rank", "alignment.amplification", "base.edge"):
         assert double.total(metric) == pytest.approx(scan.total(metric), rel=1e-3)
 
 
 @pytest.mark.gpu
-def test_a_gpu_gives_the_same_figures(saved: Checkpoints, scan: SpectralScan) -> None:
+def test_a_gpu_gives_the_same_figures(saved: Checkpoints, scan: Scan) -> None:
     found = spectra.scan(saved.adapters[1], k=K, side="both", device="cuda")
     for metric in METRICS:
         if scan.total(metric) is not None:
