@@ -16,6 +16,7 @@ from spectra.cli.options import (
     quiet_option,
     selection_options,
     stacked,
+    trust_option,
     vector_options,
 )
 from spectra.cli.output import Output, output_options
@@ -51,6 +52,7 @@ verify_options = stacked(
     ),
     click.option("-o", "--out", type=FileDestination(LORA_CONFIG), help="Write peft's LoraConfig here."),
     quiet_option,
+    trust_option,
 )
 
 

@@ -14,6 +14,7 @@ from spectra.cli.options import (
     precision_option,
     prompt_options,
     quiet_option,
+    trust_option,
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.terminal import echo
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @precision_option
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--out", type=FolderDestination("forget", "continued"), help="Keep scores here and resume.")
+@trust_option
 @quiet_option
 @output_options("checkpoint and held-out task")
 def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quiet: bool, **settings: Any) -> None:

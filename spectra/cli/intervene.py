@@ -22,6 +22,7 @@ from spectra.cli.options import (
     quiet_option,
     stacked,
     treated_options,
+    trust_option,
     vector_options,
 )
 from spectra.cli.output import Output, output_options
@@ -90,6 +91,7 @@ measuring_options = stacked(
         help="Keep finished points here and resume; write tables and figures.",
     ),
     quiet_option,
+    trust_option,
 )
 
 

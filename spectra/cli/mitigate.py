@@ -15,6 +15,7 @@ from spectra.cli.options import (
     source_options,
     stacked,
     treated_options,
+    trust_option,
     vector_options,
 )
 from spectra.cli.output import Output, output_options
@@ -67,6 +68,7 @@ scan_options = stacked(
     vector_options,
     device_option,
     quiet_option,
+    trust_option,
 )
 
 

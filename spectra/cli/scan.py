@@ -15,6 +15,7 @@ from spectra.cli.options import (
     quiet_option,
     selection_options,
     stacked,
+    trust_option,
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
@@ -56,6 +57,7 @@ measure_options = stacked(
 @click.option("--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Texts at most.")
 @click.option("-o", "--out", type=FolderDestination("scan", "whole"), help="Also write every table here.")
 @ray_option
+@trust_option
 @quiet_option
 def command(
     checkpoint: str,

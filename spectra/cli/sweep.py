@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from spectra.cli.options import quiet_option, stacked
+from spectra.cli.options import quiet_option, stacked, trust_option
 
 
 class Shard(click.ParamType):
@@ -49,6 +49,7 @@ cluster_options = stacked(
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per GPU, or one]")
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@trust_option
 @quiet_option
 def command(
     spec_and_axes: tuple[str, ...],

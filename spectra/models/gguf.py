@@ -35,8 +35,10 @@ def dequantised(folder: Path, gguf: Path, progress: Callable[[str], None] | None
 
 def _convert(folder: Path, gguf: Path, content: Path) -> None:
     try:
-        quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+        quantised = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name, trust_remote_code=False)
     except ImportError as error:
         raise ModelError(f"Reading '{gguf.name}' needs the package gguf. Install spectra[gguf].") from error
     # transformers marks a model read from GGUF as quantised and then refuses to train or save it, although its

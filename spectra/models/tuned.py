@@ -12,6 +12,7 @@ from spectra.errors import AdapterError, ModelError, first_five
 from spectra.models.base import load_base, load_kind, load_model, load_tokenizer
 from spectra.models.kinds import KIND_OF_TASK_TYPE, LoadedModel, ModelKind
 from spectra.storage.json_file import read_object
+from spectra.weights.methods.bounded_patterns import require_bounded
 
 HEAD_WEIGHTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 
@@ -56,6 +57,8 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
         AdapterError: If its weights are no safetensors file or do not fit the model, or it changes no weight.
     """
     names = _names(folder)
+    config = folder / "adapter_config.json"
+    require_bounded(read_object(config), [name for name, _ in model.named_modules()], config)
     try:
         tuned = PeftModel.from_pretrained(model, folder).eval()
     except (RuntimeError, ValueError, KeyError, TypeError) as error:  # other shapes, no such modules, unknown fields

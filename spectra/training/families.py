@@ -15,6 +15,7 @@ from torch import Tensor
 from spectra.data import TaskKind
 from spectra.errors import DataError, ModelError
 from spectra.models import ModelKind, resolve_model
+from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
 from spectra.training.adapt import TaskType
 
 if TYPE_CHECKING:
@@ -76,8 +77,10 @@ def load_config(base: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(resolve_model(base))
+        return AutoConfig.from_pretrained(resolve_model(base), trust_remote_code=trusts_remote_code())
     except (OSError, ValueError) as error:
+        if (refusal := remote_code_refusal(base, error)) is not None:
+            raise refusal from error
         raise ModelError(
             f"The configuration of base '{base}' cannot be read: {str(error).splitlines()[0]}. "
             "Name a model folder, an asset of `spectra assets list` or a hub id, or go online once."

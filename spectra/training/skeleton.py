@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoTokenizer, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from spectra.data import TaskData, TaskKind
-from spectra.models import CLASSES, resolve_model
+from spectra.models import CLASSES
+from spectra.models.base import load_tokenizer
+from spectra.models.remote_code import trusts_remote_code
 from spectra.training.adapt import attach
 from spectra.training.cost import trainable_parameters
 from spectra.training.driver import first
@@ -43,7 +45,7 @@ def skeleton(settings: TrainingSettings, kind: TaskKind, num_labels: int | None)
     if num_labels:
         config.num_labels = num_labels
     with torch.device("meta"):
-        model = CLASSES[family.model_kind].from_config(config)
+        model = CLASSES[family.model_kind].from_config(config, trust_remote_code=trusts_remote_code())
         modules = dict(model.named_modules())
         blocks = sum(modules[name].weight.numel() for name in linear_modules(model))
         head = model.get_output_embeddings()
@@ -55,7 +57,7 @@ def skeleton(settings: TrainingSettings, kind: TaskKind, num_labels: int | None)
 def padded_length(settings: TrainingSettings, task: TaskData) -> float:
     """Tokens per example after padding: the mean, over some batches, of the longest example in the batch."""
     rows = first(task.train, SAMPLED_BATCHES * settings.batch_size)
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model(settings.base))
+    tokenizer = load_tokenizer(settings.base)
     encoded = examples(rows, family_of(task.kind, settings.base), tokenizer, settings.max_length)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     longest = [

@@ -1,5 +1,6 @@
 """Open a tuned checkpoint beside its base: the one entrance of this room."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def open_pair(
     base_revision: str | None = None,
     tuned_base: str | Path | None = None,
     initial_adapter: str | Path | None = None,
+    may_be_empty: bool = False,
 ) -> CheckpointPair:
     """Match the matrices of a tuned checkpoint with those of its base, reading headers only.
 
@@ -48,6 +50,7 @@ def open_pair(
         base_revision: Branch, tag or commit of `base` on the hub.
         tuned_base: For PiSSA, OLoRA, CorDA, LoftQ and the like: the base as the initialisation left it.
         initial_adapter: For the same: the adapter as it was saved before training.
+        may_be_empty: Open a checkpoint of which nothing is compared, to see why.
 
     Raises:
         CheckpointError: If a file is missing or broken, or the two do not fit together.
@@ -59,14 +62,32 @@ def open_pair(
     if folder is not None:
         adapter = open_adapter(folder, allow_pickle=allow_pickle, adapter_name=adapter_name)
         sources = Sources(base, base_revision, tuned_base, initial_adapter, allow_pickle)
-        return open_adapter_pair(adapter, str(tuned), sources, chosen)
+        pair = open_adapter_pair(adapter, str(tuned), sources, chosen)
+        return pair if may_be_empty else _selected(pair)
     if base is None:
         raise CheckpointError(
             f"'{tuned}' is a full checkpoint and does not say what it was tuned from. Name it with --base."
         )
     book = catalogue(open_checkpoint(locate(base, base_revision, role="base"), allow_pickle=allow_pickle))
     other = catalogue(open_checkpoint(path, allow_pickle=allow_pickle))
-    return open_full_pair(str(base), str(tuned), book, other, chosen)
+    pair = open_full_pair(str(base), str(tuned), book, other, chosen)
+    return pair if may_be_empty else _selected(pair)
+
+
+def _selected(pair: CheckpointPair) -> CheckpointPair:
+    """The pair, if the selection leaves a matrix.
+
+    Raises:
+        CheckpointError: If it leaves none: a count of nothing is no finding.
+    """
+    if pair.matrices:
+        return pair
+    reasons = Counter(skipped.reason for skipped in pair.skipped)
+    told = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(5)) or "nothing was found"
+    raise CheckpointError(
+        f"No matrix of '{pair.checkpoint}' is left to compare ({told}). Widen the selection; `spectra inspect` lists "
+        "the matrices."
+    )
 
 
 def open_to_inspect(checkpoint: str | Path, base: str | Path | None = None, **options: Any) -> CheckpointPair:
@@ -81,6 +102,9 @@ def open_to_inspect(checkpoint: str | Path, base: str | Path | None = None, **op
         CheckpointError: If a file is missing or broken.
         AdapterError: If the adapter is incomplete or of an unknown kind.
     """
+    # Without a selection it may be a finding that nothing is compared; what was selected away is none.
+    selects = any(options.get(name) is not None for name in ("include", "exclude", "roles", "layers"))
+    options["may_be_empty"] = not selects
     path = locate(checkpoint, options.get("revision"))
     if base is not None or adapter_folder(path, options.get("adapter_name")) is not None:
         return open_pair(base, checkpoint, **options)

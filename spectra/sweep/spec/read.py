@@ -11,11 +11,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from spectra.errors import SpecificationError
+from spectra.storage.regular import read_regular
 from spectra.sweep.spec.axes import apply_axes
 from spectra.sweep.spec.specification import MethodSpecification, Specification
 
 Place = tuple[str | int, ...]
 SHOWN = 5
+# Far above any sweep, far below what takes seconds.
+MAX_BYTES, MOST_NODES = 1_000_000, 100_000
 
 
 def presets() -> list[str]:
@@ -50,12 +53,13 @@ def _text(source: Path | str) -> tuple[str, str]:
         return f"preset '{source}'", resources.files("spectra.sweep").joinpath(f"presets/{source}.yaml").read_text(
             "utf-8"
         )
-    try:
-        return f"'{source}'", Path(source).read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError) as error:
+    path = Path(source)
+    if path.is_dir() or not path.exists():
         raise SpecificationError(
             f"There is no specification '{source}'. Name a YAML file or one of the presets {', '.join(presets())}."
-        ) from error
+        )
+    try:
+        return f"'{source}'", read_regular(path, MAX_BYTES, SpecificationError).decode("utf-8")
     except UnicodeDecodeError as error:
         raise SpecificationError(f"'{source}' is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
 
@@ -63,15 +67,57 @@ def _text(source: Path | str) -> tuple[str, str]:
 def _parsed(name: str, text: str) -> tuple[dict[str, Any], dict[Place, int]]:
     """The mapping of a YAML text, and the line of each of its places."""
     try:
-        node, values = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+        node = yaml.compose(text, yaml.SafeLoader)
+        if node is not None:
+            _require_bounded(name, node)
+        values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SpecificationError(
             f"{name}, line {line}: this is no YAML ({error.problem}). Correct the line."
         ) from error
+    except RecursionError as error:
+        raise SpecificationError(f"{name} is nested too deeply. Write it flat.") from error
+    except (yaml.YAMLError, ValueError) as error:  # a character that YAML forbids; a date or a number that is none
+        raise SpecificationError(f"{name} is no YAML ({' '.join(str(error).split())}). Correct it.") from error
     if not isinstance(values, dict) or node is None:
         raise SpecificationError(f"{name} holds no fields. Write at least base, task, methods and steps.")
     return values, dict(_lines(node, ()))
+
+
+def _require_bounded(name: str, node: yaml.Node) -> None:
+    """Refuse keys that stand twice in one mapping, and aliases that make few lines into very many values."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(one: yaml.Node) -> int:
+        if id(one) in open_nodes:
+            raise SpecificationError(f"{name}, line {one.start_mark.line + 1}: this holds itself. Remove the alias.")
+        if id(one) not in sizes:
+            open_nodes.add(id(one))
+            sizes[id(one)] = 1 + sum(size(inner) for inner in _inner(name, one))
+            open_nodes.discard(id(one))
+        return sizes[id(one)]
+
+    if size(node) > MOST_NODES:
+        raise SpecificationError(f"{name} stands for more than {MOST_NODES} values. Write fewer, or no aliases.")
+
+
+def _inner(name: str, node: yaml.Node) -> list[yaml.Node]:
+    """What a node holds; a mapping with one key twice is refused."""
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    seen: set[tuple[str, str]] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                raise SpecificationError(
+                    f"{name}, line {key.start_mark.line + 1}: '{key.value}' stands here a second time. Keep one."
+                )
+            seen.add((key.tag, key.value))
+    return [part for pair in node.value for part in pair]
 
 
 def _lines(node: yaml.Node, place: Place) -> list[tuple[Place, int]]:

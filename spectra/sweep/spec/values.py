@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
+MOST_VALUES, MOST_DIGITS = 10_000, 18
 RULE = re.compile(r"(\d*\.?\d*)r")
 
 
@@ -22,7 +23,13 @@ def expand_integers(value: Any) -> Any:
     expanded: list[Any] = []
     for part in one_or_many(value):
         bounds = RANGE.fullmatch(part) if isinstance(part, str) else None
-        expanded += range(int(bounds[1]), int(bounds[2]) + 1) if bounds else [part]
+        if bounds is None:
+            expanded.append(part)
+            continue
+        first, last = int(bounds[1][:MOST_DIGITS]), int(bounds[2][:MOST_DIGITS])
+        if last - first >= MOST_VALUES:
+            raise ValueError(f"{part[:40]} are more than {MOST_VALUES} values; write a shorter range")
+        expanded += range(first, last + 1)
     return expanded
 
 
