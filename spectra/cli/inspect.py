@@ -64,6 +64,9 @@ def _print(found: dict[str, Any]) -> None:
 
 def _facts(found: dict[str, Any]) -> str:
     """The lines above the table."""
+    from spectra.records.coverage import Coverage
+
+    coverage = Coverage(**found["coverage"] or {})
     base = found["base"] if found["base"] is not None else "none given"
     return "\n".join(
         (
@@ -73,7 +76,8 @@ def _facts(found: dict[str, Any]) -> str:
             f"  size        {_bytes(found['bytes'])}, {found['trained_parameters']:,} trained parameters",
             f"  optimiser   {_bytes(found['optimiser_bytes'])} (AdamW in float32: 8 bytes a trained parameter)",
             f"  compared    {len(found['matrices'])} matrices, "
-            f"the largest {_bytes(found['largest_matrix_bytes'])} in float32\n",
+            f"the largest {_bytes(found['largest_matrix_bytes'])} in float32",
+            f"  coverage    {coverage.sentence}\n",
         )
     )
 

@@ -50,7 +50,9 @@ def sentence(scan: "IntruderScan") -> str:
     if scan.matrices:
         chance = max(random_direction_cosine(m.shape[0], min(m.shape)) for m in scan.matrices)
         text += f" A random direction would show max|cos| of about {chance:.2f} or less."
-    if scan.skipped:
+    if scan.coverage is not None:
+        text += f" {scan.coverage.sentence} (`spectra inspect` says why the rest is not.)"
+    elif scan.skipped:
         text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
     return text
 

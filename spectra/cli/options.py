@@ -32,6 +32,7 @@ source_options = stacked(
     click.option("--revision", metavar="REV", help="Branch, tag or commit of the checkpoint on the hub."),
     click.option("--base-revision", metavar="REV", help="Branch, tag or commit of its base on the hub."),
     click.option("--adapter-name", metavar="NAME", help="Which of several adapters in one folder."),
+    click.option("--take", type=click.Choice(["model", "adapter"]), help="Which is meant, where a folder holds both."),
     click.option("--allow-pickle", is_flag=True, help="Open .bin files, with torch's restricted loader."),
 )
 
@@ -46,6 +47,9 @@ checkpoint_options = stacked(
         "--initial-adapter",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="PiSSA, OLoRA, CorDA: the adapter as it was saved before training.",
+    ),
+    click.option(
+        "--lora-alpha", type=float, help="Alpha of LoRA factors inside a full checkpoint, which does not hold it."
     ),
 )
 

@@ -102,7 +102,9 @@ def _closing(scan: "Scan") -> str:
     )
     if (chance := scan.total("intruders.least_cosine", DIRECTION)) is not None:
         text += f" A random direction would show max|cos| of about {chance:.2f}."
-    if scan.skipped:
+    if scan.coverage is not None:
+        text += f" {scan.coverage.sentence} (`spectra inspect` says why the rest is not.)"
+    elif scan.skipped:
         text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
     return text
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from spectra.assets import asset, fetch
 from spectra.data import asset_texts
-from spectra.data.splits import Splits, split, without, without_duplicates
-from spectra.data.task import Row, TaskData, TaskKind, assemble
+from spectra.data.rows import Counted, Row, Splits
+from spectra.data.spec import TaskKind
+from spectra.data.splits import split, without, without_duplicates
+from spectra.data.task import TaskData, assemble
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,11 @@ def load_asset_task(name: str, *, cache: Path | None = None, progress: Callable[
 
 
 def _splits(name: str, task: AssetTask, folder: Path) -> Splits:
+    rows = without_duplicates(Counted.of(task.rows(folder)))
     if task.published_test is None:
-        return split(task.rows(folder), name=name, validation=task.validation, test=task.test)
-    test = without_duplicates(task.published_test(folder))
-    rest = without(list(task.rows(folder)), test)
-    train, validation, _ = split(rest, name=name, validation=task.validation, test=0)
+        return split(rows, name=name, validation=task.validation, test=task.test)
+    test = without_duplicates(Counted.of(task.published_test(folder)))
+    train, validation, _ = split(without(rows, {"test": test}), name=name, validation=task.validation, test=0)
     return train, validation, test
 
 

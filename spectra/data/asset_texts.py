@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from spectra.data.task import Row
+from spectra.data.rows import Row
 
 # Brown writes quotation marks as in TeX and separates punctuation by spaces.
 _NO_SPACE_BEFORE = re.compile(r" (?=[.,;:?!)\]%]|''|'s\b)")
@@ -15,7 +15,7 @@ _NO_SPACE_AFTER = re.compile(r"(?<=[(\[$]) |(?<=``) ")
 def rated_sentences(folder: Path) -> Iterator[Row]:
     """Sentences with a mean rating: lines of id, rating and text, separated by tabs, in Latin-1."""
     (file,) = folder.glob("*_GroundTruth.txt")
-    for line in file.read_text(encoding="latin-1").splitlines():
+    for line in filter(None, file.read_text(encoding="latin-1").split("\n")):
         _, rating, text = line.split("\t", 2)
         yield {"text": text.strip(), "rating": float(rating)}
 
@@ -34,7 +34,7 @@ def news_articles(folder: Path) -> Iterator[Row]:
 
 def labelled_lines(file: Path) -> Iterator[Row]:
     """Orange's tab files: three header rows, then class and text."""
-    for line in file.read_text(encoding="utf-8").splitlines()[3:]:
+    for line in file.read_text(encoding="utf-8").split("\n")[3:]:
         label, _, text = line.partition("\t")
         if text.strip():
             yield {"text": text.strip(), "label": label}
@@ -44,7 +44,7 @@ def brown_documents(folder: Path) -> Iterator[Row]:
     """Brown's documents as running prose: tags dropped, quotation marks and spacing restored."""
     for path in sorted(folder.glob("c[a-r][0-9][0-9]")):
         paragraphs = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):
             words = [token.rpartition("/")[0] for token in line.split()]
             if words:
                 sentence = _NO_SPACE_AFTER.sub("", _NO_SPACE_BEFORE.sub("", " ".join(words)))
@@ -55,8 +55,8 @@ def brown_documents(folder: Path) -> Iterator[Row]:
 def glosses(folder: Path) -> Iterator[Row]:
     """WordNet's definitions, each after the words it defines: "abstraction, abstract entity: a general concept ..."."""
     for name in ("data.noun", "data.verb", "data.adj", "data.adv"):
-        for line in (folder / name).read_text(encoding="latin-1").splitlines():
-            if not line.startswith("  "):  # the licence stands in indented lines
+        for line in (folder / name).read_text(encoding="latin-1").split("\n"):
+            if line and not line.startswith("  "):  # the licence stands in indented lines
                 facts, _, gloss = line.partition(" | ")
                 yield {"text": f"{', '.join(_lemmas(facts))}: {gloss.strip()}"}
 
@@ -76,4 +76,4 @@ def _lemmas(facts: str) -> list[str]:
 
 
 def _paragraphs(text: str) -> str:
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+    return "\n".join(line.strip() for line in text.split("\n") if line.strip())

@@ -1,14 +1,17 @@
 """Tasks from the hub, through `datasets`: works online, or offline with what is in its cache."""
 
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Sequence, load_dataset
 
-from spectra.data.columns import checked_rows, infer_kind
+from spectra.data.columns import checked_rows, decide_kind
 from spectra.data.local_files import cut
-from spectra.data.task import Row, TaskData, TaskKind, TaskSpec, assemble
+from spectra.data.readers import Located
+from spectra.data.rows import Counted
+from spectra.data.spec import NAMED_LABELS, TaskSpec
+from spectra.data.task import TaskData, assemble
 from spectra.errors import DataError
 
 
-def load_hub_task(spec: TaskSpec) -> TaskData:
+def load_hub_task(spec: TaskSpec, *, held_out: bool = False) -> TaskData:
     """Load a hub data set; its code, if it has any, is not run.
 
     Raises:
@@ -22,18 +25,28 @@ def load_hub_task(spec: TaskSpec) -> TaskData:
             f"Data set '{spec.hub}' of task '{spec.name}' cannot be loaded: {reason}. "
             "Go online once, or name a local file with `path`."
         ) from error
-    train = _split(splits, spec, spec.train_split)
-    kind = spec.kind or infer_kind((f"'{spec.hub}'", train[0]), spec)
-    names = spec.label_names
-    feature = train.features.get(spec.label)
-    if kind == "classification" and not names and isinstance(feature, ClassLabel):
-        names = tuple(feature.names)
+    train = _split(splits, spec, spec.train_split or "train")
+    located = _located(train, spec, spec.train_split or "train")
+    if not located:
+        raise DataError(f"Data set '{spec.hub}' of task '{spec.name}' has no training rows. Name another split.")
+    names = spec.label_names or _class_names(train, spec)
+    kind = spec.kind or ("classification" if names else decide_kind(located, spec))
     rows = cut(
-        _rows(train, spec, kind, spec.train_split),
+        Counted.of(checked_rows(located, spec, kind)),
         spec,
-        given=lambda name: _rows(_split(splits, spec, name), spec, kind, name),
+        given=lambda name: Counted.of(checked_rows(_located(_split(splits, spec, name), spec, name), spec, kind)),
+        held_out=held_out,
     )
-    return assemble(spec.name, kind, rows, source=f"hub data set '{spec.hub}'", label_names=names)
+    named = names if kind in NAMED_LABELS else ()
+    return assemble(spec.name, kind, rows, source=f"hub data set '{spec.hub}'", label_names=named, held_out=held_out)
+
+
+def _class_names(train: Dataset, spec: TaskSpec) -> tuple[str, ...]:
+    """The names that the data set gives its labels."""
+    feature = train.features.get(spec.column("label"))
+    if isinstance(feature, Sequence):
+        feature = feature.feature
+    return tuple(feature.names) if isinstance(feature, ClassLabel) else ()
 
 
 def _split(splits: DatasetDict, spec: TaskSpec, name: str) -> Dataset:
@@ -42,6 +55,5 @@ def _split(splits: DatasetDict, spec: TaskSpec, name: str) -> Dataset:
     return splits[name]
 
 
-def _rows(split: Dataset, spec: TaskSpec, kind: TaskKind, name: str) -> list[Row]:
-    located = ((f"'{spec.hub}', split '{name}', row {number}", row) for number, row in enumerate(split, start=1))
-    return list(checked_rows(located, spec, kind))
+def _located(split: Dataset, spec: TaskSpec, name: str) -> list[Located]:
+    return [(f"'{spec.hub}', split '{name}', row {number}", row) for number, row in enumerate(split, start=1)]

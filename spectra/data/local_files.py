@@ -1,135 +1,86 @@
 """Tasks from the user's own files: CSV, JSON lines, Parquet, plain text. Every error names file, line and column."""
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
-
-from spectra.data.columns import Located, checked_rows, infer_kind
-from spectra.data.splits import Splits, split, without, without_duplicates
-from spectra.data.task import Row, TaskData, TaskKind, TaskSpec, assemble
+from spectra.data.columns import checked_rows, decide_kind
+from spectra.data.readers import READERS, Located, Reading
+from spectra.data.rows import Counted, Splits
+from spectra.data.spec import TaskKind, TaskSpec
+from spectra.data.splits import ordered, split, without, without_duplicates
+from spectra.data.task import TaskData, assemble
 from spectra.errors import DataError
 
 LARGEST_VALIDATION, LARGEST_TEST = 1000, 2000  # rows set aside when the specification does not say
 
 
-def load_local_task(spec: TaskSpec) -> TaskData:
-    """Read, check, deduplicate and split the files that a specification names."""
-    kind, train = _read(Path(spec.path or ""), spec, spec.kind)
-    splits = cut(train, spec, given=lambda file: _read(Path(file), spec, kind)[1])
-    return assemble(spec.name, kind, splits, source=f"file '{spec.path}'", label_names=spec.label_names)
+def load_local_task(spec: TaskSpec, *, held_out: bool = False) -> TaskData:
+    """Read, check, deduplicate and split the files that a specification names.
+
+    Args:
+        spec: Where they are, and how they are to be read.
+        held_out: Nothing is trained on the task: without splits of its own, all rows are test rows.
+    """
+    located = _located(Path(spec.path or ""), spec)
+    kind = decide_kind(located, spec)
+
+    def given(file: str) -> Counted:
+        return _rows(_located(Path(file), spec), spec, kind)
+
+    splits = cut(_rows(located, spec, kind), spec, given=given, held_out=held_out)
+    return assemble(
+        spec.name, kind, splits, source=f"file '{spec.path}'", label_names=spec.label_names, held_out=held_out
+    )
 
 
-def cut(train: list[Row], spec: TaskSpec, *, given: Callable[[str], list[Row]]) -> Splits:
+def cut(train: Counted, spec: TaskSpec, *, given: Callable[[str], Counted], held_out: bool = False) -> Splits:
     """The three splits: `given` reads one that is named, the others are set aside from the training rows.
 
     Rows of a named test or validation split are removed from the splits before it, so that all are disjoint.
     """
-    test = without_duplicates(given(spec.test)) if isinstance(spec.test, str) else []
-    validation = without(without_duplicates(given(spec.validation)), test) if isinstance(spec.validation, str) else []
-    rest = without(without_duplicates(train), test, validation)
-    sizes = (
-        0 if validation else _size(spec.validation, len(rest), LARGEST_VALIDATION),
-        0 if test else _size(spec.test, len(rest), LARGEST_TEST),
-    )
-    rest, more_validation, more_test = split(rest, name=spec.name, validation=sizes[0], test=sizes[1], seed=spec.seed)
-    return rest, validation or more_validation, test or more_test
+    nothing = Counted.of([])
+    if held_out and not spec.names_splits:
+        return nothing, nothing, ordered(without_duplicates(train), spec.seed)
+    test = without_duplicates(given(spec.test)) if isinstance(spec.test, str) else None
+    validation = without_duplicates(given(spec.validation)) if isinstance(spec.validation, str) else None
+    if validation is not None:
+        validation = without(validation, {"test": test or nothing})
+    rest = without(without_duplicates(train), {"test": test or nothing, "validation": validation or nothing})
+    sizes = {
+        "validation": 0 if validation is not None else _size(spec.validation, len(rest.rows), LARGEST_VALIDATION),
+        "test": 0 if test is not None else _size(spec.test, len(rest.rows), LARGEST_TEST),
+    }
+    if not rest.rows:  # `assemble` says why
+        return rest, validation or nothing, test or nothing
+    rest, more_validation, more_test = split(rest, name=spec.name, seed=spec.seed, **sizes)
+    return rest, more_validation if validation is None else validation, more_test if test is None else test
 
 
-def _size(asked: str | int | None, rows: int, largest: int) -> int:
+def _size(asked: str | int | float | None, rows: int, largest: int) -> int:
+    """Rows to set aside: as many, this share of them, or a tenth."""
+    if isinstance(asked, float):
+        return max(1, round(asked * rows))
     return asked if isinstance(asked, int) else max(1, min(largest, rows // 10))
 
 
-def _read(path: Path, spec: TaskSpec, kind: TaskKind | None) -> tuple[TaskKind, list[Row]]:
-    reader = READERS.get(path.suffix)
+def _located(path: Path, spec: TaskSpec) -> list[Located]:
+    reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"File '{path}' has the suffix {path.suffix!r}. Use one of {', '.join(READERS)}.")
     if not path.is_file():
         raise DataError(f"File '{path}' of task '{spec.name}' does not exist. Check its path.")
-    located = list(reader(path))
+    if spec.unit != "paragraph" and path.suffix.lower() != ".txt":
+        raise DataError(f"Task '{spec.name}' has unit {spec.unit}, and '{path}' is no .txt file. Remove unit.")
+    located = list(reader(path, Reading(spec.unit, spec.quotes)))
     if not located:
         raise DataError(f"File '{path}' of task '{spec.name}' has no rows. Give a file with examples.")
-    kind = kind or infer_kind(located[0], spec)
-    return kind, list(checked_rows(located, spec, kind))
-
-
-def _separated(delimiter: str) -> Callable[[Path], Iterator[Located]]:
-    def read(path: Path) -> Iterator[Located]:
-        lines = csv.reader(_text(path).splitlines(keepends=True), delimiter=delimiter, strict=True)
-        try:
-            header = next(lines, [])
-            for cells in lines:
-                where = f"'{path}', line {lines.line_num}"
-                if len(cells) != len(header):
-                    raise DataError(
-                        f"{where} has {len(cells)} fields instead of {len(header)}. "
-                        "Quote fields that contain the separator or a line break."
-                    )
-                yield where, dict(zip(header, cells, strict=True))
-        except csv.Error as error:
-            raise DataError(
-                f"'{path}', line {lines.line_num} is malformed: {error}. Correct the quotation marks."
-            ) from error
-
-    return read
-
-
-def _json_lines(path: Path) -> Iterator[Located]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"'{path}', line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{where}, column {error.colno} is no JSON: {error.msg}. Write one JSON object per line."
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{where} holds a {type(row).__name__} instead of an object. Write one JSON object per line."
-            )
-        yield where, row
-
-
-def _parquet(path: Path) -> Iterator[Located]:
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"File '{path}' is no readable Parquet file: {error}. Write it again.") from error
-    for number, row in enumerate(rows, start=1):
-        yield f"'{path}', row {number}", row
-
-
-def _paragraphs(path: Path) -> Iterator[Located]:
-    start, lines = 1, list[str]()
-    for number, line in enumerate([*_text(path).splitlines(), ""], start=1):
-        if line.strip():
-            start = start if lines else number
-            lines.append(line)
-        elif lines:
-            yield f"'{path}', line {start}", {"text": "\n".join(lines)}
-            lines = []
-
-
-def _text(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+    if len(located) == 1 and spec.unit == "paragraph" and located[0][1].get("text", "").count("\n") > 1:
         raise DataError(
-            f"'{path}', line {line} is not UTF-8 (byte 0x{content[error.start]:02x}). Save the file as UTF-8."
-        ) from error
+            f"File '{path}' of task '{spec.name}' is one text, for it has no blank line. "
+            "State `unit: line` if every line is a text, or `unit: file`."
+        )
+    return located
 
 
-READERS: Mapping[str, Callable[[Path], Iterator[Located]]] = {
-    ".csv": _separated(","),
-    ".tsv": _separated("\t"),
-    ".jsonl": _json_lines,
-    ".parquet": _parquet,
-    ".txt": _paragraphs,
-}
+def _rows(located: list[Located], spec: TaskSpec, kind: TaskKind) -> Counted:
+    return Counted.of(checked_rows(located, spec, kind))

@@ -1,23 +1,21 @@
-"""What a task is: three disjoint splits with known columns; and how a task of the user's own is specified."""
+"""What a task is: three disjoint splits with known columns, their account and their fingerprint."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from datasets import Dataset
 
-from spectra.errors import DataError, first_five
+from spectra.data.account import SplitAccount
+from spectra.data.labels import names_of, numbering
+from spectra.data.rows import Counted, Row, Splits
+from spectra.data.spec import NAMED_LABELS, TaskKind
+from spectra.errors import DataError
 
-TaskKind = Literal["classification", "causal-lm", "seq2seq"]
-Row = dict[str, Any]
-
-COLUMNS: Mapping[TaskKind, tuple[str, ...]] = {
-    "classification": ("text", "label"),
-    "causal-lm": ("text",),
-    "seq2seq": ("source", "target"),
-}
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +24,16 @@ class TaskData:
 
     Attributes:
         name: What reports call it.
-        kind: Decides the columns: "classification" has `text` (and `text_pair` where the task is about pairs) and
-            an integer `label`; "causal-lm" has `text`; "seq2seq" has `source` and `target`.
+        kind: Decides the columns: "classification", "regression" and "multi-label" have `text` (and `text_pair` where
+            the task is about pairs) and a `label`: a number, a score, or a 0 or 1 for each name; "causal-lm" has
+            `text`; "seq2seq" has `source` and `target`.
         train: Training split.
         validation: For every choice that is made while training.
         test: Touched once, at the end.
-        label_names: Names by label number; empty unless the kind is "classification".
+        label_names: Names by label number; empty unless the kind has classes.
         fingerprint: SHA-256 of everything above but the name.
         source: Where the rows came from, in words.
+        account: What became of the rows of each split.
     """
 
     name: str
@@ -44,109 +44,86 @@ class TaskData:
     label_names: tuple[str, ...]
     fingerprint: str
     source: str
+    account: tuple[SplitAccount, ...] = ()
 
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about lost rows and unseen labels that a reader of any figure has to know."""
+        return [sentence for part in self.account for sentence in part.warnings(self.name)]
 
-@dataclass(frozen=True)
-class TaskSpec:
-    """A task in the user's own files or on the hub.
+    @property
+    def outputs(self) -> int | None:
+        """Width of the head that the task needs; None where it needs none of its own."""
+        return 1 if self.kind == "regression" else len(self.label_names) or None
 
-    Attributes:
-        name: What reports call it.
-        kind: None infers it from the columns that are there.
-        path: Training file: .csv, .tsv, .jsonl, .parquet, or .txt with one text per paragraph.
-        hub: Id of a hub data set, instead of `path`.
-        config: Configuration of the hub data set.
-        revision: Commit of the hub data set.
-        train_split: Split of the hub data set to train on.
-        validation: A file or hub split, or the number of training rows to set aside; None sets aside a tenth,
-            at most 1,000.
-        test: Likewise; None sets aside a tenth, at most 2,000.
-        text: Name of the text column.
-        text_pair: Name of the second text's column, for tasks about pairs.
-        label: Name of the label column.
-        source: Name of the input column of a seq2seq task.
-        target: Name of its output column.
-        label_names: Names by label number, where the column holds numbers or the order matters.
-        seed: Chooses the rows that are set aside.
-    """
+    def in_order(self, outputs: Sequence[int]) -> "TaskData":
+        """The same task with label i written as `outputs[i]`: the order of a head that was trained elsewhere."""
+        if list(outputs) == list(range(len(outputs))):
+            return self
 
-    name: str
-    kind: TaskKind | None = None
-    path: str | None = None
-    hub: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    train_split: str = "train"
-    validation: str | int | None = None
-    test: str | int | None = None
-    text: str = "text"
-    text_pair: str | None = None
-    label: str = "label"
-    source: str = "source"
-    target: str = "target"
-    label_names: tuple[str, ...] = ()
-    seed: int = 0
+        def moved(label: Any) -> Any:
+            return [label[outputs.index(output)] for output in range(len(outputs))] if several else outputs[label]
 
-    def __post_init__(self) -> None:
-        if (self.path is None) == (self.hub is None):
-            raise DataError(f"Task '{self.name}' must have either `path` or `hub`. Give exactly one of them.")
-        if self.kind is not None and self.kind not in get_args(TaskKind):
-            raise DataError(f"Task '{self.name}' has kind {self.kind!r}. Use one of {', '.join(get_args(TaskKind))}.")
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> "TaskSpec":
-        """A specification from YAML or JSON.
-
-        Raises:
-            DataError: If a field is unknown or `name` is missing.
-        """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise DataError(f"A task has no field {first_five(unknown)}. Use only: {', '.join(known)}.")
-        if "name" not in values:
-            raise DataError("A task specification lacks `name`. Give the task a name.")
-        return cls(**{**values, "label_names": tuple(values.get("label_names", ()))})
+        several = self.kind == "multi-label"
+        train, validation, test = (
+            Dataset.from_list([{**row, "label": moved(row["label"])} for row in getattr(self, split)])
+            for split in SPLITS
+        )
+        names = tuple(self.label_names[outputs.index(output)] for output in range(len(outputs)))
+        return replace(self, train=train, validation=validation, test=test, label_names=names)
 
 
 def assemble(
     name: str,
     kind: TaskKind,
-    splits: tuple[Sequence[Row], Sequence[Row], Sequence[Row]],
+    splits: Splits,
     *,
     source: str,
     label_names: Sequence[str] = (),
+    held_out: bool = False,
 ) -> TaskData:
-    """Turn rows into a task. A classification row's `label` is a name (or number) and becomes its position.
+    """Turn rows into a task. A row's `label` is a name (or number, or several) and becomes its position.
+
+    Args:
+        name: What reports call the task.
+        kind: Of the task.
+        splits: Rows of the three splits, with their accounts.
+        source: Where they came from.
+        label_names: Names by label number; empty takes them from the rows.
+        held_out: Nothing is trained or chosen on it: only the test split needs rows.
 
     Raises:
         DataError: If a split is empty, a label is not among `label_names`, or there is only one label.
     """
-    for split, rows in zip(("train", "validation", "test"), splits, strict=True):
-        if not rows:
-            raise DataError(f"The {split} split of task '{name}' is empty. Give the task more rows.")
-    names = tuple(label_names) if kind == "classification" else ()
-    if kind == "classification":
-        names = names or _names(row["label"] for rows in splits for row in rows)
+    for split, counted in zip(SPLITS, splits, strict=True):
+        if not counted.rows and not (held_out and split != "test"):
+            raise DataError(_empty(name, split, counted))
+    names: tuple[str, ...] = ()
+    rows: list[Sequence[Row]] = [counted.rows for counted in splits]
+    classes: list[dict[str, int]] = [{}, {}, {}]
+    if kind in NAMED_LABELS:
+        found = {label for part in rows for row in part for label in _labels(row)}
+        names = tuple(label_names) or names_of(found)
         if len(names) < 2:
-            raise DataError(f"Task '{name}' has the single label {names[0]!r}. Give it rows of at least two labels.")
-        number = {label: position for position, label in enumerate(names)}
-        number |= {str(position): position for position in range(len(names)) if str(position) not in number}
-        if unknown := sorted({str(row["label"]) for rows in splits for row in rows} - set(number)):
             raise DataError(
-                f"Task '{name}' has labels that are not in `label_names` {list(names)}: {first_five(unknown)}. "
-                "Add them."
+                f"Task '{name}' has the single label {list(names)[:1]!r}. Give it rows of at least two labels."
             )
-        train, validation, test = ([{**row, "label": number[str(row["label"])]} for row in rows] for rows in splits)
-        splits = (train, validation, test)
+        number = numbering(found, names, name)
+        classes = [_classes(part, number, names) for part in rows]
+        rows = [[{**row, "label": _numbers(row["label"], number, names)} for row in part] for part in rows]
     return TaskData(
         name=name,
         kind=kind,
-        train=Dataset.from_list(list(splits[0])),
-        validation=Dataset.from_list(list(splits[1])),
-        test=Dataset.from_list(list(splits[2])),
+        train=Dataset.from_list(list(rows[0])),
+        validation=Dataset.from_list(list(rows[1])),
+        test=Dataset.from_list(list(rows[2])),
         label_names=names,
-        fingerprint=fingerprint(kind, splits, names),
+        fingerprint=fingerprint(kind, rows, names),
         source=source,
+        account=tuple(
+            _account(split, counted, found, classes[0])
+            for split, counted, found in zip(SPLITS, splits, classes, strict=True)
+        ),
     )
 
 
@@ -160,8 +137,36 @@ def fingerprint(kind: str, splits: Sequence[Sequence[Row]], label_names: Sequenc
     return digest.hexdigest()
 
 
-def _names(labels: Any) -> tuple[str, ...]:
-    """Distinct labels: numbers in numerical order, names in alphabetical order."""
-    found = {str(label) for label in labels}
-    numeric = all(label.isdecimal() for label in found)
-    return tuple(sorted(found, key=int) if numeric else sorted(found))
+def _empty(name: str, split: str, counted: Counted) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counted.dropped.items())
+    why = f" ({counted.read} rows were read: {reasons})" if reasons else ""
+    return f"The {split} split of task '{name}' is empty{why}. Give the task other rows for it, or more."
+
+
+def _labels(row: Row) -> list[str]:
+    label = row["label"]
+    return label if isinstance(label, list) else [str(label)]
+
+
+def _classes(rows: Sequence[Row], number: dict[str, int] | Any, names: Sequence[str]) -> dict[str, int]:
+    counts = Counter(names[number[label]] for row in rows for label in _labels(row))
+    return {name: counts[name] for name in names if counts[name]}
+
+
+def _numbers(label: Any, number: Any, names: Sequence[str]) -> int | list[int]:
+    if not isinstance(label, list):
+        return int(number[str(label)])
+    there = {number[one] for one in label}
+    return [int(position in there) for position in range(len(names))]
+
+
+def _account(split: str, counted: Counted, classes: dict[str, int], trained: dict[str, int]) -> SplitAccount:
+    return SplitAccount(
+        split=split,
+        read=counted.read,
+        used=len(counted.rows),
+        dropped=dict(counted.dropped),
+        set_aside=dict(counted.set_aside),
+        classes=classes,
+        unseen=tuple(label for label in classes if trained and label not in trained),
+    )

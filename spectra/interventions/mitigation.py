@@ -18,7 +18,7 @@ from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_folder
 from spectra.weights import CheckpointPair, Origin, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
-from spectra.weights.methods.adapter import Adapter, adapter_folder, open_adapter
+from spectra.weights.methods.adapter import Adapter, find_adapter, open_adapter
 from spectra.weights.methods.changes import LoraChange, Replaced
 
 
@@ -99,10 +99,10 @@ def mitigate(
 
 def _open(adapter: str | Path, opening: dict[str, Any]) -> Adapter:
     name = opening.get("adapter_name")
-    folder = adapter_folder(locate(adapter, opening.get("revision")), name)
-    if folder is None:
+    place = find_adapter(locate(adapter, opening.get("revision")), name, opening.get("take"))
+    if place.adapter is None:
         raise AdapterError(f"'{adapter}' is no adapter folder, and only adapters are mitigated. Name one.")
-    return open_adapter(folder, allow_pickle=bool(opening.get("allow_pickle")), adapter_name=name)
+    return open_adapter(place.adapter, allow_pickle=bool(opening.get("allow_pickle")), adapter_name=name)
 
 
 def _treatable(pair: CheckpointPair) -> CheckpointPair:

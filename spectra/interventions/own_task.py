@@ -1,9 +1,11 @@
 """The task that a checkpoint was tuned on, scored example by example with the model's own head."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from spectra.data import TaskData
 from spectra.errors import ModelError
@@ -12,7 +14,16 @@ from spectra.forgetting.batches import length_ordered
 from spectra.forgetting.undisturbed import active_adapters, undisturbed
 from spectra.models import LoadedModel
 from spectra.statistics.scores import fingerprint
-from spectra.training.families import FAMILIES, FamilyName, collator, examples, family_of
+from spectra.training.families import FAMILIES, collator, encode, family_of, in_order_of
+from spectra.training.metrics import FamilyName
+
+# Name and unit of the loss of an example, and what its mean is taken from to be a score.
+SHOWN: Mapping[str, tuple[str, str, float]] = {
+    "classification": ("accuracy", "error rate", 1.0),
+    "multi-label": ("share of right labels", "share of wrong labels", 1.0),
+    "regression": ("negative mean squared error", "squared error", 0.0),
+}
+LANGUAGE_MODEL = ("negative loss", "nats per token", 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +61,8 @@ def measure_own_task(loaded: LoadedModel, task: OwnTask, *, base: str, batch_siz
     """Losses of a model on its own task, as the training of `spectra sweep` scores it, but kept per example.
 
     classification:  error (0 or 1) of the model's own head;  score: accuracy
+    multi-label:     share of wrong labels;                   score: share of right ones
+    regression:      squared error;                           score: the negative mean squared error
     otherwise:       mean negative log-likelihood of an example's labelled tokens (nats), weighted by their number;
                      score: the negative loss
 
@@ -63,35 +76,40 @@ def measure_own_task(loaded: LoadedModel, task: OwnTask, *, base: str, batch_siz
         ModelError: If the model's head is of another kind or width.
     """
     family = _fitting(loaded, task, base)
-    encoded = list(_rows(task, family, loaded))
+    data = in_order_of(task.data, loaded.model.config, loaded.reference)
+    rows = getattr(data, task.split)
+    chosen = rows if task.limit is None else rows.select(range(min(task.limit, len(rows))))
+    encoding = encode(chosen, family, loaded.tokenizer, task.max_length)
+    encoded = list(encoding.examples)
     collate = collator(family, loaded.tokenizer, loaded.model)
-    sums = np.zeros((len(encoded), 2))
+    reduced: dict[int, np.ndarray] = {}
     with undisturbed(loaded.model):
         for positions in length_ordered([row["input_ids"] for row in encoded], batch_size):
             batch = collate([encoded[position] for position in positions])
             on_device = {key: value.to(loaded.model.device) for key, value in batch.items()}
+            labels = on_device.pop("labels") if FAMILIES[family].problem_type else on_device["labels"]
             logits = loaded.model(**on_device).logits
-            sums[positions] = FAMILIES[family].reduce(logits, on_device["labels"]).double().cpu().numpy()
-    kept = sums[:, 1] > 0  # an example whose answer was cut away altogether says nothing
-    scores, weights = sums[kept, 0] / sums[kept, 1], sums[kept, 1]
-    is_accuracy = family == "classification"
-    values = 1 - scores if is_accuracy else -scores
+            halves = FAMILIES[family].reduce(logits, labels).double().cpu().numpy()
+            reduced |= dict(zip(positions, halves, strict=True))
+    values, weights = _losses(family, np.array([reduced[position] for position in range(len(encoded))]))
+    name, unit, sign = SHOWN.get(family, LANGUAGE_MODEL)
     return Scores(
         task=task.name,
-        metric=FAMILIES[family].metric,
-        unit="error rate" if is_accuracy else "nats per token",
+        metric=name,
+        unit=unit,
         values=values,
         weights=weights,
-        score_name=FAMILIES[family].metric,
-        score=float(np.average(scores, weights=weights)),
+        score_name=name,
+        score=float(sign - np.average(values, weights=weights)),
         fingerprint=fingerprint(task.described(), [[row["input_ids"], row["labels"]] for row in encoded]),
         adapters=active_adapters(loaded.model),
+        warnings=tuple(encoding.cut.warnings(f"Task '{task.name}'")),
     )
 
 
 def has_base_score(task: OwnTask) -> bool:
     """Whether the untouched base can be scored: a classification head would be new, and its score luck."""
-    return task.data.kind != "classification"
+    return task.data.outputs is None
 
 
 def on_validation(task: OwnTask) -> OwnTask:
@@ -99,10 +117,14 @@ def on_validation(task: OwnTask) -> OwnTask:
     return replace(task, split="validation")
 
 
-def _rows(task: OwnTask, family: FamilyName, loaded: LoadedModel) -> Any:
-    rows = getattr(task.data, task.split)
-    chosen = rows if task.limit is None else rows.select(range(min(task.limit, len(rows))))
-    return examples(chosen, family, loaded.tokenizer, task.max_length)
+def _losses(family: FamilyName, reduced: Float[np.ndarray, "n both"]) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of each example and its weight."""
+    first, second = np.split(reduced, 2, axis=1)
+    if family in SHOWN:
+        values = (first - second) ** 2 if family == "regression" else (first != second).astype(np.float64)
+        return values.mean(axis=1), np.ones(len(values))
+    kept = second[:, 0] > 0  # an example without a labelled token says nothing
+    return -first[kept, 0] / second[kept, 0], second[kept, 0]
 
 
 def _fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName:
@@ -112,11 +134,5 @@ def _fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName:
         raise ModelError(
             f"'{loaded.reference}' is a {loaded.kind} model, and the task '{task.data.name}' is scored with a "
             f"{FAMILIES[family].model_kind} one. Name the task that it was tuned on."
-        )
-    labels = getattr(loaded.model.config, "num_labels", 0)
-    if family == "classification" and labels != len(task.data.label_names):
-        raise ModelError(
-            f"'{loaded.reference}' tells {labels} labels apart, and the task '{task.data.name}' has "
-            f"{len(task.data.label_names)}. Name the task that it was tuned on."
         )
     return family

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from spectra.errors import AdapterError, ModelError, first_five
 from spectra.models.base import load_base, load_kind, load_model, load_tokenizer
+from spectra.models.heads import adapter_label_names, name_outputs
 from spectra.models.kinds import KIND_OF_TASK_TYPE, LoadedModel, ModelKind
 from spectra.storage.json_file import read_object
 from spectra.weights.methods.bounded_patterns import require_bounded
@@ -47,6 +48,8 @@ def load_tuned(
         return LoadedModel(load_model(str(folder), kind, tokenizer, None, dtype, device), tokenizer, str(folder), kind)
     reference = base or base_of(folder)
     loaded = load_base(reference, kind, num_labels=adapter_labels(folder), dtype=dtype, device=device)
+    if names := adapter_label_names(folder):
+        name_outputs(loaded.model.config, names)
     return LoadedModel(attach(cast(PreTrainedModel, loaded.model), folder), loaded.tokenizer, str(checkpoint), kind)
 
 

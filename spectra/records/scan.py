@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spectra.errors import DataError
 from spectra.records.catalogue import METRICS, VERDICTS_ALONE
 from spectra.records.counts import EPSILONS, counts_by_epsilon, counts_by_k
+from spectra.records.coverage import Coverage
 from spectra.records.matrix_scan import LeadingVector, MatrixScan, record
 from spectra.records.measures import Measure, UpdateNorms
 from spectra.records.verdicts import OneSide, Side, Skipped, html_table
@@ -44,6 +45,8 @@ class Scan:
         versions: Versions of the software that computed it.
         method: The method asked for ("auto" may use several; each matrix says which).
         epsilons: Every epsilon that the scan was asked to decide, `epsilon` included.
+        kind: What the checkpoint is: "full", "lora", "dora", ...
+        coverage: What became of the matrices of the blocks; None in results of before it was recorded.
     """
 
     checkpoint: str
@@ -59,6 +62,8 @@ class Scan:
     versions: Mapping[str, str] = field(default_factory=dict)
     method: str = "auto"
     epsilons: tuple[float, ...] = ()
+    kind: str = ""
+    coverage: Coverage | None = None
 
     @property
     def count(self) -> int:
@@ -143,6 +148,7 @@ class Scan:
         """The stable JSON object of `spectra scan`: keys are added, never renamed."""
         own = {**vars(self), "versions": dict(self.versions), "skipped": [asdict(skipped) for skipped in self.skipped]}
         own["matrices"] = [matrix.to_dict() for matrix in self.matrices]
+        own["coverage"] = self.coverage.to_dict() if self.coverage else None
         return {"format": FORMAT, **own, "seconds": self.seconds}
 
     @classmethod
@@ -159,6 +165,7 @@ class Scan:
         own = dict(facts)
         for name in ("groups", "warnings", "epsilons"):
             own[name] = tuple(own.get(name, ()))
+        own["coverage"] = Coverage.of(own.get("coverage"))
         own["skipped"] = tuple(record(Skipped, skipped) for skipped in own["skipped"])
         own["matrices"] = tuple(MatrixScan.from_dict(matrix) for matrix in own["matrices"])
         return record(Scan, own)
@@ -216,6 +223,8 @@ class IntruderScan(Scan):
         return {
             "checkpoint": self.checkpoint,
             "base": self.base,
+            "kind": self.kind,
+            "coverage": self.coverage.to_dict() if self.coverage else None,
             "k": self.k,
             "epsilon": self.epsilon,
             "side": self.side,
@@ -259,6 +268,8 @@ class IntruderScan(Scan):
             skipped=tuple(record(Skipped, skipped) for skipped in facts["skipped"]),
             warnings=tuple(facts.get("warnings", ())),
             epsilons=tuple(entry["epsilon"] for entry in facts.get("counts_by_epsilon", ())),
+            kind=facts.get("kind", ""),
+            coverage=Coverage.of(facts.get("coverage")),
         )
 
     def rows(self, kind: Rows = "matrices") -> Iterator[dict[str, Any]]:

@@ -21,10 +21,12 @@ from spectra.scanning.journal import Journal, Place
 from spectra.scanning.scan import PartialScan, Progress, identity
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.json_file import read_object
-from spectra.weights import CheckpointPair, base_fingerprint, open_pair
-from spectra.weights.fingerprint import same_base
+from spectra.weights import CheckpointPair, open_pair
+from spectra.weights.fingerprint import fingerprint, same_base
+from spectra.weights.formats.checkpoint import open_checkpoint
 from spectra.weights.formats.hub import locate
-from spectra.weights.methods.adapter import CONFIG, adapter_folder
+from spectra.weights.matching.catalogue import catalogue
+from spectra.weights.methods.adapter import CONFIG, find_adapter
 
 GROUPS = ("intruders", "update")
 SIDES: tuple[OneSide, OneSide] = ("left", "right")
@@ -104,7 +106,12 @@ def _require_same_base(
         CheckpointError: If they do.
     """
     bases = list(dict.fromkeys(pair.base for pair in pairs if pair.base is not None))
-    known = [base_fingerprint(base, _revision(base, pairs, checkpoints, selection)) for base in bases]
+    if len(bases) < 2:
+        return
+    known = []
+    for base in bases:
+        path = locate(base, _revision(base, pairs, checkpoints, selection), role="base")
+        known.append(fingerprint(catalogue(open_checkpoint(path, allow_pickle=bool(selection.get("allow_pickle"))))))
     for base, found in zip(bases[1:], known[1:], strict=True):
         if not same_base(known[0], found):
             raise CheckpointError(
@@ -120,8 +127,10 @@ def _revision(
     if selection.get("base_revision") is not None:
         return str(selection["base_revision"])
     named = next(checkpoint for checkpoint, pair in zip(checkpoints, pairs, strict=True) if pair.base == base)
-    folder = adapter_folder(locate(named, selection.get("revision")), selection.get("adapter_name"))
-    revision = read_object(folder / CONFIG).get("revision") if folder is not None else None
+    found = find_adapter(locate(named, selection.get("revision")), selection.get("adapter_name")).adapter
+    if found is None or not (found / CONFIG).is_file():
+        return None
+    revision = read_object(found / CONFIG).get("revision")
     return revision if isinstance(revision, str) and revision else None
 
 

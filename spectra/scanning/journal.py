@@ -104,7 +104,11 @@ def _fingerprint(pairs: Sequence[CheckpointPair], settings: ScanSettings, questi
             {
                 "files": _files(pair),
                 "checkpoint": pair.checkpoint,
-                "matrices": [[str(matrix.name), list(matrix.shape), str(matrix.W0.dtype)] for matrix in pair.matrices],
+                "kind": pair.method,
+                "matrices": [
+                    [str(matrix.name), list(matrix.shape), str(matrix.W0.dtype), matrix.lora and asdict(matrix.lora)]
+                    for matrix in pair.matrices
+                ],
             }
             for pair in pairs
         ],

@@ -324,6 +324,8 @@ class PartialScan:
             skipped=pair.skipped,
             warnings=(*pair.warnings, *_warnings(done, len(pair.matrices))),
             versions=versions(),
+            kind=pair.method,
+            coverage=pair.coverage,
             method=asked.method,
             epsilons=asked.all_epsilons,
         )
@@ -368,5 +370,6 @@ def identity(matrix: MatrixPair) -> object:
     """Where the W0 lies and how it is read: equal for two checkpoints exactly when they share it."""
     W0 = matrix.W0
     return W0.dtype, tuple(
-        (str(b.tensor.path), b.tensor.name, b.start, b.stop, b.expert, b.transposed) for b in W0.blocks
+        (str(b.tensor.path), b.tensor.name, b.tensor.shape, b.start, b.stop, b.step, b.expert, b.transposed)
+        for b in W0.blocks
     )

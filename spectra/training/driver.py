@@ -7,15 +7,18 @@ what `adapt.attach` makes trainable and in `adapt.parameter_groups`, and in noth
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 from transformers import PrinterCallback, set_seed
 
-from spectra.data import TaskData
+from spectra.data import Cut, TaskData
 from spectra.errors import RunError
+from spectra.models import name_outputs
+from spectra.models.causal import require_causal
 from spectra.training.adapt import attach
 from spectra.training.callback import SpectraCallback
 from spectra.training.cost import (
@@ -25,7 +28,8 @@ from spectra.training.cost import (
     start_peak_memory,
     trainable_parameters,
 )
-from spectra.training.families import FAMILIES, FamilyName, collator, examples, family_of
+from spectra.training.families import FAMILIES, collator, encode, family_of, in_order_of
+from spectra.training.metrics import FamilyName, Metric, Values, metric_of
 from spectra.training.quantise import load_for_training
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import KeepWeights, initial_factors
@@ -54,6 +58,7 @@ class Evaluation:
     metric: str
     score: float
     examples: int
+    cut: Cut | None = None  # what was lost to the limit of the length, where that is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +77,7 @@ class Trained:
         trainable_parameters: Numbers trained, a head included.
         optimiser_bytes: Memory of the optimiser's state.
         peak_memory_bytes: Of the GPU, or of the process.
+        cut: What was lost to `max_length` of the training split.
     """
 
     model: Any
@@ -85,6 +91,7 @@ class Trained:
     trainable_parameters: int
     optimiser_bytes: int
     peak_memory_bytes: int
+    cut: Cut
 
 
 def train(
@@ -121,22 +128,25 @@ def train(
     start_peak_memory()
     family = family_of(task.kind, settings.base)
     set_seed(settings.seed)  # for the new head, which is therefore the same for all methods of a seed
-    loaded = load_for_training(settings, FAMILIES[family].model_kind, len(task.label_names) or None)
+    metric = metric_of(family, settings.validation_metric, task)
+    loaded = load_for_training(settings, FAMILIES[family].model_kind, task.outputs)
+    _prepare(loaded.model, family, task, settings)
     set_seed(settings.seed)  # for the adapter
     model = attach(loaded.model, settings, FAMILIES[family].task_type)
     initial = initial_factors(model, settings)
     clock = StepClock()
     watch = Watch(save_seconds, on_step, stop)
+    learned, train_cut = _examples(first(task.train, settings.train_examples), family, loaded.tokenizer, settings)
+    validated, validation_cut = evaluation_examples(task, "validation", family, loaded.tokenizer, settings)
     trainer = _trainer(
         model,
         loaded.tokenizer,
         family,
+        metric,
         settings,
         folder,
-        train_dataset=examples(
-            first(task.train, settings.train_examples), family, loaded.tokenizer, settings.max_length
-        ),
-        eval_dataset=evaluation_examples(task, "validation", family, loaded.tokenizer, settings),
+        train_dataset=learned,
+        eval_dataset=validated,
         callbacks=[clock, watch],
         tracking=tracking,
     )
@@ -148,7 +158,8 @@ def train(
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     if watch.stopped:
         raise TrainingStopped
-    validation = validate(model, loaded.tokenizer) if validate else _evaluation(trainer, family)
+    validation = validate(model, loaded.tokenizer) if validate else _evaluation(trainer, metric)
+    validation = replace(validation, cut=validation_cut)
     if not math.isfinite(validation.score):
         raise RunError(f"The validation score is {validation.score}. Lower the learning rate of this method.")
     return Trained(
@@ -163,25 +174,49 @@ def train(
         trainable_parameters=trainable_parameters(model),
         optimiser_bytes=optimiser_bytes(trainer.create_optimizer()),
         peak_memory_bytes=peak_memory_bytes(),
+        cut=train_cut,
     )
 
 
+def _prepare(model: Any, family: FamilyName, task: TaskData, settings: TrainingSettings) -> None:
+    """Write what the head means into the configuration, and refuse a language model that reads backwards."""
+    if FAMILIES[family].problem_type is not None:
+        model.config.problem_type = FAMILIES[family].problem_type
+    if task.label_names:
+        name_outputs(model.config, task.label_names)
+    if FAMILIES[family].model_kind == "causal-lm":
+        require_causal(model, settings.base)
+
+
 def evaluate(model: Any, tokenizer: Any, task: TaskData, split: str, settings: TrainingSettings) -> Evaluation:
-    """The score of a model on a split of its task, by the code that validates while training."""
+    """The score of a model on a split of its task, by the code that validates while training.
+
+    Raises:
+        ModelError: If the model's head has other labels than the task.
+    """
     family = family_of(task.kind, settings.base)
-    dataset = evaluation_examples(task, split, family, tokenizer, settings)
-    trainer = _trainer(model, tokenizer, family, settings, Path(), eval_dataset=dataset)
-    return _evaluation(trainer, family)
+    metric = metric_of(family, settings.validation_metric, task)
+    task = in_order_of(task, model.config, settings.base)
+    dataset, cut = evaluation_examples(task, split, family, tokenizer, settings)
+    trainer = _trainer(model, tokenizer, family, metric, settings, Path(), eval_dataset=dataset)
+    return replace(_evaluation(trainer, metric), cut=cut)
 
 
 def evaluation_examples(
     task: TaskData, split: str, family: FamilyName, tokenizer: Any, settings: TrainingSettings
-) -> "Dataset":
+) -> tuple["Dataset", Cut]:
     """A validation or test split as tokens, by length, so that little of a batch is padding."""
     limit = settings.validation_examples if split == "validation" else settings.test_examples
-    encoded = examples(first(getattr(task, split), limit), family, tokenizer, settings.max_length)
+    encoded, cut = _examples(first(getattr(task, split), limit), family, tokenizer, settings)
     by_length = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
-    return encoded.select(by_length)
+    return encoded.select(by_length), cut
+
+
+def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: TrainingSettings) -> tuple["Dataset", Cut]:
+    from datasets import Dataset
+
+    encoded = encode(rows, family, tokenizer, settings.max_length)
+    return Dataset.from_list(list(encoded.examples)), encoded.cut
 
 
 def first(rows: "Dataset", limit: int | None) -> "Dataset":
@@ -209,6 +244,7 @@ def _trainer(
     model: Any,
     tokenizer: Any,
     family: FamilyName,
+    metric: Metric,
     settings: TrainingSettings,
     folder: Path,
     tracking: Tracking = UNTRACKED,
@@ -221,22 +257,23 @@ def _trainer(
             processing_class=tokenizer,
             data_collator=collator(family, tokenizer, model),
             preprocess_logits_for_metrics=FAMILIES[family].reduce,
-            compute_metrics=_score,
+            compute_metrics=lambda prediction: _score(prediction.predictions, metric),
             settings=settings,
+            family=FAMILIES[family],
             **kwargs,
         )
     trainer.remove_callback(PrinterCallback)  # the history is kept; nothing needs to be printed
     return trainer
 
 
-def _score(prediction: Any) -> dict[str, float]:
-    total, weight = prediction.predictions.astype("float64").sum(axis=0)
-    return {"score": float(total / weight), "examples": len(prediction.predictions)}
+def _score(rows: Values, metric: Metric) -> dict[str, float]:
+    predicted, truth = (np.squeeze(half, -1) if half.shape[-1] == 1 else half for half in np.split(rows, 2, axis=-1))
+    return {"score": metric.score(predicted.astype("float64"), truth.astype("float64")), "examples": len(rows)}
 
 
-def _evaluation(trainer: PairedTrainer, family: FamilyName) -> Evaluation:
+def _evaluation(trainer: PairedTrainer, metric: Metric) -> Evaluation:
     measured = trainer.evaluate()
-    return Evaluation(FAMILIES[family].metric, measured["eval_score"], int(measured["eval_examples"]))
+    return Evaluation(metric.name, measured["eval_score"], int(measured["eval_examples"]))
 
 
 def _history(log: list[dict[str, Any]], steps: int, validation: Evaluation) -> list[dict[str, Any]]:

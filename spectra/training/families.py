@@ -1,31 +1,34 @@
 """Task families: how a row becomes tokens and labels, how a batch is padded, and what the score is.
 
-A classification task trains a new head; "causal-lm" packs texts into blocks; "instruction" is a task of sources and
-targets on a causal model, with the loss on the target alone; "seq2seq" is the same on an encoder-decoder.
+Classification, regression and several labels at once train a new head; "causal-lm" packs texts into blocks;
+"instruction" is a task of sources and targets on a causal model, with the loss on the target alone; "seq2seq" is the
+same on an encoder-decoder.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from spectra.data import TaskKind
+from spectra.data import TaskData, TaskKind
+from spectra.data.labels import order_in
 from spectra.errors import DataError, ModelError
-from spectra.models import ModelKind, resolve_model
+from spectra.models import ModelKind, output_names, resolve_model
+from spectra.models.causal import require_causal_architecture
 from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
 from spectra.training.adapt import TaskType
+from spectra.training.encoding import IGNORED, Encoded, Tokens, answered, blocks, classified, paired
+from spectra.training.metrics import FamilyName
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FamilyName = Literal["classification", "causal-lm", "instruction", "seq2seq"]
-Tokens = dict[str, Any]
-
-IGNORED = -100  # a label that the loss leaves out, as everywhere in transformers
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,21 @@ class Family:
     Attributes:
         model_kind: Which head the model needs.
         task_type: What peft calls it.
-        metric: Name of the score, higher is better.
         encode: Rows to token sequences of at most max_length.
-        reduce: Logits and labels of a batch to one row of two numbers per example, (sum, weight); the score is the
-            ratio of their totals.
+        reduce: Logits and labels of a batch to one row per example, in two halves: predictions and truth, or of a
+            language model the log-likelihood and its number of tokens.
+        loss: Sum of the losses of a batch over all that is labelled in it.
+        count: How many that are.
+        problem_type: What transformers calls it in a saved configuration.
     """
 
     model_kind: ModelKind
     task_type: TaskType
-    metric: str
-    encode: Callable[["Dataset", "PreTrainedTokenizerBase", int], Iterable[Tokens]]
+    encode: Callable[["Dataset", "PreTrainedTokenizerBase", int], Encoded]
     reduce: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    count: Callable[[Tensor], Tensor]
+    problem_type: ProblemType | None = None
 
 
 def family_of(kind: TaskKind, base: str) -> FamilyName:
@@ -54,18 +61,19 @@ def family_of(kind: TaskKind, base: str) -> FamilyName:
     Raises:
         ModelError: If the model cannot be found, or cannot be trained on such a task.
     """
-    if kind == "classification":
-        return "classification"
+    if kind in ("classification", "regression", "multi-label"):
+        return kind
     config = load_config(base)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
-    if kind == "seq2seq":
-        return "seq2seq" if encoder_decoder else "instruction"
+    if kind == "seq2seq" and encoder_decoder:
+        return "seq2seq"
     if encoder_decoder:
         raise ModelError(
             f"A {config.model_type} model is an encoder-decoder and cannot be trained on plain texts. "
             "Choose a task with sources and targets, or a decoder-only base."
         )
-    return "causal-lm"
+    require_causal_architecture(config, base)
+    return "instruction" if kind == "seq2seq" else "causal-lm"
 
 
 def load_config(base: str) -> Any:
@@ -87,92 +95,70 @@ def load_config(base: str) -> Any:
         ) from error
 
 
-def examples(rows: "Dataset", family: FamilyName, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> "Dataset":
-    """Rows of a task as token sequences.
+def in_order_of(task: TaskData, config: Any, reference: str) -> TaskData:
+    """The task with its labels in the order of a model's head.
 
     Raises:
-        DataError: If they are too few tokens for a single example.
+        ModelError: If the head has other labels, or another number of them.
     """
+    if task.outputs is None:
+        return task
+    width = getattr(config, "num_labels", 0)
+    if width != task.outputs:
+        raise ModelError(
+            f"'{reference}' has a head of {width} outputs, and the task '{task.name}' needs {task.outputs}. "
+            "Name the task that it was tuned on."
+        )
+    if not task.label_names:
+        return task
+    head = output_names(config)
+    order = order_in(head, task.label_names)
+    if order is None:
+        raise ModelError(
+            f"The head of '{reference}' tells {', '.join(head)} apart (id2label), and the task '{task.name}' has the "
+            f"labels {', '.join(task.label_names)}. Give the task label_names in the words of the head."
+        )
+    return task.in_order(order)
+
+
+def encode(rows: "Dataset", family: FamilyName, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Encoded:
+    """Rows of a task as token sequences, with the account of what did not fit.
+
+    Raises:
+        DataError: If there is nothing to learn from in them.
+    """
+    encoded = FAMILIES[family].encode(rows, tokenizer, max_length)
+    if not encoded.examples:
+        raise DataError(f"{len(rows)} texts give no block of two tokens. Give more text.")
+    return encoded
+
+
+def examples(rows: "Dataset", family: FamilyName, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> "Dataset":
+    """Rows of a task as token sequences."""
     from datasets import Dataset
 
-    encoded = list(FAMILIES[family].encode(rows, tokenizer, max_length))
-    if not encoded:
-        raise DataError(
-            f"{len(rows)} texts give no block of {max_length} tokens. Give more text or a smaller max_length."
-        )
-    return Dataset.from_list(encoded)
+    return Dataset.from_list(list(encode(rows, family, tokenizer, max_length).examples))
 
 
 def collator(family: FamilyName, tokenizer: "PreTrainedTokenizerBase", model: Any) -> Callable[[list[Tokens]], Tokens]:
     """Pads a batch to its longest example; padding carries no loss."""
     from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding
 
-    if family == "classification":
+    if FAMILIES[family].model_kind == "classification":
         return DataCollatorWithPadding(tokenizer)
     return DataCollatorForSeq2Seq(tokenizer, model=model if family == "seq2seq" else None, label_pad_token_id=IGNORED)
 
 
-def _classified(rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Iterator[Tokens]:
-    for row in rows:
-        texts = [row["text"]] + ([row["text_pair"]] if row.get("text_pair") is not None else [])
-        yield {**_tokens(tokenizer, *texts, max_length=max_length), "labels": row["label"]}
+def _classes(logits: Float[Tensor, "batch labels"], labels: Int[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
+    return torch.stack([logits.argmax(-1), labels], dim=-1).float()
 
 
-def _blocks(rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Iterator[Tokens]:
-    """Texts joined by the end-of-text token and cut into full blocks; the last, shorter one is left out."""
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    waiting: list[int] = []
-    for row in rows:
-        waiting += tokenizer(row["text"], add_special_tokens=False, verbose=False)["input_ids"] + end
-        while len(waiting) >= max_length:
-            block, waiting = waiting[:max_length], waiting[max_length:]
-            yield {"input_ids": block, "attention_mask": [1] * max_length, "labels": list(block)}
+def _scores(logits: Float[Tensor, "batch 1"], labels: Shaped[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
+    return torch.stack([logits.squeeze(-1).float(), labels.float()], dim=-1)
 
 
-def _answered(rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Iterator[Tokens]:
-    """Prompt and answer, the loss on the answer alone. The answer keeps at least half the length; a prompt that
-    does not fit loses its end before the answer loses anything."""
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    for row in rows:
-        answer = (tokenizer(row["target"], add_special_tokens=False, verbose=False)["input_ids"] + end)[
-            : max_length - 1
-        ]
-        opening, closing = _prompt(row["source"], tokenizer)
-        room = max_length - len(answer) - len(closing)
-        prompt = (opening[: max(room, 1)] + closing)[-max(max_length - len(answer), 1) :]
-        yield {
-            "input_ids": prompt + answer,
-            "attention_mask": [1] * (len(prompt) + len(answer)),
-            "labels": [IGNORED] * len(prompt) + answer,
-        }
-
-
-def _prompt(source: str, tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
-    """The prompt's tokens and those that must stay when it is cut: what the chat template puts before an answer."""
-    if not tokenizer.chat_template:
-        return tokenizer(source, verbose=False)["input_ids"], tokenizer("\n", add_special_tokens=False)["input_ids"]
-    mark = "\N{OBJECT REPLACEMENT CHARACTER}"
-    chat = tokenizer.apply_chat_template(
-        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
-    )
-    before, _, after = str(chat).partition(mark)
-    plain = {"add_special_tokens": False, "verbose": False}
-    return tokenizer(before + source, **plain)["input_ids"], tokenizer(after, **plain)["input_ids"]
-
-
-def _paired(rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Iterator[Tokens]:
-    for row in rows:
-        target = tokenizer(text_target=row["target"], truncation=True, max_length=max_length)["input_ids"]
-        yield {**_tokens(tokenizer, row["source"], max_length=max_length), "labels": target}
-
-
-def _tokens(tokenizer: "PreTrainedTokenizerBase", *texts: str, max_length: int) -> Tokens:
-    return dict(tokenizer(*texts, truncation=True, max_length=max_length))
-
-
-def _hits(logits: Float[Tensor, "batch labels"], labels: Int[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
-    hits = (logits.argmax(-1) == labels).float()
-    return torch.stack([hits, torch.ones_like(hits)], dim=-1)
+def _chosen(logits: Float[Tensor, "batch labels"], labels: Float[Tensor, "batch labels"]) -> Tensor:
+    return torch.cat([(logits > 0).float(), labels.float()], dim=-1)
 
 
 def _likelihood(logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch 2"]:
@@ -190,9 +176,48 @@ def _next_token_likelihood(
     return _likelihood(logits[:, :-1], labels[:, 1:])
 
 
+def _token_loss(logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]) -> Float[Tensor, ""]:
+    flat = logits.float().reshape(-1, logits.shape[-1])
+    return cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED, reduction="sum")
+
+
+def _next_token_loss(logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]) -> Float[Tensor, ""]:
+    return _token_loss(logits[:, :-1], labels[:, 1:])
+
+
+def _class_loss(logits: Float[Tensor, "batch labels"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    return cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def _squared_error(logits: Float[Tensor, "batch 1"], labels: Shaped[Tensor, " batch"]) -> Float[Tensor, ""]:
+    return (logits.squeeze(-1).float() - labels.float()).square().sum()
+
+
+def _each_label_loss(logits: Float[Tensor, "batch labels"], labels: Float[Tensor, "batch labels"]) -> Float[Tensor, ""]:
+    return binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
+
+
+def _all(labels: Tensor) -> Int[Tensor, ""]:
+    return torch.tensor(labels.numel())
+
+
+def _tokens(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, ""]:
+    return (labels != IGNORED).sum()
+
+
+def _next_tokens(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, ""]:
+    return _tokens(labels[:, 1:])
+
+
 FAMILIES: Mapping[FamilyName, Family] = {
-    "classification": Family("classification", "SEQ_CLS", "accuracy", _classified, _hits),
-    "causal-lm": Family("causal-lm", "CAUSAL_LM", "negative loss", _blocks, _next_token_likelihood),
-    "instruction": Family("causal-lm", "CAUSAL_LM", "negative loss", _answered, _next_token_likelihood),
-    "seq2seq": Family("seq2seq", "SEQ_2_SEQ_LM", "negative loss", _paired, _likelihood),
+    "classification": Family(
+        "classification", "SEQ_CLS", classified, _classes, _class_loss, _all, "single_label_classification"
+    ),
+    "regression": Family("classification", "SEQ_CLS", classified, _scores, _squared_error, _all, "regression"),
+    "multi-label": Family(
+        "classification", "SEQ_CLS", classified, _chosen, _each_label_loss, _all, "multi_label_classification"
+    ),
+    "causal-lm": Family("causal-lm", "CAUSAL_LM", blocks, _next_token_likelihood, _next_token_loss, _next_tokens),
+    "instruction": Family("causal-lm", "CAUSAL_LM", answered, _next_token_likelihood, _next_token_loss, _next_tokens),
+    "seq2seq": Family("seq2seq", "SEQ_2_SEQ_LM", paired, _likelihood, _token_loss, _tokens),
 }

@@ -89,11 +89,15 @@ class LiveWeights:
             before = {m.module: m.change for m in lora_matches(_with(adapter, self._initial), aligned)}
             matches = [subtracting(match, before.get(match.module), adapter) for match in matches]
         whole, unmatched = saved_whole(adapter, self._book, aligned)
-        matrices, skipped = assemble(
-            self._book, [*matches, *whole], self._chosen, untouched="not changed by this adapter"
-        )
+        assembly = assemble(self._book, [*matches, *whole], self._chosen, untouched="not changed by this adapter")
         return CheckpointPair(
-            self.base, str(MEMORY), "adapter", adapter.peft_type.lower(), matrices, (*skipped, *unmatched)
+            self.base,
+            str(MEMORY),
+            "adapter",
+            adapter.peft_type.lower(),
+            assembly.matrices,
+            (*assembly.skipped, *unmatched),
+            coverage=assembly.coverage,
         )
 
     def _copied(self, model: nn.Module) -> Catalogue:

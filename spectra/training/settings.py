@@ -9,7 +9,6 @@ from spectra.errors import SpecificationError
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Quantisation = Literal["nf4", "int8"]
-ValidationMetric = Literal["rouge-l"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class TrainingSettings:
             not. W0 of every comparison is the published checkpoint, not its quantised copy.
         gradient_checkpointing: Recompute activations in the backward pass to save memory.
         evaluate_every: Optimiser steps between validations; None validates once, at the end.
-        validation_metric: What a score is; None takes the family's own (accuracy, or the negative loss). "rouge-l"
-            generates the answers of a task of sources and targets.
+        validation_metric: What a score is, by its name in `training.metrics`; None takes the family's own (accuracy,
+            or the negative loss). "rouge-l" generates the answers of a task of sources and targets.
         train_examples: At most this many training examples; None takes all.
         validation_examples: At most this many validation examples; None takes all.
         test_examples: At most this many test examples; None takes all.
@@ -71,7 +70,7 @@ class TrainingSettings:
     quantisation: Quantisation | None = None
     gradient_checkpointing: bool = False
     evaluate_every: int | None = None
-    validation_metric: ValidationMetric | None = None
+    validation_metric: str | None = None
     train_examples: int | None = None
     validation_examples: int | None = None
     test_examples: int | None = None

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from spectra.models import output_names, write_label_names
 from spectra.training.adapt import METHODS
+from spectra.training.modules import head_modules
 from spectra.training.settings import TrainingSettings
 
 
@@ -44,10 +46,13 @@ def save_trained(
     if not hasattr(model, "peft_config"):
         _save_full(model, folder, dtype)
         tokenizer.save_pretrained(folder)
-    elif initial:
+        return
+    if initial:
         _save_against_published_base(model, initial, folder)
     else:
         model.save_pretrained(folder, save_embedding_layers=False)
+    if head_modules(model) and getattr(model.config, "problem_type", None) != "regression":
+        write_label_names(folder, output_names(model.config))
 
 
 def _save_full(model: Any, folder: Path, dtype: torch.dtype | None) -> None:

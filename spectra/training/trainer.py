@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from spectra.errors import RunError
 from spectra.training.adapt import parameter_groups
+from spectra.training.families import Family
 from spectra.training.settings import TrainingSettings
 
 OnStep = Callable[[int, int], None]  # optimiser step, of how many
@@ -54,12 +55,40 @@ def tensorboard_files_in(folder: Path | None) -> Iterator[None]:
 
 
 class PairedTrainer(Trainer):
-    """The Trainer, with a learning rate per group of parameters."""
+    """The Trainer, with a learning rate per group of parameters and a loss over all that a step sees.
 
-    def __init__(self, model: nn.Module, settings: TrainingSettings, **kwargs: Any) -> None:
+    The loss of a step is the sum over everything that is labelled in its batches, divided by how much that is, so that
+    16 batches of one example and one batch of 16 are the same step. transformers leaves that to the model's own loss,
+    and T5, BART and the classification heads take the mean of each batch instead.
+    """
+
+    def __init__(self, model: nn.Module, settings: TrainingSettings, family: Family, **kwargs: Any) -> None:
         super().__init__(model, **kwargs)
         self._settings = settings
+        self._family = family
         self._trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.model_accepts_loss_kwargs = True  # the loss below is divided by what the whole step sees
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """The batches of a step, and how much is labelled in them."""
+        batches, _ = super().get_batch_samples(*args, **kwargs)
+        return batches, sum(self._family.count(batch["labels"]) for batch in batches) if batches else None
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The family's own loss; AdaLoRA's penalty, which peft adds to the model's, is added to it."""
+        labels = inputs["labels"]
+        given = dict(inputs)
+        if not _has_penalty(model):
+            del given["labels"]  # the model's own loss would be computed for nothing
+        outputs = model(**given)
+        count = self._family.count(labels)
+        total = self._family.loss(outputs.logits, labels)
+        loss = total / max(int(count if num_items_in_batch is None else num_items_in_batch), 1)
+        if _has_penalty(model):
+            loss = loss + (outputs.loss - total / max(int(count), 1)) / self.args.gradient_accumulation_steps
+        return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's own optimiser on the method's groups."""
@@ -81,6 +110,10 @@ class PairedTrainer(Trainer):
         labels = inputs.pop("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             return None, model(**inputs).logits, labels
+
+
+def _has_penalty(model: Any) -> bool:
+    return hasattr(getattr(model, "base_model", None), "update_and_allocate")
 
 
 class Watch(TrainerCallback):
@@ -113,7 +146,7 @@ class Watch(TrainerCallback):
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         # AdaLoRA moves its ranks between the optimiser's step and the clearing of the gradients.
-        if hasattr(getattr(model, "base_model", None), "update_and_allocate"):
+        if _has_penalty(model):
             model.base_model.update_and_allocate(state.global_step + 1)
 
 

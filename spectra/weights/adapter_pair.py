@@ -8,11 +8,12 @@ from spectra.weights.bases import wrong_base_warnings
 from spectra.weights.formats.checkpoint import open_checkpoint
 from spectra.weights.formats.hub import locate
 from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.full_pair import coverage_warnings
 from spectra.weights.matching.alignment import Alignment
 from spectra.weights.matching.catalogue import Catalogue, catalogue
 from spectra.weights.matching.matching import Match, assemble
 from spectra.weights.matching.selection import Selection
-from spectra.weights.methods.adapter import CONFIG, Adapter, adapter_folder, open_adapter
+from spectra.weights.methods.adapter import CONFIG, Adapter, find_adapter, open_adapter
 from spectra.weights.methods.changes import Change, DoraChange
 from spectra.weights.methods.lora import is_plain, lora_matches, unknown_modules
 from spectra.weights.methods.mutated import OnMutatedBase, SubtractedAdapter, SubtractedInit, mutating_init
@@ -64,17 +65,18 @@ def open_adapter_pair(adapter: Adapter, tuned: str, sources: Sources, chosen: Se
     else:
         matches, method = peft_matches(adapter, aligned), adapter.peft_type.lower()
     whole, unmatched = saved_whole(adapter, book, aligned)
-    matrices, skipped = assemble(book, [*matches, *whole], chosen, untouched="not changed by this adapter")
+    assembly = assemble(book, [*matches, *whole], chosen, untouched="not changed by this adapter")
     return CheckpointPair(
         str(named),
         tuned,
         "adapter",
         method,
-        matrices,
-        (*skipped, *unmatched),
-        tuple(warnings),
+        assembly.matrices,
+        (*assembly.skipped, *unmatched),
+        (*coverage_warnings(assembly.coverage), *warnings, *assembly.warnings),
         trained_parameters=adapter.trained_parameters,
         nbytes=sum(tensor.nbytes for tensor in adapter.tensors.values()),
+        coverage=assembly.coverage,
     )
 
 
@@ -83,16 +85,12 @@ def aligned_with(adapter: Adapter, book: Catalogue) -> Alignment:
 
     transformers is asked for translations only when a module is unknown under every prefix, or peft is needed anyway.
     """
-    aligned = Alignment(book.matrices)
+    aligned = Alignment(book.matrices, alternating=book.alternating)
     if is_plain(adapter) and not unknown_modules(adapter, aligned):
         return aligned
-    from spectra.weights.methods.via_peft import memory_names, skeleton
-
-    model = skeleton(book.checkpoint.config)
-    if model is None:
-        return aligned
-    names = list(book.matrices)
-    return Alignment(book.matrices, memory_names(model, names), order=[name for name, _ in model.named_modules()])
+    known = book.architecture
+    names = known.memory_names(list(book.matrices))
+    return Alignment(book.matrices, names, order=known.order, alternating=book.alternating)
 
 
 def _lora(adapter: Adapter, aligned: Alignment, sources: Sources) -> tuple[list[Match], str, list[str]]:
@@ -133,10 +131,10 @@ def _same(mutated: Alignment, match: Match) -> StoredMatrix:
 
 def _initial(adapter: Adapter, sources: Sources) -> Adapter:
     path = locate(str(sources.initial_adapter), role="initial adapter")
-    folder = adapter_folder(path)
-    if folder is None:
+    place = find_adapter(path, take="adapter")
+    if place.adapter is None:
         raise AdapterError(f"'{path}' is no adapter folder. Give the adapter that was saved before training.")
-    return open_adapter(folder, allow_pickle=sources.allow_pickle, adapter_name=adapter.name)
+    return open_adapter(place.adapter, allow_pickle=sources.allow_pickle, adapter_name=adapter.name)
 
 
 def _direction(match: Match, changed: Change) -> Match:

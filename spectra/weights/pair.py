@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.linalg.operators import LowRankUpdate
+from spectra.records.coverage import Coverage
 from spectra.records.verdicts import Skipped
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.names import MatrixName
@@ -95,6 +96,7 @@ class CheckpointPair:
         warnings: Sentences that a reader of any result has to know.
         trained_parameters: Numbers that were trained, inside and outside the compared matrices.
         nbytes: Bytes of the checkpoint's tensors.
+        coverage: What became of the matrices of the blocks.
     """
 
     base: str | None
@@ -106,3 +108,4 @@ class CheckpointPair:
     warnings: tuple[str, ...] = ()
     trained_parameters: int = 0
     nbytes: int = 0
+    coverage: Coverage | None = None

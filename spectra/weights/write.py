@@ -139,11 +139,12 @@ def _producer(
                 )
             first = 0
             for block in matrix.blocks:
-                last = first + block.stop - block.start
+                last = first + block.rows
                 if block.tensor.name == tensor.name:
-                    target = data if block.expert is None else data[block.expert]
+                    seen = data.view(block.tensor.shape)
+                    target = seen if block.expert is None else seen[block.expert]
                     target = target.mT if block.transposed else target.flatten(1)
-                    target[block.start : block.stop] = rows[first:last]
+                    target[block.start : block.stop : block.step] = rows[first:last]
                 first = last
         return data
 

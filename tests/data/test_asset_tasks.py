@@ -21,7 +21,8 @@ def test_splits_of_an_asset_task_are_disjoint_and_repeatable(name: str) -> None:
         pytest.skip(f"asset {ASSET_TASKS[name].asset} is not in the cache")
     task = load_task(name)
     splits = [{identity(row) for row in split} for split in (task.train, task.validation, task.test)]
-    assert [len(split) for split in splits] == [len(task.train), len(task.validation), len(task.test)]
+    if task.kind != "seq2seq":  # an input may have several answers
+        assert [len(split) for split in splits] == [len(task.train), len(task.validation), len(task.test)]
     assert not splits[0] & splits[1] and not splits[0] & splits[2] and not splits[1] & splits[2]
     if task.kind == "classification":
         assert set(task.test["label"]) == set(range(len(task.label_names)))

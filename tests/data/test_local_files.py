@@ -84,8 +84,13 @@ def test_an_unknown_field_of_a_mapping_is_named() -> None:
         (".jsonl", "[1]\n", r"line 1 holds a list instead of an object"),
         (".jsonl", '{"text": "a"}\n{"text": 3}\n', r"line 2, column 'text' holds 3 instead of a text"),
         (".jsonl", '{"text": "a"}\n{"text": "  "}\n', r"line 2, column 'text' is empty"),
-        (".jsonl", '{"text": "a"}\n{"txt": "b"}\n', r"line 2 has no column 'text' \(it has txt\)"),
-        (".jsonl", '{"text": "a", "label": 0.5}\n', r"line 1, column 'label' holds 0\.5 instead of a label"),
+        (".jsonl", '{"text": "a"}\n{}\n', r"line 2 has no column 'text' \(it has no columns\)"),
+        (".jsonl", '{"text": "a", "label": 0.5}\n', r"are numbers such as 0\.5: scores, or names of classes\. State"),
+        (".jsonl", '{"text": "a", "label": null}\n', r"line 1, column 'label' holds None instead of a label"),
+        (".jsonl", '{"text": "a", "text": "b"}\n', r"line 1 has the column text more than once"),
+        (".jsonl", '{"text": "\\ud800"}\n', r"line 1, column 'text' holds half of a character \('\\ud800'\)"),
+        (".csv", "text,text,label\na,b,c\n", r"header of .* has the column text more than once"),
+        (".txt", "one\ntwo\nthree\n", r"is one text, for it has no blank line\. State `unit: line`"),
         (".jsonl", '{"text": "a"}\n{"text": "b"}\n', r"has 2 distinct rows, too few to set aside 1 .* and 1"),
         (".txt", b"one\n\n\xff\n", r"line 3 is not UTF-8 \(byte 0xff\)\. Save the file as UTF-8\."),
         (".parquet", "no", r"is no readable Parquet file"),
@@ -108,11 +113,13 @@ def test_a_missing_file_is_named() -> None:
 
 def test_a_single_label_is_refused(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "one.jsonl", [{"text": f"t{i}", "label": "a"} for i in range(9)])
-    with pytest.raises(DataError, match="has the single label 'a'"):
+    with pytest.raises(DataError, match=r"has the single label \['a'\]"):
         load_task(file)
 
 
 def test_a_label_outside_the_given_names_is_named(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "t.jsonl", sentiment_rows())
-    with pytest.raises(DataError, match=r"labels that are not in `label_names` \['good', 'fine'\]: bad\. Add them\."):
+    with pytest.raises(
+        DataError, match=r"labels that are not in `label_names` \['good', 'fine'\]: bad\. Name every label"
+    ):
         load_task(TaskSpec("t", path=file, label_names=("good", "fine")))

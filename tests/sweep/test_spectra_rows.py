@@ -4,13 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from spectra.engine import factors
+from spectra.linalg.svd import thin_svd
 from spectra.runs import Run
+from spectra.runs.trial import TrialFolder
 from spectra.scanning.scan import scan
 from spectra.sweep import run_sweep
+from spectra.sweep.spec.read import read_specification
+from spectra.sweep.trial import spectra_rows
 from spectra.weights import open_pair
+from tests.scanning.checkpoints import save
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +79,23 @@ def test_a_sweep_without_controls_has_none_and_still_its_spectra(specification: 
     run = run_sweep(given, tmp_path / "run", axes=["method=lora", "rank=1"], executor="inline")
     assert len(run.table("controls")) == 0
     assert len(run.table("update_spectra")) == len(run.table("matrices"))
+
+
+def test_a_second_trial_opens_its_pair_once_and_factorises_no_base_matrix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
+    saved = save(tmp_path)
+    specification = read_specification(
+        {"base": str(saved.base), "checkpoints": [str(path) for path in saved.adapters], "k": 4}, ()
+    )
+    factorised, opened = [], []
+    monkeypatch.setattr(factors, "thin_svd", lambda W: factorised.append(W.shape) or thin_svd(W))
+    monkeypatch.setattr(spectra_rows, "open_pair", lambda *sides: opened.append(sides) or open_pair(*sides))
+    for number, adapter in enumerate(saved.adapters, start=1):
+        spectra_rows.scan_trial(TrialFolder(tmp_path / f"trial-{number}"), adapter, str(saved.base), specification)
+        assert len(factorised) == 14  # each W0 by the first trial, none by the second
+        assert len(opened) == number
+    [*tables] = [TrialFolder(tmp_path / f"trial-{number}").rows("controls") for number in (1, 2)]
+    [*rounded] = [table[table["control"] == "storage rounding"].drop(columns="trial") for table in tables]
+    pd.testing.assert_frame_equal(*rounded)  # what rounding does to W0 does not depend on the trial

@@ -4,13 +4,15 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from tokenizers import processors
 from torch.nn.functional import cross_entropy
 
 from spectra.data import load_task
 from spectra.errors import DataError, ModelError
 from spectra.models import load_base
 from spectra.training.driver import evaluate
-from spectra.training.families import FAMILIES, IGNORED, collator, examples, family_of
+from spectra.training.encoding import IGNORED
+from spectra.training.families import FAMILIES, collator, encode, examples, family_of
 from spectra.training.settings import TrainingSettings
 from tests import tiny
 
@@ -43,15 +45,17 @@ def test_an_encoder_decoder_is_not_trained_on_plain_texts(models: dict[str, str]
         family_of("causal-lm", models["t5"])
 
 
-def test_texts_are_joined_by_the_end_token_and_cut_into_full_blocks() -> None:
-    encoded = examples(rows({"text": "good w1 w2"}, {"text": "bad w3"}), "causal-lm", tiny.tokenizer(), 3)
-    assert [words(row["input_ids"]) for row in encoded] == ["good w1 w2", "[EOS] bad w3"]
+def test_texts_are_joined_by_the_end_token_and_cut_into_blocks() -> None:
+    encoded = examples(rows({"text": "good w1 w2"}, {"text": "bad w3 w4"}), "causal-lm", tiny.tokenizer(), 3)
+    assert [words(row["input_ids"]) for row in encoded] == ["good w1 w2", "[EOS] bad w3", "w4 [EOS]"]
     assert encoded[0]["labels"] == encoded[0]["input_ids"]
 
 
 def test_too_little_text_for_one_block_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"1 texts give no block of 8 tokens\. Give more text"):
-        examples(rows({"text": "good"}), "causal-lm", tiny.tokenizer(), 8)
+    with pytest.raises(DataError, match=r"1 texts give no block of two tokens\. Give more text"):
+        endless = tiny.tokenizer()
+        endless.eos_token = None
+        examples(rows({"text": "good"}), "causal-lm", endless, 8)
 
 
 def test_the_loss_of_an_instruction_is_on_the_answer_alone() -> None:
@@ -66,7 +70,7 @@ def test_a_long_prompt_is_cut_and_the_answer_is_not() -> None:
     (row,) = examples(rows({"source": "w1 w2 w3 w4 w5 w6", "target": "good"}), "instruction", tiny.tokenizer(), 5)
     assert len(row["input_ids"]) == 5
     assert words([token for token in row["labels"] if token != IGNORED]) == "good [EOS]"
-    assert words(row["input_ids"]).startswith("w1 w2")
+    assert words(row["input_ids"]).startswith("w1 w2 w6")
 
 
 def test_a_chat_template_frames_the_prompt_even_when_it_is_cut() -> None:
@@ -77,7 +81,53 @@ def test_a_chat_template_frames_the_prompt_even_when_it_is_cut() -> None:
         for length in (32, 7)
     )
     assert whole == "w0 w5 w6 w7 w1 w2 good [EOS]"
-    assert cut == "w0 w5 w6 w1 w2 good [EOS]"
+    assert cut == "w0 w5 w7 w1 w2 good [EOS]"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "length", "prompt", "answer", "lost"),
+    [
+        ("w1 w2 w3 w4 w5 w6", "good", 20, "w1 w2 w3 w4 w5 w6", "good [EOS]", 0),
+        ("w1 w2 w3 w4 w5 w6", "good", 6, "w1 w2 w5 w6", "good [EOS]", 2),  # the answer is short: the prompt gives way
+        ("w1", "w2 w3 w4 w5 w6 w7", 6, "w1", "w2 w3 w4 w5 w6", 2),  # the prompt is short: the answer does
+        ("w1 w2 w3 w4 w5", "w6 w7 w8 w9 w10", 6, "w1 w2 w5", "w6 w7 w8", 5),  # each keeps half
+    ],
+)
+def test_prompt_and_answer_each_keep_half_or_what_the_other_leaves(
+    source: str, target: str, length: int, prompt: str, answer: str, lost: int
+) -> None:
+    encoded = encode(rows({"source": source, "target": target}), "instruction", tiny.tokenizer(), length)
+    (row,) = encoded.examples
+    learned = [token for token in row["labels"] if token != IGNORED]
+    assert words(learned) == answer
+    assert words(row["input_ids"]) == f"{prompt} {answer}"
+    assert (encoded.cut.lost, encoded.cut.cut, encoded.cut.texts) == (lost, int(lost > 0), 1)
+
+
+def test_a_token_that_closes_texts_stays_out_of_the_prompt() -> None:
+    closing = tiny.tokenizer()
+    closing.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [EOS]", special_tokens=[("[CLS]", 2), ("[EOS]", 4)]
+    )
+    (row,) = examples(rows({"source": "w1 w2", "target": "good"}), "instruction", closing, 16)
+    assert words(row["input_ids"]) == "[CLS] w1 w2 good [EOS]"
+    (pair,) = encode(rows({"source": "w1 w2 w3 w4 w5 w6", "target": "good"}), "seq2seq", closing, 6).examples
+    assert words(pair["input_ids"]) == "[CLS] w1 w2 w5 w6 [EOS]"
+
+
+def test_an_encoder_is_not_trained_on_next_tokens(models: dict[str, str]) -> None:
+    for kind in ("causal-lm", "seq2seq"):
+        with pytest.raises(ModelError, match="is a bert model, which reads a text in both directions"):
+            family_of(kind, models["bert"])  # type: ignore[arg-type]
+
+
+def test_what_is_cut_of_texts_is_counted() -> None:
+    texts = rows({"text": "w1 w2 w3 w4", "label": 0}, {"text": "w1", "label": 1})
+    cut = encode(texts, "classification", tiny.tokenizer(), 3).cut
+    assert (cut.texts, cut.cut, cut.tokens, cut.lost) == (2, 1, 5, 1)
+    assert cut.warnings("Task 't'") == [
+        "Task 't': 1 of 2 texts (50.0%) do not fit into 3 tokens and were cut; 20.0% of all tokens are lost."
+    ]
 
 
 def test_the_score_of_a_language_model_is_the_mean_loss_of_its_tokens(models: dict[str, str], tmp_path: Path) -> None:

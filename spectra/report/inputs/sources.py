@@ -118,6 +118,8 @@ def scan_material(scan: Scan, command: str = "") -> Material:
             "epsilon": scan.epsilon,
             "side": scan.side,
             "method": scan.method,
+            **({"kind": scan.kind} if scan.kind else {}),
+            **({"coverage": scan.coverage.sentence} if scan.coverage else {}),
         },
         versions=scan.versions,
         command=command,

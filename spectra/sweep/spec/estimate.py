@@ -57,7 +57,7 @@ def _of_training(tasks: Sequence[str | Mapping[str, Any]], trials: Sequence[Plan
     task = tasks[0]
     data = _data(task)
     if data is not None:
-        kind, labels = data.kind, len(data.label_names)
+        kind, labels = data.kind, data.outputs
     else:
         stated = dict(task)  # type: ignore[arg-type] # a name would have been loaded
         kind, labels = stated["kind"], len(stated.get("label_names", ()))

@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from spectra.sweep.spec.requirements import TRACKERS
 from spectra.sweep.spec.values import Alpha, LearningRates, expand_integers, one_or_many
 from spectra.training.adapt import METHODS
-from spectra.training.settings import Precision, Quantisation, Schedule, ValidationMetric
+from spectra.training.metrics import METRICS, WRITTEN
+from spectra.training.settings import Precision, Quantisation, Schedule
 
 Keep = Literal["adapters", "all", "none"]
 StoreDtype = Literal["bfloat16"]
@@ -39,6 +40,10 @@ class MethodSpecification(_Strict):
         if not isinstance(values, Mapping) or values.get("method") not in METHODS:
             return values
         method = METHODS[values["method"]]
+        if method.config is None and values.get("target_modules", "all-linear") != "all-linear":
+            raise ValueError(f"method '{method.name}' trains all weights and has no target_modules; remove them")
+        if "ratio" in (values.get("arguments") or {}) and method.name != "lora+":
+            raise ValueError(f"method '{method.name}' has no ratio of learning rates; use lora+, or remove it")
         optional = method.name == "peft"
         if method.has_rank and not optional and not values.get("rank"):
             raise ValueError(f"method '{method.name}' needs a rank; add, for example, rank: [1, 8, 64]")
@@ -116,7 +121,7 @@ class Specification(_Strict):
     quantisation: Quantisation | None = None
     gradient_checkpointing: bool = False
     evaluate_every: PositiveInt | None = None
-    validation_metric: ValidationMetric | None = None
+    validation_metric: str | None = None
     train_examples: PositiveInt | None = None
     validation_examples: PositiveInt | None = None
     test_examples: PositiveInt | None = None
@@ -162,11 +167,18 @@ class Specification(_Strict):
 
     @model_validator(mode="after")
     def _validates_once(self) -> "Specification":
-        if self.validation_metric and self.evaluate_every:
+        if self.validation_metric == WRITTEN and self.evaluate_every:
             raise ValueError(
                 f"validation_metric '{self.validation_metric}' is measured at the end of training; "
                 "remove evaluate_every"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_by_a_known_metric(self) -> "Specification":
+        if self.validation_metric not in (None, WRITTEN, *METRICS):
+            known = ", ".join((*METRICS, WRITTEN))
+            raise ValueError(f"validation_metric '{self.validation_metric}' is unknown; choose one of {known}")
         return self
 
     @model_validator(mode="after")

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, cast
 from safetensors.torch import load_file
 
 from spectra.data import TaskData
-from spectra.models import LoadedModel, ModelKind, load_base, resolve_model
+from spectra.engine.cache import FactorCache
+from spectra.models import LoadedModel, ModelKind, load_base, name_outputs, resolve_model
 from spectra.records.scan import totals
 from spectra.runs import TrialFolder
 from spectra.scanning.scan import intruders
@@ -101,7 +102,7 @@ class TaskSequence:
         for name, reference in (("base", self._state(0)), ("previous", before)):
             scan = intruders(
                 self._state(number), reference, k=self.specification.k, epsilon=self.specification.epsilon,
-                dense_norms=True,
+                dense_norms=True, cache=FactorCache() if name == "base" else None,
             )  # fmt: skip
             whole = totals(scan.matrices)
             counted |= {f"count_{name}": whole["count"], f"energy_share_{name}": whole["energy_share"]}
@@ -133,7 +134,9 @@ class TaskSequence:
         return evaluate(loaded.model, loaded.tokenizer, task, split, replace(self.settings, base=self._state(0)))
 
     def _load(self, state: str, task: TaskData) -> LoadedModel:
-        return load_base(state, self.kind, num_labels=len(task.label_names) or None, device=self.device)
+        loaded = load_base(state, self.kind, num_labels=task.outputs, device=self.device)
+        name_outputs(loaded.model.config, task.label_names)  # the head is the task's own
+        return loaded
 
     def _state(self, number: int) -> str:
         """Where the weights after a task are; the base before the first."""

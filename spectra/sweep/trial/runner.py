@@ -28,7 +28,8 @@ from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import scaling
 from spectra.training.callback import SpectraCallback
 from spectra.training.driver import Evaluation, TrainingStopped, train
-from spectra.training.families import FAMILIES, FamilyName, family_of
+from spectra.training.families import FAMILIES, family_of
+from spectra.training.metrics import WRITTEN, FamilyName
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import KeepWeights, save_trained, weights_kind
 from spectra.training.trainer import Tracking
@@ -94,7 +95,9 @@ class Runner:
             base = self._base()
             self.held_out.measure_base(base)
             score: dict[str, Any] = {}
-            if self.specification.task is not None and self.family != "classification":  # one task, and its own head
+            if (
+                self.specification.task is not None and FAMILIES[self.family].problem_type is None
+            ):  # one task, and its own head
                 score = {"base_task_score": score_of(base.model, base.tokenizer, self.task, "test", settings).score}
             self.run.write_base_result(BASE_TASK, score)
 
@@ -103,8 +106,7 @@ class Runner:
         name = self.specification.base
         if not self.tasks:
             return load_base(name, load_kind(name), device=self.device)
-        labels = len(self.task.label_names) or None
-        return load_base(name, FAMILIES[self.family].model_kind, num_labels=labels, device=self.device)
+        return load_base(name, FAMILIES[self.family].model_kind, num_labels=self.task.outputs, device=self.device)
 
     def do_trial(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
         """Train and measure one trial, or what is left of it.
@@ -255,7 +257,7 @@ class Runner:
 
     def _validation(self, settings: TrainingSettings) -> Callable[[Any, Any], Evaluation] | None:
         """How the trained model is scored on the validation split, where not as while it trains."""
-        if settings.validation_metric is None:
+        if settings.validation_metric != WRITTEN:
             return None
         return lambda model, tokenizer: score_of(model, tokenizer, self.task, "validation", settings)
 

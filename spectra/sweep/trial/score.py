@@ -8,6 +8,7 @@ from spectra.errors import ModelError
 from spectra.forgetting import HeldOut, measure
 from spectra.training.driver import Evaluation, evaluate, first
 from spectra.training.families import family_of
+from spectra.training.metrics import WRITTEN, metric_of
 from spectra.training.settings import TrainingSettings
 
 
@@ -17,7 +18,7 @@ def score(model: Any, tokenizer: Any, task: TaskData, split: str, settings: Trai
     Raises:
         ModelError: If ROUGE-L is asked for on a model that is no encoder-decoder.
     """
-    if settings.validation_metric is None:
+    if settings.validation_metric != WRITTEN:
         return evaluate(model, tokenizer, task, split, settings)
     require_writer(task, settings)
     limit = settings.validation_examples if split == "validation" else settings.test_examples
@@ -28,12 +29,15 @@ def score(model: Any, tokenizer: Any, task: TaskData, split: str, settings: Trai
 
 
 def require_writer(task: TaskData, settings: TrainingSettings) -> None:
-    """Refuse ROUGE-L where no answer is written: before anything is trained.
+    """Refuse a score that the task cannot have, ROUGE-L where no answer is written: before anything is trained.
 
     Raises:
         ModelError: If the task and the base are not those of an encoder-decoder.
+        DataError: If the score is not defined for such a task.
     """
-    if settings.validation_metric and (family := family_of(task.kind, settings.base)) != "seq2seq":
+    family = family_of(task.kind, settings.base)
+    metric_of(family, settings.validation_metric, task)
+    if settings.validation_metric == WRITTEN and family != "seq2seq":
         raise ModelError(
             f"validation_metric is '{settings.validation_metric}', and '{settings.base}' on this task is {family}. "
             "Choose an encoder-decoder and a task with sources and targets, or remove validation_metric."

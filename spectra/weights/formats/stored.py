@@ -57,7 +57,7 @@ class StoredTensor(Protocol):
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Consecutive rows [start, stop) of one stored matrix, seen as (d_out, d_in).
+    """Rows start, start + step, ... before stop of one stored matrix, seen as (d_out, d_in).
 
     Attributes:
         tensor: Where they lie.
@@ -65,6 +65,7 @@ class RowBlock:
         stop: One past the last row.
         expert: Index along the first axis of a 3-D tensor.
         transposed: True when the tensor is stored (d_in, d_out), as GPT-2's Conv1D does.
+        step: 1 for consecutive rows; 2 for the gates alone where gates and ups alternate.
     """
 
     tensor: StoredTensor
@@ -72,12 +73,18 @@ class RowBlock:
     stop: int
     expert: int | None = None
     transposed: bool = False
+    step: int = 1
 
     @classmethod
     def whole(cls, tensor: StoredTensor, *, expert: int | None = None, transposed: bool = False) -> "RowBlock":
         """All rows of a tensor; trailing axes of a convolution are flattened into d_in."""
         shape = tensor.shape if expert is None else tensor.shape[1:]
         return cls(tensor, 0, shape[1] if transposed else shape[0], expert, transposed)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(range(self.start, self.stop, self.step))
 
     @property
     def d_in(self) -> int:
@@ -87,11 +94,16 @@ class RowBlock:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Rows [start, stop) counted from the block's first row."""
-        first, last = self.start + start, self.start + stop
+        piece = self.piece(start, stop)
         if self.transposed:
-            return self.tensor.read_columns(first, last, self.expert).mT
-        rows = self.tensor.read_rows(first, last, self.expert)
+            return self.tensor.read_columns(piece.start, piece.stop, self.expert).mT[:: self.step]
+        rows = self.tensor.read_rows(piece.start, piece.stop, self.expert)[:: self.step]
         return rows.reshape(stop - start, -1)
+
+    def piece(self, start: int, stop: int, step: int = 1) -> "RowBlock":
+        """Rows start, start + step, ... before stop, counted from the block's first row."""
+        chosen = range(self.start, self.stop, self.step)[start:stop:step]
+        return replace(self, start=chosen.start, stop=chosen[-1] + 1 if chosen else chosen.start, step=chosen.step)
 
 
 @dataclass(eq=False)
@@ -117,7 +129,7 @@ class StoredMatrix:
     @property
     def shape(self) -> tuple[int, int]:
         """(d_out, d_in)."""
-        return sum(block.stop - block.start for block in self.blocks), self.blocks[0].d_in
+        return sum(block.rows for block in self.blocks), self.blocks[0].d_in
 
     @property
     def stored_dtype(self) -> torch.dtype:
@@ -151,13 +163,18 @@ class StoredMatrix:
         blocks = tuple(piece for start, stop in ranges for piece in self._pieces(start, stop))
         return StoredMatrix(blocks, self.rounded)
 
+    def every(self, first: int, step: int) -> "StoredMatrix":
+        """Rows first, first + step, first + 2 step, ... of a matrix that is one block."""
+        (block,) = self.blocks
+        return StoredMatrix((block.piece(first, block.rows, step),), self.rounded)
+
     def rows(self, start: int, stop: int) -> Float[Tensor, "n d_in"]:
         """Rows [start, stop) in storage dtype, read from the file for just those rows.
 
         Raises:
             CheckpointError: If a row holds NaN or infinity, or the file changed.
         """
-        read = [piece.read(0, piece.stop - piece.start) for piece in self._pieces(start, stop)]
+        read = [piece.read(0, piece.rows) for piece in self._pieces(start, stop)]
         rows = read[0] if len(read) == 1 else torch.cat([torch.empty(0, self.shape[1], dtype=self.stored_dtype), *read])
         if self.rounded is not None:
             rows = rows.to(self.rounded)
@@ -205,11 +222,10 @@ class StoredMatrix:
             raise ValueError(f"rows {start} to {stop} of a matrix with {self.shape[0]} rows")
         first = 0
         for block in self.blocks:
-            length = block.stop - block.start
-            begin, end = max(start - first, 0), min(stop - first, length)
+            begin, end = max(start - first, 0), min(stop - first, block.rows)
             if begin < end:
-                yield replace(block, start=block.start + begin, stop=block.start + end)
-            first += length
+                yield block.piece(begin, end)
+            first += block.rows
 
     def _require_finite(self, rows: Tensor) -> None:
         if rows.is_floating_point() and not rows.isfinite().all():

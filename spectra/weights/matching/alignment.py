@@ -1,14 +1,17 @@
 """Find the base's matrix for a module of another checkpoint, whatever prefixes and spellings either uses."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from spectra.errors import CheckpointError, first_five
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.names import CONTAINERS, STACKS, unwrapped
 
-# Mixtral's spelling of what transformers otherwise calls gate, up and down.
-MIXTRAL = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
+# Spellings of Mixtral, DBRX, GraniteMoE and Aria for what transformers otherwise calls gate, up and down.
+PARTS = {
+    **{"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj", "v1": "up_proj"},
+    **{"input_linear": "gate_up_proj", "output_linear": "down_proj", "fc1": "gate_up_proj", "fc2": "down_proj"},
+}
 HALVES = ("gate_proj", "up_proj")
 FUSED = "gate_up_proj"
 EXPERT_PART = re.compile(r"^(?P<experts>.*\.experts\.\d+)\.(?P<part>\w+)$")
@@ -18,7 +21,7 @@ def spelled(module: str) -> str:
     """One spelling for mixture-of-experts modules: "mlp.experts.3.gate_proj"."""
     module = module.replace(".block_sparse_moe.", ".mlp.").replace(".base_layer", "")
     found = EXPERT_PART.match(module)
-    return f"{found['experts']}.{MIXTRAL.get(found['part'], found['part'])}" if found else module
+    return f"{found['experts']}.{PARTS.get(found['part'], found['part'])}" if found else module
 
 
 def endings(module: str) -> Sequence[str]:
@@ -36,6 +39,7 @@ class Alignment:
         matrices: Mapping[str, StoredMatrix],
         aliases: Mapping[str, str] | None = None,
         order: Sequence[str] = (),
+        alternating: Callable[[str], bool | None] = lambda module: False,
     ) -> None:
         """Index the base's modules.
 
@@ -43,8 +47,10 @@ class Alignment:
             matrices: The base's matrices by module.
             aliases: Further names of base modules: from the name a model uses in memory to the one in its files.
             order: All modules of the model under their names in memory, as the model registers them.
+            alternating: Says of a fused matrix whether rows of gate and up alternate; None where nobody knows.
         """
         self.order = tuple(order)
+        self._alternating = alternating
         self._matrices = matrices
         self._known: dict[str, set[str]] = {}
         for name, module in [*((module, module) for module in matrices), *(aliases or {}).items()]:
@@ -99,7 +105,15 @@ class Alignment:
         fused = self.find(f"{experts}.{FUSED}")
         if fused is None:
             return None
-        whole = self._matrices[fused]
-        rows = whole.shape[0] // 2
-        start = rows * HALVES.index(half)
-        return f"{fused.rpartition('.')[0]}.{half}", whole.take(((start, start + rows),))
+        halves = halves_of(self._matrices[fused], alternating=self._alternating(fused))
+        return None if halves is None else (f"{fused.rpartition('.')[0]}.{half}", halves[HALVES.index(half)])
+
+
+def halves_of(fused: StoredMatrix, *, alternating: bool | None) -> tuple[StoredMatrix, StoredMatrix] | None:
+    """gate and up out of a fused matrix; None where nobody knows which rows are which."""
+    if alternating is None:
+        return None
+    if alternating:
+        return fused.every(0, 2), fused.every(1, 2)
+    rows = fused.shape[0] // 2
+    return fused.take(((0, rows),)), fused.take(((rows, 2 * rows),))

@@ -1,20 +1,14 @@
 """The matrices of a checkpoint: which tensors are linear maps, which way round, under which module."""
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from spectra.errors import CheckpointError, first_five
 from spectra.weights.formats.checkpoint import Checkpoint
-from spectra.weights.formats.stored import StoredMatrix, StoredTensor
-from spectra.weights.matching.names import EXPERT, layer_of, module_of
-
-# Families that store a linear layer (d_in, d_out), as transformers' Conv1D does.
-CONV1D_FAMILIES = {"gpt2", "openai-gpt", "decision_transformer", "imagegpt"}
-CONV1D_MODULES = re.compile(r"(^|\.)(c_attn|c_proj|c_fc|q_attn)$")
-
-# Families whose 3-D expert weights are (experts, d_in, d_out); everywhere else they are (experts, d_out, d_in).
-TRANSPOSED_EXPERTS = {"gpt_oss", "llama4", "llama4_text", "aria", "aria_text", "openai_privacy_filter"}
-EXPERT_PARAMETERS = re.compile(r"(^|\.)(gate_up_proj|gate_proj|up_proj|down_proj|w1|w2|w3)(\.weight)?$")
+from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.matching.architecture import Architecture
+from spectra.weights.matching.layout import Layout, alternating
+from spectra.weights.matching.names import layer_of, module_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,24 +18,59 @@ class Catalogue:
     Attributes:
         checkpoint: Where they come from.
         matrices: By module; expert e of a 3-D tensor `experts.down_proj` is `experts.e.down_proj`.
+        unread: Tensors with two axes and more that are read as no matrix, and why.
+        unknown: Those of them that may hold a matrix whose layout nobody knows.
+        set_aside: Matrices that are compared only when they are asked for by name, and why.
+        architecture: What transformers knows of the family.
     """
 
     checkpoint: Checkpoint
     matrices: Mapping[str, StoredMatrix]
+    unread: Mapping[str, str] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    architecture: Architecture = field(default_factory=lambda: Architecture({}))
 
     @property
     def has_blocks(self) -> bool:
         """False for a model without numbered blocks."""
         return any(layer_of(module) is not None for module in self.matrices)
 
+    def alternating(self, module: str) -> bool | None:
+        """True where rows of gate and up alternate in a fused matrix; None where nobody knows."""
+        (block, *others) = self.matrices[module].blocks
+        return False if others else alternating(self.architecture, block.tensor)
+
 
 def catalogue(checkpoint: Checkpoint) -> Catalogue:
-    """Find the matrices of a checkpoint."""
-    conv1d = _uses_conv1d(checkpoint)
+    """Find the matrices of a checkpoint.
+
+    Raises:
+        CheckpointError: If weights were left out of the file, or two tensors are the same one.
+    """
+    _require_whole(checkpoint)
+    layout = Layout(checkpoint.tensors, Architecture(checkpoint.config))
     found: dict[str, StoredMatrix] = {}
+    unread: dict[str, str] = {}
+    unknown: set[str] = set()
+    set_aside: dict[str, str] = {}
     for name, tensor in checkpoint.tensors.items():
-        found.update(_matrices_of(checkpoint, name, tensor, conv1d=conv1d))
-    return Catalogue(checkpoint, dict(sorted(found.items(), key=lambda item: natural_order(item[0]))))
+        reading = layout.read(name, tensor)
+        if reading.reason:
+            unread[module_of(name)] = reading.reason
+        if reading.unknown:
+            unknown.add(module_of(name))
+        for module, matrix in reading.matrices:
+            if module in found:
+                raise CheckpointError(
+                    f"'{found[module].blocks[0].tensor.name}' and '{name}' of '{checkpoint.location}' are both "
+                    f"'{module}' once wrappers are taken off. Save the checkpoint again without them."
+                )
+            found[module] = matrix
+            if reading.set_aside:
+                set_aside[module] = reading.set_aside
+    ordered = dict(sorted(found.items(), key=lambda item: natural_order(item[0])))
+    return Catalogue(checkpoint, ordered, unread, frozenset(unknown), set_aside, layout.architecture)
 
 
 def natural_order(module: str) -> tuple[tuple[int, int | str], ...]:
@@ -49,29 +78,17 @@ def natural_order(module: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in module.split("."))
 
 
-def _matrices_of(
-    checkpoint: Checkpoint, name: str, tensor: StoredTensor, *, conv1d: bool
-) -> Iterator[tuple[str, StoredMatrix]]:
-    """The matrices that one tensor holds: none, one, or one per expert."""
-    module = module_of(name)
-    if len(tensor.shape) < 2 or min(tensor.shape) == 0:
-        return
-    if len(tensor.shape) == 3 and EXPERT.search(name) and EXPERT_PARAMETERS.search(name):
-        container, _, parameter = module.rpartition(".")
-        transposed = checkpoint.model_type in TRANSPOSED_EXPERTS
-        for expert in range(tensor.shape[0]):
-            matrix = StoredMatrix.of(tensor, expert=expert, transposed=transposed)
-            yield f"{container}.{expert}.{parameter}", matrix
-    elif name.endswith("weight"):
-        transposed = conv1d and len(tensor.shape) == 2 and CONV1D_MODULES.search(module) is not None
-        yield module, StoredMatrix.of(tensor, transposed=transposed)
-
-
-def _uses_conv1d(checkpoint: Checkpoint) -> bool:
-    """By the family; without a config.json, by a fused c_attn that is wider than tall."""
-    if checkpoint.model_type:
-        return checkpoint.model_type in CONV1D_FAMILIES
-    return any(
-        name.endswith("c_attn.weight") and len(tensor.shape) == 2 and tensor.shape[1] == 3 * tensor.shape[0]
-        for name, tensor in checkpoint.tensors.items()
-    )
+def _require_whole(checkpoint: Checkpoint) -> None:
+    """Refuse tensors that hold nothing, or all parameters of a shard in one vector: the weights are elsewhere."""
+    empty = [name for name, tensor in checkpoint.tensors.items() if 0 in tensor.shape]
+    if empty:
+        raise CheckpointError(
+            f"'{checkpoint.location}' holds {len(empty)} empty tensors ({first_five(empty)}): DeepSpeed ZeRO-3 leaves "
+            "weights out that were not gathered when it saved. Make the whole checkpoint with zero_to_fp32.py."
+        )
+    flat = [name for name in checkpoint.tensors if name.rpartition(".")[2] in ("_flat_param", "flat_param")]
+    if flat:
+        raise CheckpointError(
+            f"'{checkpoint.location}' holds the flattened parameters of FSDP ({first_five(flat)}), whose matrices "
+            "cannot be told apart. Save a full state dict (StateDictType.FULL_STATE_DICT)."
+        )

@@ -18,6 +18,7 @@ def inventory(pair: CheckpointPair) -> dict[str, Any]:
         "base": pair.base,
         "kind": pair.kind,
         "method": pair.method,
+        "coverage": pair.coverage.to_dict() if pair.coverage else None,
         "bytes": pair.nbytes,
         "trained_parameters": pair.trained_parameters,
         "optimiser_bytes": OPTIMISER_BYTES * pair.trained_parameters,

@@ -13,7 +13,10 @@ from typing import Literal
 Block = Literal["attention", "mlp", "expert", "other"]
 
 # Wrappers that say nothing about where a matrix stands: peft's, the trainer's, and the "body" of a model with a head.
-WRAPPERS = {"base_model", "model", "module", "transformer", "_orig_mod", "_fsdp_wrapped_module"}
+WRAPPERS = {"base_model", "model", "transformer"}
+
+# Wrappers that trainers put anywhere into a name: torch.compile, FSDP, activation checkpointing, DDP, Lightning Fabric.
+INSIDE = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "module"}
 
 # Lists of blocks. The first number after one of these is the layer.
 CONTAINERS = {"layers", "layer", "h", "block", "blocks", "stages", "resblocks", "albert_layers"}
@@ -53,14 +56,19 @@ class MatrixName:
         return self.canonical
 
 
+def without_wrappers(tensor_name: str) -> str:
+    """A tensor's name without the wrappers that trainers put anywhere into it."""
+    return ".".join(part for part in tensor_name.split(".") if part not in INSIDE)
+
+
 def module_of(tensor_name: str) -> str:
-    """The module that owns a weight: the tensor's name without ".weight"."""
-    return tensor_name.removesuffix(".weight")
+    """The module that owns a weight: the tensor's name without trainers' wrappers and without ".weight"."""
+    return without_wrappers(tensor_name).removesuffix(".weight")
 
 
 def unwrapped(module: str) -> str:
-    """A module name without the wrappers that stand before its first block."""
-    parts = module.split(".")
+    """A module name without trainers' wrappers, and without the wrappers that stand before its first block."""
+    parts = without_wrappers(module).split(".")
     first = next((place for place, part in enumerate(parts) if part in CONTAINERS or part in STACKS), len(parts) - 1)
     return ".".join([part for part in parts[:first] if part not in WRAPPERS] + parts[first:])
 

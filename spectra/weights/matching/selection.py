@@ -28,12 +28,18 @@ class Selection:
     layers: frozenset[int] | None = None
     split_fused: bool = False
 
-    def reason_to_skip(self, name: MatrixName, *, has_blocks: bool) -> str | None:
+    @staticmethod
+    def is_inside(name: MatrixName, *, has_blocks: bool) -> bool:
+        """True for what is compared unless something is selected: matrices of the blocks that embed nothing."""
+        return EMBEDDING.search(name.canonical) is None and (name.layer is not None or not has_blocks)
+
+    def reason_to_skip(self, name: MatrixName, *, has_blocks: bool, set_aside: str | None = None) -> str | None:
         """Why a matrix is not compared, or None when it is.
 
         Args:
             name: The matrix.
             has_blocks: False for a model without any numbered block, where everything counts as inside.
+            set_aside: Why this one is compared only when --include names it.
         """
         if self.include is not None:
             if not self.include.search(name.canonical):
@@ -42,6 +48,8 @@ class Selection:
             return "an embedding; name it with --include to compare it"
         elif name.layer is None and has_blocks:
             return "outside the blocks; name it with --include to compare it"
+        elif set_aside is not None:
+            return set_aside
         if self.exclude is not None and self.exclude.search(name.canonical):
             return "matched by --exclude"
         if self.roles is not None and not any(f".{name.role}".endswith(f".{role}") for role in self.roles):

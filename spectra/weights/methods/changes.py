@@ -146,6 +146,39 @@ class Replaced:
 
 
 @dataclass(frozen=True, eq=False)
+class RowsReplaced:
+    """Some rows of an embedding were trained and take the place of those of W0; all others stay.
+
+    Attributes:
+        indices: Which rows.
+        rows: Their trained values, (n, d).
+    """
+
+    indices: tuple[int, ...]
+    rows: StoredMatrix
+
+    @property
+    def lora(self) -> None:
+        """Trained rows have no rank or alpha."""
+        return
+
+    @property
+    def parameters(self) -> int:
+        """n * d."""
+        return self.rows.shape[0] * self.rows.shape[1]
+
+    def low_rank(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> None:
+        """The rows are given, not factors."""
+        return
+
+    def tuned(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> Float[Tensor, "d_out d_in"]:
+        """W0 with the trained rows in their places."""
+        W = W0.load(dtype, device)
+        W[list(self.indices)] = self.rows.load(dtype, device)
+        return W
+
+
+@dataclass(frozen=True, eq=False)
 class MergedByPeft:
     """A dense change that peft's own merge computes from W0.
 

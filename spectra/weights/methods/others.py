@@ -11,8 +11,8 @@ from spectra.weights.formats.stored import StoredMatrix, StoredTensor
 from spectra.weights.matching.alignment import Alignment
 from spectra.weights.matching.catalogue import Catalogue
 from spectra.weights.matching.matching import Match
-from spectra.weights.methods.adapter import LORA_KEY, Adapter
-from spectra.weights.methods.changes import MergedByPeft, Replaced
+from spectra.weights.methods.adapter import LORA_KEY, SAVED, TRAINED_ROWS, Adapter, without_adapter
+from spectra.weights.methods.changes import MergedByPeft, Replaced, RowsReplaced
 from spectra.weights.methods.lora import base_matrix
 from spectra.weights.methods.via_peft import PeftMerger, has_target_modules, targeted_modules
 
@@ -21,12 +21,27 @@ WHOLE = {"weight", "bias"}
 
 
 def saved_whole(adapter: Adapter, book: Catalogue, aligned: Alignment) -> tuple[list[Match], list[Skipped]]:
-    """Modules that the adapter saved whole (`modules_to_save`, resized embeddings) and what is no matrix."""
+    """Modules that the adapter saved whole (`modules_to_save`, resized embeddings), trained tokens, and the rest.
+
+    Raises:
+        AdapterError: If trained tokens do not fit the base.
+    """
     matches: list[Match] = []
     skipped: list[Skipped] = []
+    saved = {without_adapter(name) for name in adapter.tensors if SAVED.search(name)}
     for name, tensor in adapter.tensors.items():
-        module, _, tail = name.rpartition(".")
-        if LORA_KEY.match(name) or tail not in WHOLE or ".base_layer" in name:
+        if rows := TRAINED_ROWS.match(name):
+            if rows["what"] == "delta" and adapter.peft_type == "LORA":
+                matches.append(_trained_rows(adapter, rows["module"], tensor, aligned))
+            continue
+        found_saved = SAVED.search(name)
+        module, _, tail = (without_adapter(name) if found_saved else name).rpartition(".")
+        if LORA_KEY.match(name) or tail not in WHOLE or (not found_saved and without_adapter(name) != name):
+            continue
+        if not found_saved and name in saved:
+            continue
+        if found_saved and found_saved["adapter"] not in (None, adapter.name, "default"):
+            skipped.append(Skipped(name, "saved whole for another adapter"))
             continue
         found = aligned.find(module) if tail == "weight" else None
         if found is None:
@@ -40,6 +55,30 @@ def saved_whole(adapter: Adapter, book: Catalogue, aligned: Alignment) -> tuple[
         else:
             skipped.append(Skipped(name, f"saved whole with shape {W_tuned.shape}, {W0.shape} in the base"))
     return matches, skipped
+
+
+def _trained_rows(adapter: Adapter, module: str, rows: StoredTensor, aligned: Alignment) -> Match:
+    """The match of trained tokens (`trainable_token_indices`), which take the place of rows of the embedding."""
+    targets = adapter.config.get("trainable_token_indices")
+    if isinstance(targets, dict):
+        fitting = [indices for target, indices in targets.items() if f".{module}".endswith(f".{target}")]
+        indices = fitting[0] if len(fitting) == 1 else None
+    else:
+        indices = targets
+    found = aligned.matrix(module)
+    if not isinstance(indices, list) or found is None or len(indices) != rows.shape[0]:
+        raise AdapterError(
+            f"'{adapter.file}' trains {rows.shape[0]} tokens of '{module}', and its configuration names "
+            f"{len(indices) if isinstance(indices, list) else 'none'} "
+            f"{'' if found else 'of a module that the base lacks'}. Restore the configuration saved with the adapter."
+        )
+    name, W0 = found
+    if rows.shape[1] != W0.shape[1] or not all(type(index) is int and 0 <= index < W0.shape[0] for index in indices):
+        raise AdapterError(
+            f"The trained tokens of '{module}' in '{adapter.file}' do not fit the base's embedding {W0.shape}. "
+            "Check that --base is the model it was trained from."
+        )
+    return Match(name, W0, RowsReplaced(tuple(indices), StoredMatrix.of(rows)))
 
 
 def peft_matches(adapter: Adapter, aligned: Alignment) -> list[Match]:

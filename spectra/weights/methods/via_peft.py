@@ -1,15 +1,12 @@
-"""Methods that only peft knows how to merge, and names that only transformers knows how to translate.
+"""Methods that only peft knows how to merge.
 
-The one file of this room that imports peft and transformers, inside its functions: plain LoRA, DoRA and full
-checkpoints never come here. peft's own layers are built around one matrix at a time, in a tree of bare modules that
-carries the names of the real model, so that no model is loaded and memory stays at one matrix.
+peft is imported inside the functions: plain LoRA, DoRA and full checkpoints never come here. peft's own layers are
+built around one matrix at a time, in a tree of bare modules that carries the names of the real model, so that no
+model is loaded and memory stays at one matrix.
 """
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +15,7 @@ from torch import Tensor, nn
 
 from spectra.errors import AdapterError
 from spectra.weights.formats.stored import StoredMatrix
+from spectra.weights.matching.architecture import quietly
 from spectra.weights.methods.adapter import CONFIG, Adapter
 from spectra.weights.methods.bounded_patterns import require_bounded
 
@@ -29,19 +27,6 @@ SHARED_FIELDS = ("projection_prng_key", "projection_seed", "proj_seed")
 
 # Methods that decompose all matrices together, so that no single one can be merged without the others' weights.
 JOINT = {"FROD"}
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep peft's advice about trees that are no language models to itself."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 @dataclass(eq=False)
@@ -202,50 +187,6 @@ def targeted_modules(adapter: Adapter, modules: Sequence[str]) -> list[str]:
     config = peft_config(adapter)
     require_bounded(adapter.config, modules, adapter.path / CONFIG)
     return [module for module in modules if check_target_module_exists(config, module)]
-
-
-def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
-    """The model of a config.json without any weights, or None when the installed transformers cannot build it."""
-    import transformers
-
-    architectures = config.get("architectures") or []
-    model_class = getattr(transformers, str(architectures[0]), None) if architectures else None
-    if model_class is None:
-        return None
-    try:
-        with quietly(), torch.device("meta"):
-            return model_class(model_class.config_class.from_dict(dict(config)))
-    except PEFT_ERRORS:
-        return None
-
-
-def memory_names(model: nn.Module, names: Sequence[str]) -> Mapping[str, str]:
-    """Under which names transformers holds tensors in memory that files call otherwise.
-
-    transformers 5 renames while it loads (ViT's `attention.attention.query` becomes `attention.q_proj`), and adapters
-    are saved under the names in memory.
-
-    Args:
-        model: The model, weights or not.
-        names: Names of modules in the file.
-
-    Returns:
-        From the name in memory to the name in the file, where they differ one to one.
-    """
-    try:
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-    except ImportError:  # transformers 4 renames nothing
-        return {}
-    conversions: list[Any] = get_model_conversion_mapping(model)  # type: ignore[arg-type]
-    renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in conversions if isinstance(entry, WeightConverter)]
-    renamed: dict[str, list[str]] = {}
-    for name in names:
-        # The patterns speak of tensors, and some of them end in a dot.
-        new = rename_source_key(f"{name}.weight", renamings, converters)[0].removesuffix(".weight")
-        renamed.setdefault(new, []).append(name)
-    return {new: old[0] for new, old in renamed.items() if len(old) == 1 and new != old[0]}
 
 
 def _owner(name: str, matrices: Mapping[str, StoredMatrix]) -> str | None:
