@@ -1,5 +1,6 @@
 """`spectra sweep`: train, scan and measure every trial of a specification, then write tables and report."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from spectra.cli.options import quiet_option, stacked, trust_option
+from spectra.cli.terminal import echo
 
 
 class Shard(click.ParamType):
@@ -68,6 +70,11 @@ def command(
     SPEC is a YAML file; without one a preset is used. Axes replace its values: rank=1,8,64 seed=0..2 steps=100.
     Finished trials are never run again: the same command goes on where it was stopped.
     """
+    if plan_only:
+        # Read when the libraries of the hub are imported: a plan asks nobody, and so it answers at once.
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+        if not quiet:
+            echo("Planning offline: nothing is fetched, converted or written.", err=True)
     from spectra.cli import sweep_output
     from spectra.cli.sweep_progress import shown_progress
     from spectra.report import write_report

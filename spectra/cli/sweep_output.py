@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 def print_plan(specification: "Specification", *, as_json: bool) -> None:
     """The trials of a sweep and what they are expected to cost."""
+    from spectra.sweep.spec.downloads import downloads
     from spectra.sweep.spec.estimate import estimate
     from spectra.sweep.spec.plan import plan
 
     estimates = estimate(specification, plan(specification))
+    absent = downloads(specification)
+    told = (
+        "\n".join(["The sweep would download:", *(f"  {one}" for one in absent)])
+        if absent
+        else "Everything that the sweep needs is at hand."
+    )
     if as_json:
         rows = [
             {
@@ -34,6 +41,7 @@ def print_plan(specification: "Specification", *, as_json: bool) -> None:
             for one in estimates
         ]
         echo(json.dumps(rows, indent=2))
+        echo(told, err=True)
         return
     print_table(
         ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
@@ -52,8 +60,11 @@ def print_plan(specification: "Specification", *, as_json: bool) -> None:
     )
     known = [one.seconds for one in estimates if one.seconds is not None]
     total = f"training takes very roughly {minutes(sum(known))} here" if known else "the time cannot be estimated"
-    total = total if specification.methods else "all exist already and nothing is trained"
+    total = (
+        total if specification.methods else "all exist already and nothing is trained, the time of measuring is unknown"
+    )
     echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
+    echo(told)
 
 
 def print_results(run: "Run", report: Path, *, as_json: bool) -> None:

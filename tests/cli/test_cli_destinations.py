@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from spectra.cli.destinations import FileDestination, FolderDestination, WritingCommand
 from spectra.cli.main import COMMANDS, main
+from tests.scanning.checkpoints import save
 
 # The run folder of a sweep is only ever added to; `spectra.runs` looks at it.
 ADDED_TO = {("sweep", "out"), ("advise", "verify_out")}
@@ -73,3 +74,18 @@ def test_a_file_of_the_user_stays_and_costs_no_scan(tmp_path: Path, option: str)
     assert result.exit_code == 1
     assert "only such a file is replaced" in result.stderr
     assert notes.read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["inspect", "intruders", "scan", "mitigate", "compare", "advise"])
+def test_what_was_selected_away_is_an_error_of_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
+    saved = save(tmp_path)
+    more = {"mitigate": ["-o", str(tmp_path / "out")], "compare": [str(saved.adapters[1])]}.get(command, [])
+    for words in (("--roles", "nope"), ("--layers", "77"), ("--include", "^nope$"), ("--exclude", ".")):
+        result = CliRunner().invoke(main, [command, str(saved.adapters[0]), *more, *words])
+        assert result.exit_code == 1, result.output
+        assert result.stderr.startswith("Error: No matrix of ") and result.stderr.count("\n") == 1
+        assert result.stdout == ""
+    assert not (tmp_path / "out").exists()

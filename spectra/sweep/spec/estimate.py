@@ -10,7 +10,8 @@ import torch
 
 from spectra.data import TaskData, load_task
 from spectra.errors import DataError, ModelError
-from spectra.sweep.spec.given import is_given
+from spectra.sweep.spec.downloads import model_download, task_download
+from spectra.sweep.spec.given import is_given, reference
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import Specification
@@ -48,13 +49,24 @@ def estimate(specification: Specification, trials: Sequence[PlannedTrial]) -> li
     trained = [trial for trial in trials if not is_given(trial.settings)]
     costs = _of_training(specification.sequence, trained) if trained else []
     return [_stored(one, specification) for one in costs] + [
-        Estimate(trial, 0, 0, 0, 0.0) for trial in trials if is_given(trial.settings)
+        _of_given(trial) for trial in trials if is_given(trial.settings)
     ]
+
+
+def _of_given(trial: PlannedTrial) -> Estimate:
+    """Nothing is trained; how long scanning and measuring take is not known, nor the size of what only the hub has."""
+    absent = model_download(reference(trial.settings)) is not None
+    return Estimate(trial, 0, 0, None if absent else 0, None)
 
 
 def _of_training(tasks: Sequence[str | Mapping[str, Any]], trials: Sequence[PlannedTrial]) -> list[Estimate]:
     """Of a sequence of tasks, the first one's length stands for all."""
     task = tasks[0]
+    # A plan fetches and converts nothing.
+    if any(model_download(trial.settings.base) for trial in trials) or (
+        isinstance(task, str) and task_download(task) is not None
+    ):
+        return [Estimate(trial, None, None, None, None) for trial in trials]
     data = _data(task)
     if data is not None:
         kind, labels = data.kind, data.outputs
@@ -82,6 +94,8 @@ def _data(task: str | Mapping[str, Any]) -> TaskData | None:
     stated = isinstance(task, Mapping) and (
         task.get("kind") in ("causal-lm", "seq2seq") or bool(task.get("kind") and task.get("label_names"))
     )
+    if stated and task_download(task) is not None:
+        return None
     try:
         return load_task(task)
     except DataError:
