@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from spectra.errors import RunError
 from spectra.models import resolve_model
 from spectra.runs import Run
+from spectra.sweep.trial.choice import best_configuration
 from spectra.weights import CheckpointPair, open_pair
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def read_evidence(source: str | Path, base: str | Path | None, **selection: Any)
 def _of_run(run: Run, base: str | Path | None, selection: dict[str, Any]) -> Evidence:
     trials = run.table("trials")
     kept = trials[[run.trial(trial).weights is not None for trial in trials["trial"]]]
-    full = best(kept[kept["method"] == "full"])
-    lora = best(kept[kept["method"].isin(SCALED)])
+    full = _looked_at(kept[kept["method"] == "full"])
+    lora = _looked_at(kept[kept["method"].isin(SCALED)])
     if full is None and lora is None:
         raise RunError(
             f"No trial of '{run.path}' has its weights any more. Train it again with keep=all, or name a checkpoint."
@@ -80,10 +81,10 @@ def _of_run(run: Run, base: str | Path | None, selection: dict[str, Any]) -> Evi
     )
 
 
-def best(trials: "pd.DataFrame") -> "pd.Series[Any] | None":
-    """The finished trial with the best validation score, the first of equals; None where none is finished."""
-    finished = trials[trials["status"] == "done"]
-    return None if finished.empty else finished.iloc[int(finished["validation_score"].argmax())]
+def _looked_at(trials: "pd.DataFrame") -> "pd.Series[Any] | None":
+    """The first seed of the best configuration: a best seed would be a lucky one."""
+    best = best_configuration(trials)
+    return None if best.empty else best.iloc[0]
 
 
 def _seen(pair: CheckpointPair, what: str) -> str:

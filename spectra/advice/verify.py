@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra.advice.evidence import best
 from spectra.advice.records import Advice, number
 from spectra.errors import RunError
 from spectra.records.verdicts import html_table
@@ -13,11 +12,12 @@ from spectra.sweep import Specification, read_specification, run_sweep
 from spectra.sweep.execution.progress import OnEvent
 from spectra.sweep.spec.plan import plan
 from spectra.sweep.sweep import Executor
+from spectra.sweep.trial.choice import best_configuration
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COMPARED = ("full", "lora")
+COMPARED = ("full", "lora")  # methods of the run that the outcome stands beside
 FIGURES = ("learning_rate", "validation_score", "task_score", "count", "update_frobenius", "trainable_parameters")
 
 
@@ -89,7 +89,7 @@ def verify(
     """Train the advised configuration on the specification of the run that it came from.
 
     Everything but method, modules, rank and alpha stays: base, task, steps, seeds, and the learning rate of the run's
-    best LoRA trial.
+    best LoRA configuration.
 
     Args:
         advice: What `advise` made of the run.
@@ -113,8 +113,8 @@ def verify(
     if len(failed):
         raise RunError(f"Training the advised configuration failed: {failed['error'].iloc[0]}. See '{trained.path}'.")
     outcomes = [_outcome("advised", trained, table)]
-    for kind in COMPARED:
-        group = _group(trials, kind, _best_lora(run, trials))
+    for method in COMPARED:
+        group = best_configuration(trials[trials["method"] == method])
         if len(group):
             outcomes.append(_outcome(str(group["label"].iloc[0]), run, group))
     return Verification(str(trained.path), tuple(outcomes), *_thresholds(advice, trained, table))
@@ -126,7 +126,7 @@ def verifying(advice: Advice, run: Run) -> Specification:
     Raises:
         RunError: If no LoRA trial of the run says how to train.
     """
-    lora = _best_lora(run, run.table("trials"))
+    lora = _best_lora(run)
     configuration = advice.lora_config()
     method = {
         "method": "lora",
@@ -139,24 +139,15 @@ def verifying(advice: Advice, run: Run) -> Specification:
     return read_specification({**given, "methods": [method], "keep": "adapters", "title": "Advised ranks"})
 
 
-def _best_lora(run: Run, trials: "pd.DataFrame") -> "pd.Series[Any]":
-    found = best(trials[trials["method"] == "lora"])
-    if found is None:
+def _best_lora(run: Run) -> "pd.Series[Any]":
+    found = run.table("trials")
+    found = best_configuration(found[found["method"] == "lora"])
+    if found.empty:
         raise RunError(
             f"'{run.path}' has no finished LoRA trial, which would say at what learning rate to train. "
             "Add one to the sweep."
         )
-    return found
-
-
-def _group(trials: "pd.DataFrame", kind: str, lora: "pd.Series[Any]") -> "pd.DataFrame":
-    """The finished trials of the best configuration of a kind, over seeds."""
-    done = trials[trials["status"] == "done"]
-    if kind == "lora":
-        return done[(done["label"] == lora["label"]) & (done["learning_rate"] == lora["learning_rate"])]
-    full = done[done["method"] == "full"]
-    chosen = best(full)
-    return full if chosen is None else full[full["learning_rate"] == chosen["learning_rate"]]
+    return found.iloc[0]
 
 
 def _outcome(label: str, run: Run, trials: "pd.DataFrame") -> Outcome:

@@ -56,16 +56,16 @@ def print_verification(outcome: "Verification") -> None:
     from rich.text import Text
 
     echo()
-    table = _table("configuration", ("seeds", "rate", "score", "intruders", "|dW|", "trained"))
+    table = _table("configuration", ("seeds", "rate", "validation", "test", "intruders", "|dW|", "trained"))
     for one in outcome.outcomes:
         figures = one.figures
-        score = figures["task_score"] if figures["task_score"] is not None else figures["validation_score"]
         parameters = figures["trainable_parameters"]
         table.add_row(
             Text(one.label),
             str(one.seeds),
             _cell(figures["learning_rate"]),
-            _cell(score),
+            _cell(figures["validation_score"]),
+            _cell(figures["task_score"]),
             _cell(figures["count"]),
             _cell(figures["update_frobenius"]),
             "–" if parameters is None else f"{parameters:,.0f}",

@@ -68,7 +68,8 @@ def command(
     """Fine-tune paired models, count their intruder dimensions, measure what they forgot.
 
     SPEC is a YAML file; without one a preset is used. Axes replace its values: rank=1,8,64 seed=0..2 steps=100.
-    Finished trials are never run again: the same command goes on where it was stopped.
+    Finished trials are never run again: the same command goes on where it was stopped. The exit code is 1 if a trial
+    failed.
     """
     if plan_only:
         # Read when the libraries of the hub are imported: a plan asks nobody, and so it answers at once.
@@ -78,14 +79,15 @@ def command(
     from spectra.cli import sweep_output
     from spectra.cli.sweep_progress import shown_progress
     from spectra.report import write_report
-    from spectra.sweep import read_specification, run_sweep
+    from spectra.sweep import plan, read_specification, run_sweep
+    from spectra.sweep.spec.plan import share
 
     source = next((word for word in spec_and_axes[:1] if "=" not in word), preset)
     specification = read_specification(source, [word for word in spec_and_axes if word != source])
-    if plan_only:
-        sweep_output.print_plan(specification, as_json=as_json)
-        return
     folder = out or Path("runs") / Path(source).stem
+    if plan_only:
+        sweep_output.print_plan(specification, folder, as_json=as_json)
+        return
     with shown_progress(specification, folder, shard, quiet=quiet) as on_event:
         run = run_sweep(
             specification,
@@ -99,3 +101,6 @@ def command(
             command=shlex.join(["spectra", *sys.argv[1:]]),
         )
     sweep_output.print_results(run, write_report(run.path), as_json=as_json)
+    asked = share(plan(specification), *(shard or (1, 1)))
+    if sweep_output.failed(run, {trial.id for trial in asked}):
+        sys.exit(1)

@@ -1,26 +1,34 @@
 """What `spectra sweep` and `spectra status` print: tables for people that fit 80 columns, JSON for machines."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from spectra.cli.terminal import console, echo
+from spectra.cli.terminal import echo
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spectra.runs import Run
+    from spectra.runs import Run, TrialFolder
     from spectra.sweep import Specification
 
+NARROWEST = 16  # columns that a folded text keeps
 
-def print_plan(specification: "Specification", *, as_json: bool) -> None:
+
+def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> None:
     """The trials of a sweep and what they are expected to cost."""
-    from spectra.sweep.spec.downloads import downloads
-    from spectra.sweep.spec.estimate import estimate
+    from spectra.assets import fetching_nothing
+    from spectra.sweep.preflight.downloads import downloads
+    from spectra.sweep.preflight.look import preflight
     from spectra.sweep.spec.plan import plan
 
-    estimates = estimate(specification, plan(specification))
+    with fetching_nothing():
+        estimates = preflight(specification, plan(specification), out, planned=True).estimates
     absent = downloads(specification)
     told = (
         "\n".join(["The sweep would download:", *(f"  {one}" for one in absent)])
@@ -107,9 +115,25 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
     echo(f"Report: {report}")
 
 
+def failed(run: "Run", trials: Collection[str]) -> list[str]:
+    """Those of some trials that failed, in training, measuring or on the test split."""
+    table = run.table("trials")
+    return [str(trial) for trial in table[(table["error"] != "") & table["trial"].isin(list(trials))]["trial"]]
+
+
 def states(run: "Run") -> list[dict[str, Any]]:
-    """Where every trial of a run stands."""
-    return [_status(run, planned) for planned in run.sweep["trials"]]
+    """Where every trial of a run stands, whichever call asked for it."""
+    described = {trial["id"]: trial for trial in run.sweep["trials"]}
+    for folder in run.trials():
+        described.setdefault(folder.id, _described(folder))
+    return [_status(run, trial) for trial in described.values()]
+
+
+def _described(folder: "TrialFolder") -> dict[str, Any]:
+    """A trial that only its own folder knows of."""
+    written = folder.settings
+    known = {name: written["specification"][name] for name in ("learning_rate", "seed")}
+    return {"id": folder.id, "label": written["label"], "group": written["group"], **known}
 
 
 def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -158,18 +182,42 @@ def _rate(rate: float | None) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range) -> None:
-    """A plain table on stdout, as wide as the terminal; numbers to the right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    """A plain table on stdout; numbers to the right, long texts folded to the width of a terminal.
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for position, name in enumerate(header):
-        justify: Literal["left", "right"] = "right" if position in numeric else "left"
-        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=position in numeric)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    In a pipe or a file every row is one line; where a terminal is too narrow, its lines are longer rather than columns
+    lost.
+    """
+    cells = [[cell.split("\n") for cell in row] for row in (header, *rows)]
+    widths = [max(len(line) for row in cells for line in row[column]) for column in range(len(header))]
+    texts = [column for column in range(len(header)) if column not in numeric]
+    excess = 1 + sum(widths) + 2 * (len(widths) - 1) - _room()
+    for column in sorted(texts, key=lambda column: -widths[column]):
+        narrowed = max(widths[column] - max(excess, 0), min(widths[column], NARROWEST))
+        excess -= widths[column] - narrowed
+        widths[column] = narrowed
+    head, *body = ("\n".join(_folded(row, widths, numeric)) for row in cells)
+    echo("\n".join(["", head, f" {'─' * (sum(widths) + 2 * (len(widths) - 1))}", *body, ""]))
+
+
+def _room() -> int:
+    """Columns that a line may have: a terminal's, or what COLUMNS says; without limit elsewhere."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return shutil.get_terminal_size().columns
+    return sys.maxsize
+
+
+def _folded(row: Sequence[Sequence[str]], widths: Sequence[int], numeric: Sequence[int] | range) -> Iterator[str]:
+    """The lines of one row."""
+    folded = [
+        [line[start : start + width] for line in cell for start in range(0, max(len(line), 1), width or 1)]
+        for cell, width in zip(row, widths, strict=True)
+    ]
+    for parts in zip_longest(*folded, fillvalue=""):
+        padded = [
+            part.rjust(width) if column in numeric else part.ljust(width)
+            for column, (part, width) in enumerate(zip(parts, widths, strict=True))
+        ]
+        yield f" {'  '.join(padded)}".rstrip()
 
 
 def quantity(value: int | float | None, unit: str = "") -> str:

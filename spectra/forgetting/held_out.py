@@ -1,8 +1,10 @@
 """A held-out task: which examples, which measure, and every setting that shapes the loss."""
 
 import difflib
+import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -57,6 +59,13 @@ class HeldOut:
     max_new_tokens: int = 64
     lm_eval_task: str = ""
     lm_eval_metric: str = "acc"
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of everything that decides a score but the model: the name decides nothing."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("name", "data")}
+        values["data"] = self.data.fingerprint if self.data is not None else None
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def task_data(self) -> TaskData:
         """The task's data.

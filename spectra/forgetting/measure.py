@@ -41,6 +41,13 @@ KINDS: Mapping[MeasureName, tuple[ModelKind, ...]] = {
     "rouge-l": ("seq2seq", "causal-lm"),
     "lm-eval": ("causal-lm", "seq2seq"),
 }
+# Kinds of task that a measure scores; one that is not here takes the texts of any.
+DATA_KINDS: Mapping[MeasureName, tuple[str, ...]] = {
+    "linear-probe": ("classification",),
+    "nearest-neighbour": ("classification",),
+    "label-likelihood": ("classification",),
+    "rouge-l": ("seq2seq",),
+}
 
 
 def measure(

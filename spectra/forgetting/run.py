@@ -15,7 +15,16 @@ from spectra.forgetting.loaded import measure_loaded, needs_pretrained_head
 from spectra.forgetting.measure import KINDS
 from spectra.forgetting.one_base import OneBase
 from spectra.forgetting.store import ScoreStore
-from spectra.models import LoadedModel, ModelKind, adapter_labels, base_of, is_adapter, load_tuned, tuned_kind
+from spectra.models import (
+    LoadedModel,
+    ModelKind,
+    adapter_labels,
+    base_of,
+    content_of,
+    is_adapter,
+    load_tuned,
+    tuned_kind,
+)
 from spectra.records.provenance import versions
 from spectra.statistics.paired import Forgetting, forgetting
 from spectra.statistics.scores import Scores
@@ -99,7 +108,7 @@ def measure_forgetting(
     bench = _Bench(
         body=OneBase(reference, dtype=getattr(torch, dtype), device=device),
         head=OneBase(reference, dtype=getattr(torch, dtype), device=device),
-        store=ScoreStore(folder, dtype=dtype, batch_size=batch_size),
+        store=ScoreStore(folder, dtype=dtype, batch_size=batch_size, device=device),
         held_out=held_out,
         batch_size=batch_size,
         say=progress or (lambda line: None),
@@ -107,7 +116,7 @@ def measure_forgetting(
     results = {}
     for checkpoint in checkpoints:
         base_scores = bench.base_scores(Path(checkpoint))
-        tuned_scores = bench.tuned_scores(Path(checkpoint), reference)
+        tuned_scores = bench.tuned_scores(Path(checkpoint))
         results[checkpoint] = tuple(
             forgetting(before, after, seed=seed, resamples=resamples, level=level)
             for before, after in zip(base_scores, tuned_scores, strict=True)
@@ -131,36 +140,46 @@ class _Bench:
 
     def base_scores(self, checkpoint: Path) -> list[Scores]:
         """Of the untouched base, in the architecture of a checkpoint."""
-        return self._scores(self.body.reference, checkpoint, nullcontext(None))
+        reference = self.body.reference
+        return self._scores(reference, checkpoint, self._content(checkpoint, None), nullcontext(None))
 
-    def tuned_scores(self, checkpoint: Path, base: str) -> list[Scores]:
+    def tuned_scores(self, checkpoint: Path) -> list[Scores]:
         """Of a checkpoint."""
-        return self._scores(str(checkpoint), checkpoint, self._tuned(checkpoint, base))
+        content = self._content(checkpoint, content_of(checkpoint))
+        return self._scores(str(checkpoint), checkpoint, content, self._tuned(checkpoint))
+
+    def _content(self, checkpoint: Path, tuned: str | None) -> dict[str, Any]:
+        """All that makes the model that is measured."""
+        kind, labels = _architecture(checkpoint)
+        return {"base": content_of(self.body.reference), "kind": kind, "labels": labels, "tuned": tuned}
 
     def _scores(
-        self, reference: str, checkpoint: Path, opened: AbstractContextManager[LoadedModel | None]
+        self,
+        reference: str,
+        checkpoint: Path,
+        content: dict[str, Any],
+        opened: AbstractContextManager[LoadedModel | None],
     ) -> list[Scores]:
-        found = {task.name: self.store.find(reference, task) for task in self.held_out}
-        missing = [task for task in self.held_out if found[task.name] is None]
+        found = [self.store.find(content, task) for task in self.held_out]
+        missing = [task for task, scores in zip(self.held_out, found, strict=True) if scores is None]
         if missing:
             kind, labels = _architecture(checkpoint)
             with opened as tuned:
                 loaded = tuned or self.body.untouched(kind, labels)
-                found |= self._fresh(loaded, reference, missing)
-        return [cast(Scores, found[task.name]) for task in self.held_out]
-
-    def _fresh(self, loaded: LoadedModel, reference: str, tasks: Sequence[HeldOut]) -> dict[str, Scores]:
-        self.say(f"{reference}: measuring {', '.join(task.name for task in tasks)}")
-        scores = measure_loaded(loaded, tasks, pretrained=self._pretrained, batch_size=self.batch_size)
-        for task, measured in zip(tasks, scores, strict=True):
-            self.store.keep(reference, task, measured)
-        return {task.name: measured for task, measured in zip(tasks, scores, strict=True)}
+                self.say(f"{reference}: measuring {', '.join(task.name for task in missing)}")
+                fresh = measure_loaded(loaded, missing, pretrained=self._pretrained, batch_size=self.batch_size)
+            for task, scores in zip(missing, fresh, strict=True):
+                self.store.keep(content, task, scores)
+            measured = iter(fresh)
+            found = [next(measured) if scores is None else scores for scores in found]
+        # What was kept under another name is the same measurement.
+        return [replace(cast(Scores, one), task=task.name) for task, one in zip(self.held_out, found, strict=True)]
 
     def _pretrained(self) -> PreTrainedModel:
         return cast(PreTrainedModel, self.head.untouched("masked-lm").model)
 
     @contextmanager
-    def _tuned(self, checkpoint: Path, base: str) -> Iterator[LoadedModel]:
+    def _tuned(self, checkpoint: Path) -> Iterator[LoadedModel]:
         kind, labels = _architecture(checkpoint)
         if is_adapter(checkpoint):
             untouched = self.body.untouched(kind, labels)
@@ -168,7 +187,7 @@ class _Bench:
                 yield replace(untouched, model=model)
         else:
             self.body.release()  # a full checkpoint takes the base's place in memory
-            yield load_tuned(checkpoint, base=base, dtype=self.body.dtype, device=self.body.device)
+            yield load_tuned(checkpoint, base=self.body.reference, dtype=self.body.dtype, device=self.body.device)
 
 
 def _architecture(checkpoint: Path) -> tuple[ModelKind, int | None]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from spectra.errors import RunError
 from spectra.forgetting import HeldOut
-from spectra.forgetting.store import identity
 from spectra.interventions.arms import INTRUDERS, Arm
 from spectra.interventions.bench import Bench
 from spectra.interventions.in_place import edited
@@ -17,6 +16,7 @@ from spectra.interventions.own_task import OwnTask
 from spectra.interventions.points import Point, PointStore
 from spectra.interventions.subject import Subject
 from spectra.interventions.tables import Measured, State
+from spectra.models import content_of
 from spectra.records.provenance import versions
 from spectra.scanning.scan import Progress
 from spectra.storage.atomic import write_json
@@ -158,7 +158,7 @@ class Experiment:
         if state is None:
             return {"model": "base"}
         scan = self.subject.scan
-        tuned = {"model": "tuned", "checkpoint": identity(scan.checkpoint)}
+        tuned = {"model": "tuned", "checkpoint": content_of(scan.checkpoint)}
         arm, factor = state
         if factor == 1:
             return tuned

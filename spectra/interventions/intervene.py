@@ -10,7 +10,6 @@ from spectra.engine.cache import FactorCache
 from spectra.errors import DataError, SpectrumError
 from spectra.forgetting import HeldOut
 from spectra.forgetting.run import Precision
-from spectra.forgetting.store import identity
 from spectra.interventions.arms import CONTROLS, arms_of
 from spectra.interventions.bench import Bench
 from spectra.interventions.directions import require_scale
@@ -19,7 +18,7 @@ from spectra.interventions.intervention_run import InterventionRun
 from spectra.interventions.own_task import OwnTask
 from spectra.interventions.points import PointStore
 from spectra.interventions.subject import Subject
-from spectra.models import base_of, is_adapter, resolve_model
+from spectra.models import base_of, content_of, is_adapter, resolve_model
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_continued
@@ -125,7 +124,7 @@ def experiment(
     subject = Subject(pair, scan, select, share, device)
     arms, left_out = arms_of(subject, controls, seed=seed)
     common = {
-        "base": identity(reference),
+        "base": content_of(reference),
         "dtype": dtype,
         "batch_size": batch_size,
         **described(held_out, task),

@@ -97,11 +97,11 @@ def _new_factors(
         shrunk = norm_matched_shrink(update, edit)
         factor = 1 + shrunk.scaling / update.scaling
         return replace(update, B=factor * update.B), 0.0, factor
-    edited = update.plus(edit)
-    if treatment.rank == "exact":
+    edited = update if treatment.lam == 1 else update.plus(edit)  # lambda = 1 changes nothing and needs no room
+    rank = {"exact": edited.rank, "same": update.rank}.get(str(treatment.rank), treatment.rank)
+    if edited.rank <= int(rank):
         return edited, 0.0, None
-    rank = update.rank if treatment.rank == "same" else int(treatment.rank)
-    return *truncated(edited, rank), None
+    return *truncated(edited, int(rank)), None
 
 
 def require_same(spectrum: MatrixScan, values: Sequence[float], chosen: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ No repository's code is ever run and no pickle is ever opened: weights come from
 """
 
 from spectra.models.base import load_base, load_kind, resolve_model
+from spectra.models.content import content_of
 from spectra.models.heads import name_outputs, output_names, write_label_names
 from spectra.models.kinds import CLASSES, LoadedModel, Model, ModelKind, body_of
 from spectra.models.tuned import adapter_labels, attach, base_of, is_adapter, load_tuned, tuned_kind
@@ -17,6 +18,7 @@ __all__ = [
     "attach",
     "base_of",
     "body_of",
+    "content_of",
     "is_adapter",
     "load_base",
     "load_kind",

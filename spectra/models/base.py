@@ -83,7 +83,7 @@ def load_tokenizer(reference: str, revision: str | None = None) -> PreTrainedTok
     """Load a tokenizer; one without a padding token pads with its end of text.
 
     Raises:
-        ModelError: If it cannot be found.
+        ModelError: If it cannot be found, or has no vocabulary.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -91,6 +91,11 @@ def load_tokenizer(reference: str, revision: str | None = None) -> PreTrainedTok
         )
     except (OSError, ValueError, ImportError) as error:  # absent or offline; of an unknown or uninstalled kind
         raise _not_loaded(f"The tokenizer of '{reference}'", reference, error) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where the files are missing
+        raise ModelError(
+            f"The tokenizer of '{reference}' holds {len(tokenizer)} special tokens and no word, so that every text "
+            "would be unknown. Put the tokenizer's files beside the model."
+        )
     if tokenizer.pad_token_id is None:  # causal models come without one; padded positions never enter a loss
         tokenizer.pad_token = tokenizer.eos_token
     return cast(PreTrainedTokenizerBase, tokenizer)

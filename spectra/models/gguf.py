@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from spectra.assets import cache_folder
+from spectra.assets import cache_folder, require_fetching
 from spectra.errors import ModelError
 from spectra.runs.lock import locked
 from spectra.storage.atomic import replacing
@@ -24,6 +24,7 @@ def dequantised(folder: Path, gguf: Path, progress: Callable[[str], None] | None
     target = cache_folder() / "models" / f"{folder.name}-float32"
     if target.is_dir():
         return target
+    require_fetching(folder.name)
     with locked(target.with_name(f"{target.name}.lock")):
         if not target.is_dir():  # another process may have converted it while this one waited
             if progress:

@@ -21,7 +21,7 @@ def matched_pairs(trials: "pd.DataFrame", forgetting: "pd.DataFrame") -> "pd.Dat
         norm     the full trial, at any learning rate, with the nearest norm of the update:  min |log(d / d_full)|
 
     The gap that is left is in the table: a pair whose gap is wide is matched in name only. A finer grid of learning
-    rates for full fine-tuning makes it narrower.
+    rates for full fine-tuning makes it narrower. A full trial of another number of steps is no partner.
 
     Args:
         trials: The trials table of a run.
@@ -40,10 +40,16 @@ def matched_pairs(trials: "pd.DataFrame", forgetting: "pd.DataFrame") -> "pd.Dat
     rows = [
         {**_pair(adapter, partner), "matched_on": kind, "gap": gap, **measured}
         for _, adapter in adapters.iterrows()
-        for kind, partner, gap in _partners(adapter, full[full["seed"] == adapter["seed"]])
+        for kind, partner, gap in _partners(adapter, _comparable(full, adapter))
         for measured in _forgotten(lost.get(adapter["trial"]), lost.get(partner["trial"]))
     ]
     return pd.DataFrame(rows)
+
+
+def _comparable(full: "pd.DataFrame", adapter: "pd.Series[Any]") -> "pd.DataFrame":
+    """The full trials of the same seed and, where it is known, of the same number of steps."""
+    shared = [column for column in ("seed", "steps") if column in full]
+    return full[(full[shared] == adapter[shared]).all(axis=1)]
 
 
 def _partners(adapter: "pd.Series[Any]", full: "pd.DataFrame") -> Iterator[tuple[str, "pd.Series[Any]", float]]:

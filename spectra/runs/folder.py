@@ -1,6 +1,6 @@
 """The folder of one sweep.
 
-sweep.json        resolved specification, command, versions, hardware, commit
+sweep.json        resolved specification, command, versions, hardware, commit, trials, contents of the inputs
 base/             scores of the untouched base model
 trials/<id>/      one folder per trial (see trial.py)
 tables/           all trials together (see schema.py), each as .parquet and .csv
@@ -9,7 +9,7 @@ report.html
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,14 @@ class Run:
         return run
 
     @classmethod
-    def create(cls, path: Path | str, sweep: Mapping[str, Any], *, same: Iterable[str]) -> "Run":
+    def create(
+        cls,
+        path: Path | str,
+        sweep: Mapping[str, Any],
+        *,
+        same: Iterable[str],
+        inputs: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] = lambda there: {},
+    ) -> "Run":
         """Start a run folder, or continue the one that is there.
 
         Args:
@@ -59,20 +66,36 @@ class Run:
             sweep: What sweep.json will hold; `sweep["specification"]` is the resolved specification.
             same: Fields of the specification that a continued folder must share, because its rows would not be
                 comparable otherwise.
+            inputs: Given the recorded contents of what the sweep reads (None for a new folder), those to record.
 
         Raises:
-            RunError: If the folder holds another sweep.
+            RunError: If the folder holds another sweep, or was begun by a version that recorded no contents.
             DestinationError: If it holds other files and no sweep.
         """
         require_continued(Path(path), "sweep")
         run = cls(Path(path))
         with run.lock():
+            there: dict[str, Any] = {}
             if (run.path / "sweep.json").is_file():
-                run._require_same(sweep["specification"], same)
-            atomic.write_json(run.path / "sweep.json", sweep)
+                run.require_same(sweep["specification"], same)
+                there = run.sweep
+                if "inputs" not in there:
+                    raise RunError(
+                        f"'{path}' was begun by a version that did not record what its base and data held, "
+                        "so that nothing can be added to it. Choose another --out."
+                    )
+            atomic.write_json(
+                run.path / "sweep.json",
+                {**sweep, "trials": _all(there, sweep), "inputs": inputs(there.get("inputs"))},
+            )
         return run
 
-    def _require_same(self, specification: Mapping[str, Any], fields: Iterable[str]) -> None:
+    def require_same(self, specification: Mapping[str, Any], fields: Iterable[str]) -> None:
+        """Refuse a specification that differs in fields which all rows share.
+
+        Raises:
+            RunError: Naming the first one.
+        """
         for field in fields:
             there, here = self.specification.get(field), specification.get(field)
             if there != here:
@@ -83,8 +106,13 @@ class Run:
 
     @property
     def sweep(self) -> dict[str, Any]:
-        """The content of sweep.json: "specification", "command", "versions", "hardware", "commit", "trials"."""
+        """The content of sweep.json: "specification", "command", "versions", ... of the last call; "trials" of all."""
         return atomic.read_json(self.path / "sweep.json")
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The contents of what the sweep reads: "base", "tasks", "heldout", "checkpoints"."""
+        return dict(self.sweep.get("inputs", {}))
 
     @property
     def specification(self) -> dict[str, Any]:
@@ -93,6 +121,11 @@ class Run:
         if not isinstance(found, dict):
             raise RunError(f"'{self.path / 'sweep.json'}' holds no specification. Name a folder of `spectra sweep`.")
         return found
+
+    @property
+    def held_out(self) -> frozenset[str]:
+        """Names of the held-out tasks that every trial is measured on."""
+        return frozenset(one["name"] for one in self.inputs.get("heldout", ()))
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the lock of the whole folder: for sweep.json and tables/."""
@@ -159,3 +192,8 @@ class Run:
                 return tidy(name, [])
             raise RunError(f"'{self.path}' has no table '{name}' yet. Let `spectra sweep --out {self.path}` finish.")
         return read_parquet(path, error=RunError)
+
+
+def _all(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Any]:
+    """The trials of earlier calls and of this one, each once, as the latest call describes it."""
+    return list({trial["id"]: trial for sweep in (there, here) for trial in sweep.get("trials", ())}.values())

@@ -1,6 +1,6 @@
 """One trial's folder: what it holds, what it still lacks, and who may write to it.
 
-trial.json          resolved specification, versions, seed, hardware, data fingerprints
+trial.json          resolved specification, versions, seed, hardware, contents of the inputs
 training/           the Trainer's own checkpoints; removed once the trained weights are saved
 adapter/ | checkpoint/   the trained weights, safetensors
 kept/step-<n>/      the weights at the steps that the sweep asks to keep
@@ -12,7 +12,7 @@ continual.parquet   of a sequence of tasks: every task's score after each of the
 steps/<n>/          of a sequence of tasks: a folder like this one per task, with merged/ and head.safetensors
 failure.json        attempts and the reason of the last failure
 log.txt             what the trial said while it ran
-finished            written last: everything above is whole
+finished            written last: everything above is whole; names the held-out tasks that were measured
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -50,7 +50,7 @@ class TrialFolder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The content of trial.json: "specification", "label", "versions", "hardware", "commit", "fingerprints"."""
+        """The content of trial.json: "specification", "label", "versions", "hardware", "commit", "inputs"."""
         return atomic.read_json(self.path / "trial.json")
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
@@ -156,11 +156,21 @@ class TrialFolder:
         path = self._table_path(name)
         return read_parquet(path, error=RunError) if path.exists() else None
 
-    def write_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write scores.parquet: the loss on every held-out example, so that later statistics can pair them."""
+    def add_forgetting(self, rows: Iterable[Mapping[str, Any]], examples: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows of held-out tasks, and the loss on every example, so that later statistics can pair them.
+
+        Rows of a task that `measured` does not name were left by an interrupted call and are replaced.
+        """
         import pandas as pd
 
-        write_parquet(self.path / "scores.parquet", pd.DataFrame(list(rows)))
+        old, old_examples = (self._of_measured(table) for table in (self.rows("forgetting"), self.scores()))
+        self.write_rows("forgetting", [*old, *rows])
+        write_parquet(self.path / "scores.parquet", pd.DataFrame([*old_examples, *examples]))
+
+    def _of_measured(self, table: "pd.DataFrame | None") -> list[Any]:
+        if table is None or "heldout" not in table:
+            return []
+        return list(table[table["heldout"].isin(self.measured)].to_dict("records"))
 
     def scores(self) -> "pd.DataFrame | None":
         """Per-example losses (heldout, example, loss, weight); None if they are not written yet."""
@@ -187,10 +197,15 @@ class TrialFolder:
         """True when training and measuring are complete and written."""
         return (self.path / "finished").exists()
 
-    def finish(self) -> None:
-        """Write the marker that is written last."""
+    def finish(self, measured: Iterable[str] = ()) -> None:
+        """Write the marker that is written last, with the names of the held-out tasks that were measured."""
         atomic.remove(self.path / "failure.json")
-        atomic.write_text(self.path / "finished", "")
+        atomic.write_json(self.path / "finished", {"heldout": sorted(measured)})
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """Names of the held-out tasks that a finished trial was measured on; empty before."""
+        return frozenset(atomic.read_json(self.path / "finished")["heldout"]) if self.is_finished else frozenset()
 
     @property
     def failure(self) -> dict[str, Any] | None:

@@ -150,11 +150,12 @@ def _picture(facts: PairFacts) -> tuple[Grid, tuple[float, ...], tuple[float, ..
     Cost: one factorisation of W0, ever; in its basis the vectors of an adapter cost O(n rank) a step.
     """
     settings, full = facts.base.settings, facts.base.factors.full()
+    side = settings.sides[0]
     deep = replace(settings, k=max(KEPT_VALUES, settings.map_size), method="cached-basis", expected=1)
-    [bounds] = cosine_bounds(BaseFacts(facts.base.factors, deep), [facts.tuned])
-    cosines = full.U.mH @ bounds.U() if bounds.cosines is None else bounds.cosines
+    [bounds] = cosine_bounds(BaseFacts(facts.base.factors, deep), [facts.tuned], side)
+    cosines = vectors_of(full, side).mH @ bounds.U() if bounds.cosines is None else bounds.cosines
     shown = cosines[: settings.map_size, : settings.map_size].abs().clamp(max=1.0)
-    return Grid("similarity", "left", _rows(shown)), _numbers(full.S[:KEPT_VALUES]), _numbers(bounds.S[:KEPT_VALUES])
+    return Grid("similarity", side, _rows(shown)), _numbers(full.S[:KEPT_VALUES]), _numbers(bounds.S[:KEPT_VALUES])
 
 
 def storage_of(pair: MatrixPair) -> Storage:

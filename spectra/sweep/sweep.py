@@ -11,10 +11,11 @@ from spectra.runs import Run
 from spectra.sweep.execution.local import run_local
 from spectra.sweep.execution.progress import OnEvent
 from spectra.sweep.execution.schedule import Schedule
+from spectra.sweep.preflight.look import preflight
 from spectra.sweep.spec.plan import PlannedTrial, plan, share
 from spectra.sweep.spec.read import read_specification
-from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, Specification
+from spectra.sweep.trial.inputs import agreed
 from spectra.sweep.trial.tables import write_tables
 
 Executor = Literal["local", "inline", "ray"]
@@ -58,12 +59,11 @@ def run_sweep(
         The run folder.
 
     Raises:
-        SpecificationError: If the specification is not valid.
+        SpecificationError: If the specification is not valid, or something in it is bound to fail.
         RunError: If `out` holds another sweep, or the base model cannot be measured.
         ClusterError: If there is no Ray cluster to join.
     """
     specification = read_specification(specification, axes)
-    require_packages(specification.report_to, specification.quantisation)
     part, of = shard
     if not 1 <= part <= of:
         raise RunError(f"Shard {part}/{of} does not exist. Give i/n with i from 1 to n.")
@@ -75,7 +75,13 @@ def run_sweep(
 
             # Before the run folder is made: without a cluster nothing is left behind.
             cluster.enter_context(joined_with_room(ray, cpus_per_trial, gpus_per_trial))
-        run = Run.create(out, _record(specification, everything, command), same=SHARED)
+        inputs = preflight(specification, everything, out, elsewhere=executor == "ray").contents()
+        run = Run.create(
+            out,
+            _record(specification, everything, command),
+            same=SHARED,
+            inputs=lambda there: inputs if there is None else agreed(str(out), there, inputs),
+        )
         for trial in trials:
             run.trial(trial.id).forget_failure()
         if trials:

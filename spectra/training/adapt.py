@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from spectra.errors import SpecificationError
+from spectra.records.naming import written
 from spectra.training.modules import head_modules, is_transposed, target_pattern
 from spectra.training.settings import TrainingSettings
 from spectra.weights.methods.scaling import LoraSettings
@@ -59,7 +60,13 @@ class Method:
         alpha = f" α={settings.alpha:g}" if settings.alpha is not None else ""
         where = settings.target_modules
         modules = "" if where == "all-linear" or self.config is None else f" on {_joined(where)}"
-        return f"{title}{rank}{alpha}{modules}"
+        further = "".join(f" {name}={written(value)}" for name, value in _named_arguments(settings))
+        return f"{title}{rank}{alpha}{modules}{further}"
+
+
+def _named_arguments(settings: TrainingSettings) -> list[tuple[str, Any]]:
+    """Further arguments of a method, by name."""
+    return sorted((name, value) for name, value in settings.arguments.items() if name != "peft_type")
 
 
 def _joined(target_modules: str | tuple[str, ...]) -> str:
@@ -116,7 +123,7 @@ def _passed_through(settings: TrainingSettings, shared: Arguments) -> "PeftConfi
         return get_peft_config({**shared, **given})
     except (KeyError, TypeError, ValueError) as error:
         raise SpecificationError(
-            f"peft refuses the arguments {dict(settings.arguments)} of method 'peft': {error}. "
+            f"peft refuses the arguments {dict(settings.arguments)} of method 'peft': {str(error).rstrip('.')}. "
             "Give peft_type and the fields of its configuration."
         ) from error
 

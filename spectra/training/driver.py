@@ -31,6 +31,7 @@ from spectra.training.cost import (
 from spectra.training.families import FAMILIES, collator, encode, family_of, in_order_of
 from spectra.training.metrics import FamilyName, Metric, Values, metric_of
 from spectra.training.quantise import load_for_training
+from spectra.training.resumption import FILE as PROGRESS
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import KeepWeights, initial_factors
 from spectra.training.trainer import (
@@ -227,7 +228,8 @@ def first(rows: "Dataset", limit: int | None) -> "Dataset":
 def last_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint of the Trainer, or None.
 
-    The Trainer writes trainer_state.json last, so a checkpoint without a readable one was cut off by a kill.
+    The Trainer writes trainer_state.json last, so a checkpoint without a readable one was cut off by a kill. One of an
+    earlier version, which kept other weights, does not count.
     """
     whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
@@ -235,9 +237,10 @@ def last_checkpoint(folder: Path) -> str | None:
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
-        return bool(json.loads((checkpoint / "trainer_state.json").read_text()))
+        state = json.loads((checkpoint / "trainer_state.json").read_text())
     except (FileNotFoundError, ValueError):
         return False
+    return bool(state) and (checkpoint / PROGRESS).is_file()
 
 
 def _trainer(

@@ -36,6 +36,16 @@ def target_pattern(model: nn.Module, target_modules: str | Sequence[str]) -> str
     Raises:
         ModelError: If nothing matches, or one of the names given does not.
     """
+    tails = sorted({IN_A_BLOCK.split(name)[-1] for name in targeted(model, target_modules)})
+    return rf".*\.\d+\.(?:{'|'.join(re.escape(tail) for tail in tails)})"
+
+
+def targeted(model: nn.Module, target_modules: str | Sequence[str]) -> list[str]:
+    """Names of the modules that are asked for, as `target_pattern` takes them.
+
+    Raises:
+        ModelError: If nothing matches, or one of the names given does not.
+    """
     linear = linear_modules(model)
     chosen = [name for name in linear if _belongs(name, target_modules)]
     missing = (
@@ -49,8 +59,7 @@ def target_pattern(model: nn.Module, target_modules: str | Sequence[str]) -> str
             f"No linear layer inside the blocks of {type(model).__name__} matches target_modules "
             f"{first_five(missing or [target_modules])}. Choose among {', '.join((*GROUPS, *roles))}."
         )
-    tails = sorted({IN_A_BLOCK.split(name)[-1] for name in chosen})
-    return rf".*\.\d+\.(?:{'|'.join(re.escape(tail) for tail in tails)})"
+    return chosen
 
 
 def is_transposed(model: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """Everything that decides the outcome of one training run: the identity of a trial, as plain values."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from spectra.errors import SpecificationError
@@ -82,7 +82,8 @@ class TrainingSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them."""
-        values = asdict(self)
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values["arguments"] = dict(self.arguments)
         if isinstance(self.target_modules, tuple):
             values["target_modules"] = list(self.target_modules)
         return values

@@ -1,22 +1,47 @@
-"""A model without weights: shapes only, on torch's meta device, to count what a method would train."""
+"""A model without weights: shapes only, on torch's meta device, to see what a method would train before it does."""
 
+import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedConfig
 
 from spectra.data import TaskData, TaskKind
+from spectra.errors import ModelError, SpectraError, first_five
 from spectra.models import CLASSES
 from spectra.models.base import load_tokenizer
 from spectra.models.remote_code import trusts_remote_code
-from spectra.training.adapt import attach
+from spectra.training.adapt import METHODS, attach
 from spectra.training.cost import trainable_parameters
 from spectra.training.driver import first
-from spectra.training.families import FAMILIES, examples, family_of, load_config
-from spectra.training.modules import linear_modules
+from spectra.training.families import FAMILIES, FamilyName, examples, family_of, load_config
+from spectra.training.modules import linear_modules, targeted
 from spectra.training.settings import TrainingSettings
 
 SAMPLED_BATCHES = 20
+# Initialisations that take factors out of W0 and therefore have no more of them than W0 has.
+FROM_W0 = ("pissa", "olora", "corda")
+
+
+@dataclass(frozen=True, eq=False)
+class Bare:
+    """A base with its task head, without weights.
+
+    Attributes:
+        base: Its name.
+        family: The family that it makes with the task.
+        model: On the meta device.
+        parameters: All numbers of the model.
+        multiplied: Numbers of the weight matrices that every token is multiplied with.
+    """
+
+    base: str
+    family: FamilyName
+    model: nn.Module
+    parameters: int
+    multiplied: int
 
 
 @dataclass(frozen=True)
@@ -34,24 +59,67 @@ class Skeleton:
     multiplied: int
 
 
-def skeleton(settings: TrainingSettings, kind: TaskKind, num_labels: int | None) -> Skeleton:
-    """Count the parameters of a trial without reading or allocating a weight.
+def bare(base: str, kind: TaskKind, num_labels: int | None) -> Bare:
+    """Build a base with the head of a task; no weight is read or allocated.
 
     Raises:
-        ModelError: If the configuration of the base cannot be had.
+        ModelError: If the configuration of the base cannot be had, or it has no such head.
     """
-    family = FAMILIES[family_of(kind, settings.base)]
-    config: PreTrainedConfig = load_config(settings.base)
+    family = family_of(kind, base)
+    config: PreTrainedConfig = load_config(base)
     if num_labels:
         config.num_labels = num_labels
     with torch.device("meta"):
-        model = CLASSES[family.model_kind].from_config(config, trust_remote_code=trusts_remote_code())
-        modules = dict(model.named_modules())
-        blocks = sum(modules[name].weight.numel() for name in linear_modules(model))
-        head = model.get_output_embeddings()
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        trainable = trainable_parameters(attach(model, settings, family.task_type))
-    return Skeleton(parameters, trainable, blocks + (head.weight.numel() if head is not None else 0))
+        try:
+            model: Any = CLASSES[FAMILIES[family].model_kind].from_config(
+                config, trust_remote_code=trusts_remote_code()
+            )
+        except ValueError as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ModelError(
+                f"'{base}' has no model of kind {FAMILIES[family].model_kind}: {reason}. Choose another base or task."
+            ) from error
+    modules = dict(model.named_modules())
+    blocks = sum(modules[name].weight.numel() for name in linear_modules(model))
+    head = model.get_output_embeddings()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Bare(base, family, model, parameters, blocks + (head.weight.numel() if head is not None else 0))
+
+
+def skeleton(bare: Bare, settings: TrainingSettings) -> Skeleton:
+    """What a method makes trainable of a base, whatever the learning rate, the seed and alpha.
+
+    Raises:
+        SpectraError: If the method cannot be put on this base.
+    """
+    _require_rank(bare.model, settings)
+    model = copy.deepcopy(bare.model)
+    try:
+        with torch.device("meta"):
+            trainable = trainable_parameters(attach(model, settings, FAMILIES[bare.family].task_type))
+    except SpectraError:
+        raise
+    except Exception as error:  # whatever peft says of what it was given
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"{METHODS[settings.method].label(settings)} cannot be put on '{bare.base}': {reason}. "
+            "Change its rank, target_modules or arguments."
+        ) from error
+    return Skeleton(bare.parameters, trainable, bare.multiplied)
+
+
+def _require_rank(model: nn.Module, settings: TrainingSettings) -> None:
+    """Factors that are taken out of W0 are no more than W0 has."""
+    init = "pissa" if settings.method == "pissa" else settings.arguments.get("init_lora_weights")
+    if settings.rank is None or not isinstance(init, str) or not init.startswith(FROM_W0):
+        return
+    modules = dict(model.named_modules())
+    sizes = {name: min(modules[name].weight.shape) for name in targeted(model, settings.target_modules)}
+    if small := [f"{name} ({size})" for name, size in sizes.items() if size < settings.rank]:
+        raise ModelError(
+            f"{METHODS[settings.method].label(settings)} starts from singular vectors of W0, and its rank is above the "
+            f"dimension of {first_five(small)}. Choose a rank of at most {min(sizes.values())}."
+        )
 
 
 def padded_length(settings: TrainingSettings, task: TaskData) -> float:

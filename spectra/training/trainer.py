@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from spectra.errors import RunError
 from spectra.training.adapt import parameter_groups
 from spectra.training.families import Family
+from spectra.training.resumption import load_progress, save_progress
 from spectra.training.settings import TrainingSettings
 
 OnStep = Callable[[int, int], None]  # optimiser step, of how many
@@ -94,13 +95,18 @@ class PairedTrainer(Trainer):
         """The Trainer's own optimiser on the method's groups."""
         if self.optimizer is None:
             model = self.model if model is None else model
-            # Resuming reloads the adapter, which makes all of it trainable again, a frozen factor included.
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(name in self._trained)
             decayed = set(self.get_decay_parameter_names(model))
             kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
             self.optimizer = kind(parameter_groups(model, self._settings, decayed, self._trained), **arguments)
         return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The model's part of a checkpoint."""
+        save_progress(cast(nn.Module, self.model), self._trained, Path(output_dir or str(self.args.output_dir)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Take up the model's part of a checkpoint."""
+        load_progress(self.model, self._trained, Path(resume_from_checkpoint))
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None

@@ -98,6 +98,14 @@ def test_lambda_one_changes_no_output_beyond_rounding(name: str, tmp_path: Path)
     torch.testing.assert_close(case.logits(tmp_path / "out"), case.logits(case.adapter), atol=2e-5, rtol=1e-5)
 
 
+def test_lambda_one_writes_the_factors_as_they_are(linear: Case, tmp_path: Path) -> None:
+    run(linear, tmp_path / "out", lam=1.0, select="all")
+    before, after = (
+        load_file(Path(folder) / "adapter_model.safetensors") for folder in (linear.adapter, tmp_path / "out")
+    )
+    assert {name: tensor.shape for name, tensor in after.items()} == {n: t.shape for n, t in before.items()}
+
+
 def test_the_update_of_the_result_is_what_the_scan_and_peft_read(linear: Case, tmp_path: Path) -> None:
     result = run(linear, tmp_path / "out", lam=0.3, select="all")
     layers = dict(linear.loaded(tmp_path / "out").named_modules())

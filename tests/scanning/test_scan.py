@@ -1,5 +1,7 @@
 """`spectra.intruders` on checkpoints on disk, against the definition applied to the merged weights."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,22 +185,22 @@ def test_the_similarity_map_of_an_untuned_matrix_is_the_identity(saved: Checkpoi
         assert np.array(grid.values) == pytest.approx(np.eye(5), abs=1e-5)
 
 
-@pytest.mark.parametrize("which", ["adapter", "full"])
+@pytest.mark.parametrize(("which", "side"), [("adapter", "left"), ("full", "both"), ("adapter", "right")])
 def test_pictures_hold_the_leading_cosines_and_spectra_of_the_matrices_asked_for(
-    saved: Checkpoints, which: str
+    saved: Checkpoints, which: str, side: str
 ) -> None:
     checkpoint, merged = (saved.adapters[1], saved.merged[1]) if which == "adapter" else (saved.full, saved.full)
     pair = open_pair(saved.base, checkpoint)
     names = tuple(str(matrix.name) for matrix in pair.matrices[:2])
-    [scan] = scan_pairs([pair], ScanSettings(pictured=names))
+    [scan] = scan_pairs([pair], ScanSettings(pictured=names, side=side))
     assert [matrix.name for matrix in scan.matrices if matrix.grids] == list(names)
     before, after = (load_file(folder / "model.safetensors") for folder in (saved.base, merged))
     for matrix in scan.matrices[:2]:
         [name] = [name for name in before if name.endswith(f"{matrix.name}.weight")]
         W0, W = before[name].double().numpy(), after[name].double().numpy()
-        (U0, S0, _), (U, S, _) = np.linalg.svd(W0), np.linalg.svd(W)
+        (U0, S0, _), (U, S, _) = (np.linalg.svd(M.T if side == "right" else M) for M in (W0, W))
         [grid] = matrix.grids
-        assert grid.name == "similarity" and grid.side == "left"
+        assert grid.name == "similarity" and grid.side == ("right" if side == "right" else "left")
         # Single vectors of neighbouring singular values are known to about float32 rounding over their gap.
         assert np.array(grid.values) == pytest.approx(np.abs(U0[:, :16].T @ U[:, :16]), abs=2e-2)
         assert matrix.base_values == pytest.approx(S0[:64], rel=1e-4)
@@ -260,3 +262,13 @@ def test_a_large_fully_tuned_matrix_is_streamed(saved: Checkpoints, monkeypatch:
     monkeypatch.setattr("spectra.engine.storage.SMALLEST_CHUNK_BYTES", 20_000)
     streamed = spectra.intruders(saved.full, base=saved.base, k=K, method="certified", epsilon=0.95)
     assert [m.count for m in streamed.matrices] == [m.count for m in plain.matrices]
+
+
+def test_a_scan_imports_neither_plotting_nor_training_code() -> None:
+    code = (
+        "import sys, spectra.scanning.scan, spectra.scanning.compare;"
+        "heavy = {'transformers', 'peft', 'accelerate', 'datasets', 'matplotlib', 'altair', 'jinja2', 'click', 'rich'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"

@@ -7,6 +7,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from spectra.cli.main import main
+from spectra.cli.sweep_output import print_table
 from spectra.cli.sweep_progress import Pace, duration
 from spectra.runs import Run
 from spectra.sweep import presets, read_specification
@@ -83,6 +84,38 @@ def test_status_tells_where_every_trial_stands(undisturbed: Run) -> None:
     table = spectra("status", str(undisturbed.path)).stdout
     assert "LoRA r=4 α=8" in table
     assert table.rstrip().endswith("4 done")
+
+
+def test_status_lists_the_trials_of_all_calls(tmp_path: Path) -> None:
+    shared = {"label": "full", "group": "g", "learning_rate": 1e-3}
+    for names in ("ab", "bc"):
+        trials = [{"id": name, "seed": 0, **shared} for name in names]
+        run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same=())
+    values = json.loads(spectra("status", str(run.path), "--json").stdout)
+    assert [row["id"] for row in values["trials"]] == ["a", "b", "c"]
+
+
+def test_a_table_in_a_pipe_keeps_all_its_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    header = ("configuration", *(f"number {n}" for n in range(12)))
+    row = ("LoRA r=8 α=16 on query, key, value, dense", *("123456789" for n in range(12)))
+    print_table(header, [row], numeric=range(1, 13))
+    assert len(capsys.readouterr().out.strip().splitlines()) == 3
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(header, [row], numeric=range(1, 13))
+    lines = capsys.readouterr().out.splitlines()
+    assert "".join(line[1:17].strip() for line in lines[3:]).replace(" ", "") == row[0].replace(" ", "")
+    assert any(line.count("123456789") == 12 for line in lines)
+
+
+def test_a_sweep_with_a_failed_trial_ends_with_1_and_the_reason(written: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    axes = ["method=full", "learning_rate=0.9", "steps=20", "max_grad_norm=1e30", "weight_decay=1e6"]
+    result = spectra("sweep", written, *axes, "--out", out, "--quiet")
+    assert result.exit_code == 1, result.output
+    assert "full, seed 0: failed: " in result.stderr
 
 
 def test_status_tells_why_a_trial_failed(tmp_path: Path) -> None:

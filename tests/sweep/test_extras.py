@@ -11,8 +11,8 @@ from transformers.integrations import integration_utils
 
 from spectra.errors import ModelError, SpecificationError
 from spectra.sweep import read_specification, run_sweep
+from spectra.sweep.preflight.look import preflight
 from spectra.sweep.spec import requirements
-from spectra.sweep.spec.estimate import estimate
 from spectra.sweep.spec.plan import plan
 from spectra.training.quantise import quantisation_config
 from spectra.training.settings import TrainingSettings
@@ -123,7 +123,7 @@ def test_what_is_not_installed_is_said_before_anything_runs(
             run_sweep({**given, field: value}, tmp_path / "run", executor="inline")
         asked = read_specification({**given, field: value})
         with pytest.raises(SpecificationError, match=told):
-            estimate(asked, plan(asked))
+            preflight(asked, plan(asked), planned=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -146,7 +146,9 @@ def test_a_plan_counts_what_is_kept_on_disk(specification: dict[str, Any]) -> No
     plain, kept = (
         read_specification({**specification, **more}) for more in ({}, {"keep_steps": "4,8", "store_dtype": "bfloat16"})
     )
-    for one, more in zip(estimate(plain, plan(plain)), estimate(kept, plan(kept)), strict=True):
+    for one, more in zip(
+        *(preflight(asked, plan(asked), planned=True).estimates for asked in (plain, kept)), strict=True
+    ):
         assert one.trial == more.trial  # what is recorded beside it does not change a trial
         assert one.disk_bytes is not None and more.disk_bytes is not None
         assert more.disk_bytes == one.disk_bytes * (1.5 if one.trial.settings.method == "full" else 3)

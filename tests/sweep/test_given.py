@@ -1,5 +1,6 @@
 """Checkpoints that exist already, as trials of a sweep."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,21 @@ def test_they_are_planned_without_being_there(specification: dict[str, Any], tmp
     assert "2 trials; all exist already and nothing is trained" in result.stdout
 
 
-def test_a_checkpoint_that_is_nowhere_fails_alone(trained: Run, specification: dict[str, Any], tmp_path: Path) -> None:
-    given = {"base": specification["base"], "checkpoints": [*checkpoints(trained)[:1], "./nowhere"]}
-    table = run_sweep(given, tmp_path / "run", executor="inline").table("trials").set_index("label")
-    assert table["status"].to_dict() == {"checkpoint": "done", "nowhere": "failed"}
-    assert table.loc["nowhere", "error"] == "The checkpoint './nowhere' does not exist. Check the path."
+def test_checkpoints_that_do_not_fit_are_refused_before_anything_runs(
+    trained: Run, specification: dict[str, Any], tmp_path: Path
+) -> None:
+    three = [{"text": f"w{n} w{n % 7} w{n % 5}", "label": "abc"[n % 3]} for n in range(90)]
+    (tmp_path / "three.jsonl").write_text("".join(json.dumps(row) + "\n" for row in three))
+    given = {
+        "base": specification["base"],
+        "task": str(tmp_path / "three.jsonl"),
+        "checkpoints": [*checkpoints(trained)[:1], "./nowhere"],
+    }
+    with pytest.raises(SpecificationError) as raised:
+        run_sweep(given, tmp_path / "run", executor="inline")
+    assert "has a head of 2 outputs, and the task 'three' needs 3" in str(raised.value)
+    assert "The checkpoint './nowhere' does not exist. Check the path." in str(raised.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from spectra.runs import SCHEMAS, Run
 from spectra.scanning.scan import intruders
 from spectra.sweep import Event, read_specification, run_sweep
 from spectra.sweep.spec.plan import plan
+from spectra.sweep.trial import runner
+from spectra.training.driver import Trained, train
+from spectra.training.settings import TrainingSettings
 from tests import tiny
 from tests.sweep.conftest import assert_same_tables
 
@@ -175,17 +178,29 @@ def test_another_sweep_does_not_get_into_the_folder(undisturbed: Run, specificat
         run_sweep({**specification, "epsilon": 0.3}, undisturbed.path, executor="inline")
 
 
-def test_a_trial_that_cannot_be_is_recorded_and_the_rest_goes_on(specification: dict[str, Any], tmp_path: Path) -> None:
-    methods = [
-        {"method": "lora", "rank": 1, "learning_rate": 1e-2, "target_modules": ["nonsense"]},
-        {"method": "lora", "rank": 1, "learning_rate": 1e-2},
-    ]
-    given = {**specification, "methods": methods, "heldout": [], "steps": 2}
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (RunError("The training loss is nan at step 3. Lower it."), "The training loss is nan at step 3. Lower it."),
+        (ValueError("no such thing\nand more"), "ValueError: no such thing. Read '"),
+        (OSError(28, "No space left on device", "x.bin"), "The system says: No space left on device at 'x.bin'. Mend"),
+    ],
+)
+def test_a_trial_that_fails_is_recorded_in_its_own_words_and_the_rest_goes_on(
+    error: Exception, sentence: str, specification: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_or_fail(settings: TrainingSettings, *args: Any, **kwargs: Any) -> Trained:
+        if settings.rank == 2:
+            raise error
+        return train(settings, *args, **kwargs)
+
+    monkeypatch.setattr(runner, "train", train_or_fail)
+    given = {**specification, "methods": specification["methods"][1:], "heldout": [], "steps": 1, "trajectory": 0}
     events: list[Event] = []
-    run = run_sweep(given, tmp_path / "run", executor="inline", on_event=events.append)
+    run = run_sweep(given, tmp_path / "run", axes=["rank=1,2"], executor="inline", on_event=events.append)
     trials = run.table("trials").set_index("status")
-    assert trials.loc["failed", "label"] == "LoRA r=1 α=2 on nonsense"
-    assert "matches target_modules nonsense" in str(trials.loc["failed", "error"])
+    assert trials.loc["failed", "label"] == "LoRA r=2 α=4"
+    assert str(trials.loc["failed", "error"]).startswith(sentence)
     assert trials.loc["done", "chosen"]
     assert [event.what for event in events if event.message] == ["failed"]
 
@@ -193,24 +208,6 @@ def test_a_trial_that_cannot_be_is_recorded_and_the_rest_goes_on(specification: 
 def test_a_base_that_is_not_there_stops_the_sweep(specification: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(SpectraError, match="absent"):
         run_sweep({**specification, "base": "./absent"}, tmp_path / "run", executor="inline")
-
-
-def test_data_that_changed_between_two_calls_are_noticed(specification: dict[str, Any], tmp_path: Path) -> None:
-    task = tmp_path / "task.jsonl"
-    tiny.save_sentiment(task, 300)
-    given = {
-        **specification,
-        "task": str(task),
-        "heldout": [],
-        "methods": [{"method": "lora", "rank": [1], "learning_rate": 1e-2}],
-        "steps": 2,
-    }
-    run = run_sweep(given, tmp_path / "run", executor="inline")
-    (trial,) = run.trials()
-    (trial.path / "finished").unlink()
-    tiny.save_sentiment(task, 310)
-    table = run_sweep(given, tmp_path / "run", executor="inline").table("trials")
-    assert table["error"].str.contains(f"The data of task have changed since trial {trial.id} began").all()
 
 
 def test_two_seeds_share_one_choice(specification: dict[str, Any], tmp_path: Path) -> None:

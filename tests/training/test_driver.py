@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from spectra.data import TaskData, load_task
 from spectra.errors import RunError, SpecificationError
 from spectra.training import driver
+from spectra.training.adapt import METHODS
 from spectra.training.driver import Trained, TrainingStopped, evaluate, last_checkpoint, train
 from spectra.training.settings import TrainingSettings
+from spectra.training.store import save_trained
 from tests import tiny
 
 
@@ -55,21 +58,57 @@ def test_another_seed_gives_another_model(bert: str, task: TaskData, tmp_path: P
     assert not same(first, train(replace(settings(bert), seed=4), task, tmp_path / "b"))
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "frozen-a", "pissa"])
+PEFT_KINDS = ("LOHA", "IA3", "OFT")
+
+
+@pytest.mark.parametrize("method", [*METHODS, *PEFT_KINDS])
 def test_a_stopped_training_goes_on_to_the_same_end(method: str, bert: str, task: TaskData, tmp_path: Path) -> None:
-    given = settings(bert, method)
+    given = of_method(bert, method, steps=6)
     undisturbed = train(given, task, tmp_path / "a")
-    on_step, stop = stop_after(5)
-    with pytest.raises(TrainingStopped):
-        train(given, task, tmp_path / "b", on_step=on_step, stop=stop)
-    assert last_checkpoint(tmp_path / "b") == str(tmp_path / "b" / "checkpoint-5")
-    steps: list[int] = []
-    resumed = train(given, task, tmp_path / "b", on_step=lambda step, of: steps.append(step))
-    assert steps == list(range(6, 13))
+    resumed, steps = interrupted(given, task, tmp_path / "b", 3)
+    assert steps == [4, 5, 6]
     assert same(undisturbed, resumed)
     assert resumed.seconds > 0
-    if method == "frozen-a":
-        assert resumed.trainable_parameters == undisturbed.trainable_parameters
+    assert resumed.trainable_parameters == undisturbed.trainable_parameters
+
+
+def test_adalora_goes_on_to_the_same_end_from_every_phase(bert: str, task: TaskData, tmp_path: Path) -> None:
+    phases = {"tinit": 2, "tfinal": 4, "deltaT": 2}  # prunes at 4, 6 and 8 of 12 steps, then trains what is left
+    given = settings(bert, "adalora", arguments=phases)
+    undisturbed = train(given, task, tmp_path / "a")
+    kept = save_and_read_ranks(undisturbed, tmp_path / "kept")
+    assert min(kept) < max(kept)  # ranks did move
+    for step in (1, 3, 4, 5, 7, 8, 9, 11):
+        resumed, _ = interrupted(given, task, tmp_path / f"b{step}", step)
+        assert same(undisturbed, resumed), f"stopped after step {step}"
+        assert save_and_read_ranks(resumed, tmp_path / f"kept{step}") == kept
+
+
+def of_method(base: str, method: str, **changes: Any) -> TrainingSettings:
+    if method in PEFT_KINDS:
+        own = {"IA3": {"feedforward_modules": []}, "OFT": {"oft_block_size": 4, "r": 0}}.get(
+            method, {"r": 2, "alpha": 4}
+        )
+        return settings(base, "peft", rank=None, alpha=None, arguments={"peft_type": method, **own}, **changes)
+    if method == "peft":
+        return settings(base, method, arguments={"peft_type": "LORA"}, **changes)
+    return settings(base, method, **({"alpha": None} if method == "vera" else {}), **changes)
+
+
+def interrupted(given: TrainingSettings, task: TaskData, folder: Path, after: int) -> tuple[Trained, list[int]]:
+    """A training that was stopped after a step, and the steps of the second call."""
+    on_step, stop = stop_after(after)
+    with pytest.raises(TrainingStopped):
+        train(given, task, folder, on_step=on_step, stop=stop)
+    assert last_checkpoint(folder) == str(folder / f"checkpoint-{after}")
+    steps: list[int] = []
+    return train(given, task, folder, on_step=lambda step, of: steps.append(step)), steps
+
+
+def save_and_read_ranks(trained: Trained, folder: Path) -> list[int]:
+    save_trained(trained.model, trained.tokenizer, trained.initial, folder)
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        return [file.get_slice(name).get_shape()[0] for name in sorted(file.keys()) if "lora_E" in name]
 
 
 def test_a_checkpoint_that_was_cut_off_is_passed_over(bert: str, task: TaskData, tmp_path: Path) -> None:

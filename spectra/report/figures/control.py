@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from spectra.report.figures.figure import Figure, fields, listed, page_wide, rows
-from spectra.report.inputs.sources import Material
-from spectra.report.inputs.spectral import CONTROLS
+from spectra.report.inputs.sources import CONTROLS, Material
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
 

@@ -1,11 +1,12 @@
 """What a report is made of: the tables of runs and scans in one shape, whichever they come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectra.errors import DataError, RunError
+from spectra.records.catalogue import METRICS, VERDICTS_ALONE
 from spectra.records.scan import Scan, read_scan, totals
 from spectra.records.verdicts import Skipped
 from spectra.report.inputs.beside import (
@@ -15,13 +16,14 @@ from spectra.report.inputs.beside import (
     interventions_inside,
     is_intervention,
 )
-from spectra.report.inputs.spectral import details
 from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
 from spectra.storage.atomic import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
+CONTROLS = "controls"
+MEASURED = "the checkpoint"
 Kind = Literal["sweep", "scan", "intervention", "comparison"]
 
 
@@ -108,7 +110,7 @@ def scan_material(scan: Scan, command: str = "") -> Material:
         kind="scan",
         title=scan.checkpoint,
         tables={name: tidy(name, tables.get(name, [])) for name in (*SCHEMAS, *BESIDE_RUNS)},
-        details=details(scan),
+        details=_details(scan),
         skipped=tuple((trial, skipped) for skipped in scan.skipped),
         warnings=scan.warnings,
         settings={
@@ -124,6 +126,46 @@ def scan_material(scan: Scan, command: str = "") -> Material:
         versions=scan.versions,
         command=command,
     )
+
+
+def _details(scan: Scan) -> "dict[str, pd.DataFrame]":
+    """The curves and maps that the scan kept, and its controls."""
+    import pandas as pd
+
+    return {
+        "similarity": pd.DataFrame(list(_similarity(scan)), columns=["name", "i", "j", "cosine"]),
+        "spectra": pd.DataFrame(list(_spectra(scan)), columns=["name", "kind", "index", "value"]),
+        CONTROLS: pd.DataFrame(list(_controls(scan)) if scan.groups != VERDICTS_ALONE else []),
+    }
+
+
+def _similarity(scan: Scan) -> Iterator[tuple[str, int, int, float]]:
+    for matrix in scan.matrices:
+        for grid in matrix.grids:
+            if grid.name == "similarity" and grid.side == scan.primary_side:
+                for i, cosines in enumerate(grid.values):
+                    for j, cosine in enumerate(cosines):
+                        yield matrix.name, i, j, cosine
+
+
+def _spectra(scan: Scan) -> Iterator[tuple[str, str, int, float]]:
+    for matrix in scan.matrices:
+        if not matrix.base_values:
+            continue
+        kinds = {"W0": matrix.base_values, "W_tuned": matrix.tuned_values, "delta_W": matrix.update_values}
+        for kind, values in kinds.items():
+            for index, value in enumerate(values):
+                yield matrix.name, kind, index, value
+
+
+def _controls(scan: Scan) -> Iterator[dict[str, Any]]:
+    """One row per metric that has a value: the checkpoint's figure, and that of every control."""
+    nulls = list(dict.fromkeys(line.null for matrix in scan.matrices for m in matrix.measures for line in m.nulls))
+    for metric in METRICS.values():
+        value = scan.total(metric.key)
+        if value is not None:
+            beside = {null: scan.total(metric.key, null) for null in nulls}
+            yield {"metric": metric.key, "over": metric.total, "formula": metric.formula, MEASURED: value, **beside}
 
 
 def compared(materials: Sequence[Material], names: Sequence[str]) -> Material:

@@ -1,6 +1,9 @@
 """The executor without processes: jobs one after another in the caller's own. For notebooks and debuggers."""
 
+import traceback
+
 from spectra.errors import SpectraError
+from spectra.sweep.execution.logs import log_of, sentence
 from spectra.sweep.execution.progress import Event, OnEvent, settle
 from spectra.sweep.execution.schedule import Job, Outcome, Schedule
 from spectra.sweep.trial.runner import Runner, Stage
@@ -32,10 +35,16 @@ def run_inline(schedule: Schedule, runner: Runner, on_event: OnEvent) -> None:
     while job := schedule.next_job():
         try:
             outcome = do(runner, job, on_event)
-        except SpectraError as error:
+        except Exception as error:
             if job.kind == "base":
                 raise
-            schedule.failed(job, str(error), again=False)
-            on_event(Event("failed", job, message=str(error)))
+            log = log_of(runner.run, job)
+            why = sentence(error, log)
+            if not isinstance(error, SpectraError):
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("a", encoding="utf-8") as stream:
+                    traceback.print_exc(file=stream)
+            schedule.failed(job, why, again=False)
+            on_event(Event("failed", job, message=why))
             continue
         settle(schedule, job, outcome, on_event)

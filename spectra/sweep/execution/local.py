@@ -15,7 +15,7 @@ from typing import Any
 
 from spectra.runs import Run
 from spectra.sweep.execution.foreman import Foreman, work_all
-from spectra.sweep.execution.logs import last_line, log_of
+from spectra.sweep.execution.logs import last_words, log_of
 from spectra.sweep.execution.progress import OnEvent
 from spectra.sweep.execution.schedule import Job, Schedule
 from spectra.sweep.spec.specification import Specification
@@ -89,9 +89,13 @@ class _ProcessForeman(Foreman):
         process = self._worker()
         self._send(process, {"job": job.kind, "settings": job.trial.settings.to_dict()})
         for line in process.stdout or ():
-            if self.heard(job, json.loads(line)):
+            answer = json.loads(line)
+            if self.heard(job, answer):
+                if answer.get("unforeseen"):  # after an error on a GPU nothing works any more
+                    self._send(process, {"end": True})
+                    process.wait()
                 return
-        self.died(job, _cause(process.wait(), log_of(self.run, job)))
+        self.died(job, _cause(process.wait(), log_of(self.run, job), self.run.log))
 
     def stop(self) -> None:
         if self._process:
@@ -128,10 +132,10 @@ class _ProcessForeman(Foreman):
             return
 
 
-def _cause(code: int, log: Path) -> str:
-    """Why a worker died, as far as its exit code and the last line of its log tell."""
+def _cause(code: int, log: Path, of_the_run: Path) -> str:
+    """Why a worker died, as far as its exit code and its logs tell."""
     if code < 0:
         name = signal.Signals(-code).name
         hint = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
         return f"The worker was ended by {name}{hint}. Run the sweep again."
-    return f"The worker ended with code {code}: {last_line(log)}. Read '{log}'."
+    return f"The worker ended with code {code}: {last_words(of_the_run, log)}. Read '{log}' and '{of_the_run}'."

@@ -1,13 +1,18 @@
 """Where the output of a job goes: the trial's own log, or the run's."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from spectra.errors import SpectraError
 from spectra.runs import Run
 from spectra.sweep.execution.schedule import Job
+
+LAST_LINES = 200
+EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b(?::|$)")
 
 
 def log_of(run: Run, job: Job) -> Path:
@@ -15,10 +20,29 @@ def log_of(run: Run, job: Job) -> Path:
     return run.log if job.kind == "base" else run.trial(job.trial.id).log
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    return lines[-1] if lines else "no message"
+def sentence(error: BaseException, log: Path) -> str:
+    """Why a job failed, in the exception's own words; for what nobody foresaw, with its kind and the log to read."""
+    if isinstance(error, SpectraError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f" at '{error.filename}'" if error.filename else ""
+        return f"The system says: {error.strerror}{where}. Mend that and run the sweep again."
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = f": {lines[0].rstrip('.')}" if lines else ""
+    return f"{type(error).__name__}{message}. Read '{log}'."
+
+
+def last_words(*logs: Path) -> str:
+    """What a worker said last: the last exception in its logs, or else the last line that says something."""
+    lines = [
+        line
+        for log in logs
+        if log.exists()
+        for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        if line.strip()
+    ]
+    exceptions = [line for line in lines if EXCEPTION.match(line)]
+    return (exceptions or lines or ["no message"])[-1]
 
 
 @contextmanager

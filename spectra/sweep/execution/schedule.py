@@ -5,7 +5,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Literal
 
-from spectra.runs import Run
+from spectra.runs import Run, TrialFolder
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Keep
 from spectra.sweep.trial.choice import chosen, groups
@@ -41,7 +41,8 @@ class Schedule:
         self._run = run
         self._keep = keep
         self._groups = {group[0].group: group for group in groups(trials)}
-        unfinished = [trial for trial in trials if not run.trial(trial.id).is_finished]
+        held_out = run.held_out
+        unfinished = [trial for trial in trials if not _is_complete(run.trial(trial.id), held_out)]
         self._open: dict[str, set[str]] = {group: set() for group in self._groups}
         for trial in unfinished:
             self._open[trial.group].add(trial.id)
@@ -171,3 +172,8 @@ class Schedule:
             with folder.claim() as mine:
                 if mine and folder.is_finished:
                     folder.drop_weights(adapters=self._keep == "none")
+
+
+def _is_complete(folder: TrialFolder, held_out: frozenset[str]) -> bool:
+    """Whether nothing is left to do of a trial: a held-out task may have been added since it was finished."""
+    return folder.is_finished and held_out <= folder.measured

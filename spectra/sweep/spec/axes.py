@@ -4,10 +4,9 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from spectra.errors import SpecificationError
 from spectra.sweep.spec.values import one_or_many
+from spectra.sweep.spec.yaml_text import read_yaml
 from spectra.training.adapt import METHODS
 
 PLURAL = {"seed": "seeds"}
@@ -36,7 +35,7 @@ def apply_axes(values: dict[str, Any], axes: Sequence[str]) -> dict[str, Any]:
                 if _has(entry, name):
                     entry[name] = one_or_many(given) if name != "target_modules" else given
         else:
-            values[name] = one_or_many(given) if name in LISTS else yaml.safe_load(given)
+            values[name] = one_or_many(given) if name in LISTS else read_yaml(f"'{axis}' on the command line", given)[0]
     return values
 
 

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from spectra.errors import SpecificationError
+from spectra.records.naming import told_apart
 from spectra.sweep.spec.given import given_settings, is_given
 from spectra.sweep.spec.specification import TRAINING, MethodSpecification, Specification
 from spectra.sweep.spec.values import resolved_alpha
@@ -45,10 +46,11 @@ class PlannedTrial:
 
 def planned(settings: TrainingSettings) -> PlannedTrial:
     """The trial with these settings."""
+    values = settings.to_dict()
     return PlannedTrial(
-        id=_hash(settings.to_dict()),
+        id=_hash(values),
         label=_label(settings),
-        group=_hash(replace(settings, learning_rate=1.0, seed=0).to_dict()),
+        group=_hash({**values, "learning_rate": 1.0, "seed": 0}),
         settings=settings,
     )
 
@@ -67,7 +69,24 @@ def plan(specification: Specification) -> tuple[PlannedTrial, ...]:
         for seed in specification.seeds
     ]
     trials += [planned(settings) for settings in given_settings(specification)]
-    return tuple(sorted({trial.id: trial for trial in trials}.values(), key=_by_group(trials)))
+    distinct = list({trial.id: trial for trial in trials}.values())
+    return tuple(sorted(labelled(distinct), key=_by_group(trials)))
+
+
+def labelled(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """The same trials; configurations that share a label get what differs between them added to it."""
+    first = {trial.group: trial for trial in reversed(trials)}
+    labels = told_apart(
+        {group: trial.label for group, trial in first.items()},
+        {group: _facts(trial.settings) for group, trial in first.items()},
+    )
+    return [replace(trial, label=labels[trial.group]) for trial in trials]
+
+
+def _facts(settings: TrainingSettings) -> dict[str, Any]:
+    """All that makes a configuration: its settings, learning rate and seed aside."""
+    known = {name: value for name, value in settings.to_dict().items() if name not in ("learning_rate", "seed")}
+    return {**known.pop("arguments"), **known}
 
 
 def _by_group(trials: list[PlannedTrial]) -> Any:

@@ -6,19 +6,23 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from spectra.errors import SpecificationError
 from spectra.storage.regular import read_regular
 from spectra.sweep.spec.axes import apply_axes
-from spectra.sweep.spec.specification import MethodSpecification, Specification
+from spectra.sweep.spec.specification import (
+    CheckpointSpecification,
+    HeldOutSpecification,
+    MethodSpecification,
+    Specification,
+)
+from spectra.sweep.spec.yaml_text import Place, read_yaml
 
-Place = tuple[str | int, ...]
 SHOWN = 5
 # Far above any sweep, far below what takes seconds.
-MAX_BYTES, MOST_NODES = 1_000_000, 100_000
+MAX_BYTES = 1_000_000
 
 
 def presets() -> list[str]:
@@ -66,70 +70,10 @@ def _text(source: Path | str) -> tuple[str, str]:
 
 def _parsed(name: str, text: str) -> tuple[dict[str, Any], dict[Place, int]]:
     """The mapping of a YAML text, and the line of each of its places."""
-    try:
-        node = yaml.compose(text, yaml.SafeLoader)
-        if node is not None:
-            _require_bounded(name, node)
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SpecificationError(
-            f"{name}, line {line}: this is no YAML ({error.problem}). Correct the line."
-        ) from error
-    except RecursionError as error:
-        raise SpecificationError(f"{name} is nested too deeply. Write it flat.") from error
-    except (yaml.YAMLError, ValueError) as error:  # a character that YAML forbids; a date or a number that is none
-        raise SpecificationError(f"{name} is no YAML ({' '.join(str(error).split())}). Correct it.") from error
-    if not isinstance(values, dict) or node is None:
+    values, lines = read_yaml(name, text)
+    if not isinstance(values, dict):
         raise SpecificationError(f"{name} holds no fields. Write at least base, task, methods and steps.")
-    return values, dict(_lines(node, ()))
-
-
-def _require_bounded(name: str, node: yaml.Node) -> None:
-    """Refuse keys that stand twice in one mapping, and aliases that make few lines into very many values."""
-    sizes: dict[int, int] = {}
-    open_nodes: set[int] = set()
-
-    def size(one: yaml.Node) -> int:
-        if id(one) in open_nodes:
-            raise SpecificationError(f"{name}, line {one.start_mark.line + 1}: this holds itself. Remove the alias.")
-        if id(one) not in sizes:
-            open_nodes.add(id(one))
-            sizes[id(one)] = 1 + sum(size(inner) for inner in _inner(name, one))
-            open_nodes.discard(id(one))
-        return sizes[id(one)]
-
-    if size(node) > MOST_NODES:
-        raise SpecificationError(f"{name} stands for more than {MOST_NODES} values. Write fewer, or no aliases.")
-
-
-def _inner(name: str, node: yaml.Node) -> list[yaml.Node]:
-    """What a node holds; a mapping with one key twice is refused."""
-    if isinstance(node, yaml.SequenceNode):
-        return list(node.value)
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    seen: set[tuple[str, str]] = set()
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode):
-            if (key.tag, key.value) in seen:
-                raise SpecificationError(
-                    f"{name}, line {key.start_mark.line + 1}: '{key.value}' stands here a second time. Keep one."
-                )
-            seen.add((key.tag, key.value))
-    return [part for pair in node.value for part in pair]
-
-
-def _lines(node: yaml.Node, place: Place) -> list[tuple[Place, int]]:
-    found = [(place, node.start_mark.line + 1)]
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner = (*place, yaml.safe_load(key.value) if isinstance(key, yaml.ScalarNode) else str(key.value))
-            found += [*_lines(value, inner), (inner, key.start_mark.line + 1)]
-    elif isinstance(node, yaml.SequenceNode):
-        for position, value in enumerate(node.value):
-            found += _lines(value, (*place, position))
-    return found
+    return values, lines
 
 
 def _validated(values: Mapping[str, Any], name: str, lines: Mapping[Place, int]) -> Specification:
@@ -159,11 +103,16 @@ def _sentence(detail: ErrorDetails, name: str, lines: Mapping[Place, int]) -> st
 
 def _is_tag(part: str | int) -> bool:
     """Pydantic adds the branch of a union to a place; no field of a specification looks like one."""
-    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float"))
+    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "HeldOutSpecification"))
 
 
 def _nearest(place: Place) -> str:
-    model = MethodSpecification if place[0] == "methods" else Specification
+    inner: dict[str, type[BaseModel]] = {
+        "methods": MethodSpecification,
+        "heldout": HeldOutSpecification,
+        "checkpoints": CheckpointSpecification,
+    }
+    model = inner.get(str(place[0]), Specification) if len(place) > 1 else Specification
     fields = list(model.model_fields)
     near = difflib.get_close_matches(str(place[-1]), fields, n=1)
     return f"Did you mean '{near[0]}'?" if near else f"Use one of {', '.join(fields)}."

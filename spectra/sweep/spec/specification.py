@@ -16,11 +16,14 @@ StoreDtype = Literal["bfloat16"]
 Ranks = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
 Steps = Annotated[list[PositiveInt], BeforeValidator(expand_integers)]
 Trackers = Annotated[list[str], BeforeValidator(one_or_many)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(expand_integers), Field(min_length=1)]
+LARGEST_SEED = 2**32 - 1  # numpy's
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], BeforeValidator(expand_integers), Field(min_length=1)
+]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MethodSpecification(_Strict):
@@ -67,12 +70,24 @@ class MethodSpecification(_Strict):
         return self
 
 
-class HeldOutSpecification(BaseModel):
-    """A held-out task with settings of its own: any attribute of `spectra.forgetting.HeldOut` but the data."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
+class HeldOutSpecification(_Strict):
+    """A held-out task with settings of its own, as `spectra.forgetting.HeldOut` documents them."""
 
     task: str | dict[str, Any]
+    name: str | None = None
+    measure: str | None = None
+    limit: PositiveInt | None = None
+    fit_limit: PositiveInt | None = None
+    max_length: Annotated[int, Field(ge=2)] | None = None
+    neighbours: PositiveInt | None = None
+    instruction: str | None = None
+    max_new_tokens: PositiveInt | None = None
+    lm_eval_metric: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that are stated."""
+        return self.model_dump(exclude={"task"}, exclude_unset=True)
 
 
 def checkpoint_or_mapping(value: Any) -> Any:
@@ -214,11 +229,10 @@ class Specification(_Strict):
         return {"tasks": list(self.tasks), "merge": self.merges} if self.tasks else self.task or ""
 
 
-# Fields of the specification that rows of one run folder must share to stand in one table.
-SHARED = (
-    "base", "task", "tasks", "merge", "heldout", "k", "epsilon", "test_examples", "validation_examples", "keep_steps",
-    "store_dtype", "validation_metric",
-)  # fmt: skip
+# Fields that a later call may change in a run folder: they reach no figure, or only add trials and held-out tasks.
+GROWING = ("title", "methods", "checkpoints", "seeds", "heldout", "keep", "report_to")
+# Fields that all rows of one run folder share, because they would not be comparable otherwise.
+SHARED = tuple(name for name in Specification.model_fields if name not in GROWING)
 
 # Fields that every trial takes over as they are.
 TRAINING = (

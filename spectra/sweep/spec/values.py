@@ -1,5 +1,6 @@
 """Values that a specification may write in several ways: lists, ranges, rules for alpha, grids of learning rates."""
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -7,8 +8,9 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
-MOST_VALUES, MOST_DIGITS = 10_000, 18
-RULE = re.compile(r"(\d*\.?\d*)r")
+RULE = re.compile(r"(\d+\.?\d*|\.\d+)?r")
+LONGEST_RANGE = 100_000
+MOST_DIGITS = 18
 
 
 def one_or_many(value: Any) -> Any:
@@ -23,26 +25,27 @@ def expand_integers(value: Any) -> Any:
     expanded: list[Any] = []
     for part in one_or_many(value):
         bounds = RANGE.fullmatch(part) if isinstance(part, str) else None
-        if bounds is None:
-            expanded.append(part)
-            continue
-        first, last = int(bounds[1][:MOST_DIGITS]), int(bounds[2][:MOST_DIGITS])
-        if last - first >= MOST_VALUES:
-            raise ValueError(f"{part[:40]} are more than {MOST_VALUES} values; write a shorter range")
-        expanded += range(first, last + 1)
+        if bounds and max(len(bounds[1]), len(bounds[2])) > MOST_DIGITS:
+            raise ValueError(f"'{part[:20]}...' holds more than {LONGEST_RANGE:,} numbers; give a smaller range")
+        if bounds and int(bounds[2]) - int(bounds[1]) >= LONGEST_RANGE:
+            raise ValueError(f"'{part}' holds more than {LONGEST_RANGE:,} numbers; give a smaller range")
+        expanded += range(int(bounds[1]), int(bounds[2]) + 1) if bounds else [part]
     return expanded
 
 
 def alpha_or_rule(value: Any) -> Any:
     """A number, or a multiple of the rank: "2r", "r", "0.5r"."""
-    if isinstance(value, str) and not RULE.fullmatch(value):
+    rule = RULE.fullmatch(value) if isinstance(value, str) else None
+    if rule is None:
         try:
-            value = float(value)
-        except ValueError:
+            number = float("no number" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
             raise ValueError(f"'{value}' is no alpha; write a number, or a multiple of the rank such as 2r") from None
-    if isinstance(value, int | float) and value <= 0:
+    else:
+        number = float(rule[1] or 1)
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"alpha is {value}; give a positive number")
-    return value if isinstance(value, str) else float(value)
+    return value if rule else number
 
 
 def resolved_alpha(alpha: float | str, rank: int) -> float:

@@ -1,11 +1,57 @@
-"""The learning rate of a configuration: chosen on the validation score alone, never on what is studied."""
+"""What is best: a learning rate, or a configuration, by its mean validation score over the seeds that all share.
+
+Never by what is studied: the choice looks at no intruder and at no held-out task.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING, TypeVar
 
 from spectra.runs import Run
 from spectra.sweep.spec.plan import PlannedTrial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Candidate = TypeVar("Candidate")
+BySeed = Mapping[int, float | None]  # the validation score at each seed; None where that seed failed
+
+
+def best_by_mean(scores: Mapping[Candidate, BySeed]) -> Candidate | None:
+    """The candidate with the best mean score over the seeds that every candidate has.
+
+    A mean over other seeds would compare luck. Therefore
+
+    - a candidate that failed at a seed is passed over if another one never did;
+    - while no seed is common to all, those with the fewest seeds are passed over; if all have equally many and still
+      share none, each is judged by its own seeds;
+    - of equal means the candidate that stands first wins.
+
+    Args:
+        scores: By candidate and seed, higher is better; None says that the training at this seed failed.
+
+    Returns:
+        None where no candidate has a score.
+    """
+    finished = {
+        one: {seed: score for seed, score in seeds.items() if score is not None} for one, seeds in scores.items()
+    }
+    some = [one for one, seeds in finished.items() if seeds]
+    left = [one for one in some if len(finished[one]) == len(scores[one])] or some
+    while left:
+        common = set.intersection(*(set(finished[one]) for one in left))
+        fewest = min(len(finished[one]) for one in left)
+        more = [one for one in left if len(finished[one]) > fewest]
+        if common or not more:
+            return max(left, key=lambda one: _mean(finished[one], common))
+        left = more
+    return None
+
+
+def _mean(seeds: Mapping[int, float], common: set[int]) -> float:
+    mean = fmean(score for seed, score in seeds.items() if seed in common or not common)
+    return mean if math.isfinite(mean) else -math.inf
 
 
 def groups(trials: Iterable[PlannedTrial]) -> list[list[PlannedTrial]]:
@@ -17,22 +63,37 @@ def groups(trials: Iterable[PlannedTrial]) -> list[list[PlannedTrial]]:
 
 
 def chosen(run: Run, group: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-    """The finished trials of a group at the learning rate with the best mean validation score over seeds.
+    """The finished trials of a group at its best learning rate (see `best_by_mean`); of equal rates the smaller one.
 
-    A rate at which a seed failed is passed over if another rate has all seeds; of equal scores the smaller rate wins.
     Empty if no trial of the group is finished.
     """
-    scores: dict[float, list[float]] = {}
-    for trial in group:
+    scores: dict[float, dict[int, float | None]] = {}
+    for trial in sorted(group, key=lambda one: one.settings.learning_rate):
         folder = run.trial(trial.id)
-        metrics = folder.metrics
-        if folder.is_finished and metrics is not None:
-            scores.setdefault(trial.settings.learning_rate, []).append(metrics.get("validation_score", -math.inf))
-    if not scores:
-        return []
-    best = max(scores, key=lambda rate: (len(scores[rate]), _finite(fmean(scores[rate])), -rate))
+        by_seed = scores.setdefault(trial.settings.learning_rate, {})
+        if folder.is_finished:
+            by_seed[trial.settings.seed] = (folder.metrics or {}).get("validation_score", -math.inf)
+        elif folder.failure:
+            by_seed[trial.settings.seed] = None
+    best = best_by_mean(scores)
     return [trial for trial in group if trial.settings.learning_rate == best and run.trial(trial.id).is_finished]
 
 
-def _finite(score: float) -> float:
-    return score if math.isfinite(score) else -math.inf
+def best_configuration(trials: "pd.DataFrame") -> "pd.DataFrame":
+    """Of a run's trials table, the trials of the best configuration at its chosen learning rate, by seed.
+
+    Args:
+        trials: Rows of the trials table; what is not chosen, or not finished, does not count.
+
+    Returns:
+        Empty where nothing is chosen.
+    """
+    usable = trials[(trials["status"] == "done") & trials["chosen"].fillna(False).astype(bool)]
+    scores: dict[str, dict[int, float | None]] = {}
+    for row in usable.to_dict("records"):
+        score = row["validation_score"]
+        by_seed = scores.setdefault(str(row["label"]), {})
+        by_seed[-1 if row["seed"] is None or row["seed"] != row["seed"] else int(row["seed"])] = (
+            -math.inf if score is None or score != score else float(score)
+        )
+    return usable[usable["label"].isin([best_by_mean(scores)])].sort_values(by=["seed"])

@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from spectra.forgetting import HeldOut, Scores, forgetting, open_held_out
+from spectra.errors import RunError
+from spectra.forgetting import HeldOut, Scores, forgetting
 from spectra.forgetting.loaded import measure_loaded
 from spectra.models import LoadedModel, load_base
-from spectra.runs import Run
+from spectra.runs import Run, TrialFolder
 from spectra.runs.schema import FORGETTING
 from spectra.sweep.spec.specification import Specification
+from spectra.sweep.trial.inputs import open_held_out_tasks, require_unchanged
 
 BATCH_SIZE = 16
 
@@ -25,11 +27,16 @@ class HeldOutTasks:
 
     @cached_property
     def tasks(self) -> tuple[HeldOut, ...]:
-        """The tasks, with their data."""
-        return tuple(
-            open_held_out(one) if isinstance(one, str) else open_held_out(one.task, **(one.model_extra or {}))
-            for one in self.specification.heldout
-        )
+        """The tasks, with their data, as the run folder names them.
+
+        Raises:
+            RunError: If one is no longer what it was when the sweep began.
+        """
+        known = {one["name"]: one["content"] for one in self.run.inputs["heldout"]}
+        opened = [one.task for one in open_held_out_tasks(self.specification, self.run.inputs["heldout"])]
+        for task in opened:
+            require_unchanged(f"held-out task '{task.name}'", known.get(task.name, ""), task.identity)
+        return tuple(opened)
 
     def measure_base(self, base: LoadedModel) -> None:
         """Score the untouched base on every task that has no score yet. Call it while holding the lock of base/."""
@@ -37,21 +44,33 @@ class HeldOutTasks:
         for task, scores in zip(missing, self._scores(base, missing), strict=True):
             self.run.write_base_result(task.name, scores.to_dict())
 
-    @cached_property
-    def base_scores(self) -> dict[str, Scores]:
-        """The base's scores by name of the task."""
-        stored = {task.name: self.run.base_result(task.name) for task in self.tasks}
-        return {name: Scores.from_dict(result) for name, result in stored.items() if result is not None}
+    def base_scores(self, task: HeldOut) -> Scores:
+        """The base's scores on a task.
 
-    def measure_tuned(self, tuned: LoadedModel) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        Raises:
+            RunError: If it was not measured.
+        """
+        stored = self.run.base_result(task.name)
+        if stored is None:
+            raise RunError(f"The base was not measured on '{task.name}'. Run the sweep again.")
+        return Scores.from_dict(stored)
+
+    def missing(self, folder: TrialFolder) -> tuple[HeldOut, ...]:
+        """The tasks that a trial was not measured on yet."""
+        measured = folder.measured
+        return tuple(task for task in self.tasks if task.name not in measured)
+
+    def measure_tuned(
+        self, tuned: LoadedModel, tasks: Sequence[HeldOut]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Forgetting of a tuned model.
 
         Returns:
             Rows of the forgetting table, and one row per example.
         """
         rows, examples = [], []
-        for task, scores in zip(self.tasks, self._scores(tuned, self.tasks), strict=True):
-            rows.append(_row(task, self.base_scores[task.name], scores))
+        for task, scores in zip(tasks, self._scores(tuned, tasks), strict=True):
+            rows.append(_row(task, self.base_scores(task), scores))
             examples += list(_examples(scores))
         return rows, examples
 

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import torch
 
-from spectra.data import TaskData, load_task
-from spectra.errors import RunError
-from spectra.models import LoadedModel, load_base, load_kind, load_tuned, resolve_model
+from spectra.data import TaskData
+from spectra.models import LoadedModel, content_of, load_base, load_kind, load_tuned, resolve_model
 from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import BASE_TASK, Run, TrialFolder
 from spectra.sweep.execution.schedule import Outcome
@@ -22,6 +21,7 @@ from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.continual import TaskSequence, mean_score
 from spectra.sweep.trial.held_out import HeldOutTasks
+from spectra.sweep.trial.inputs import open_tasks, require_unchanged
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
@@ -48,12 +48,14 @@ class Runner:
         specification: The sweep.
         stop: Asked while training; True saves a checkpoint and ends the job with "stopped".
         save_seconds: Time between training checkpoints.
+        opened: The tasks, where they are opened already.
     """
 
     run: Run
     specification: Specification
     stop: Callable[[], bool] = lambda: False
     save_seconds: float = 120.0
+    opened: tuple[TaskData, ...] | None = None
 
     @cached_property
     def device(self) -> str:
@@ -67,8 +69,17 @@ class Runner:
 
     @cached_property
     def tasks(self) -> tuple[TaskData, ...]:
-        """The tasks that are trained on, in their order."""
-        return tuple(load_task(task) for task in self.specification.sequence)
+        """The tasks that are trained on, in their order.
+
+        Raises:
+            RunError: If one is no longer what it was when the sweep began.
+        """
+        if self.opened is not None:
+            return self.opened
+        opened = open_tasks(self.specification)
+        for there, task in zip(self.run.inputs["tasks"], opened, strict=True):
+            require_unchanged(f"task '{task.name}'", there["content"], task.fingerprint)
+        return opened
 
     @cached_property
     def family(self) -> FamilyName:
@@ -92,6 +103,7 @@ class Runner:
             names = [BASE_TASK, *(task.name for task in self.held_out.tasks)]
             if all(self.run.base_result(name) is not None for name in names):
                 return
+            self._require_base()
             base = self._base()
             self.held_out.measure_base(base)
             score: dict[str, Any] = {}
@@ -116,24 +128,26 @@ class Runner:
         """
         folder = self.run.trial(trial.id)
         with folder.claim() as mine:
-            if folder.is_finished:
+            if mine:
+                folder.clear_partials()
+                self._describe(trial, folder)  # first, so that a failure of what follows has its row in the tables
+            missing = self.held_out.missing(folder)
+            if folder.is_finished and not missing:
                 return "done"
             if not mine:
                 return "busy"
-            folder.clear_partials()
-            self._describe(trial, folder)
+            self._require_base()
             try:
                 weights = self._weights(trial, folder, on_stage)
             except TrainingStopped:
                 return "stopped"
-            on_stage("scanning", 0, 0)
-            summary = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
+            if not folder.is_finished:
+                on_stage("scanning", 0, 0)
+                summary = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
+                folder.write_metrics({**(folder.metrics or {}), **summary})
             on_stage("measuring", 0, 0)
-            rows, examples = self.held_out.measure_tuned(self._load(weights))
-            folder.write_rows("forgetting", rows)
-            folder.write_scores(examples)
-            folder.write_metrics({**(folder.metrics or {}), **summary})
-            folder.finish()
+            folder.add_forgetting(*self.held_out.measure_tuned(self._load(weights), missing))
+            folder.finish({*folder.measured, *(task.name for task in missing)})
         return "done"
 
     def do_test(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
@@ -155,30 +169,31 @@ class Runner:
         return "done"
 
     def _describe(self, trial: PlannedTrial, folder: TrialFolder) -> None:
-        """Write trial.json, or make sure that the data are still those it speaks of."""
-        names = [f"task {number}" for number in range(1, len(self.tasks) + 1)] if self.specification.tasks else ["task"]
-        fingerprints = {name: task.fingerprint for name, task in zip(names, self.tasks, strict=False)} | {
-            task.name: task.data.fingerprint for task in self.held_out.tasks if task.data
-        }
+        """Write trial.json."""
         if (folder.path / "trial.json").exists():
-            there = folder.settings["fingerprints"]
-            if changed := [name for name, value in fingerprints.items() if there.get(name) != value]:
-                raise RunError(
-                    f"The data of {', '.join(changed)} have changed since trial {folder.id} began. "
-                    "Restore them, or choose another --out."
-                )
             return
         folder.write_settings(
             {
                 "specification": trial.settings.to_dict(),
                 "label": trial.label,
                 "group": trial.group,
-                "fingerprints": fingerprints,
+                "inputs": self._inputs(trial),
                 "versions": dict(versions()),
                 "hardware": dict(hardware()),
                 "commit": commit(),
             }
         )
+
+    def _inputs(self, trial: PlannedTrial) -> dict[str, Any]:
+        """The contents that this trial's figures come from."""
+        known = self.run.inputs
+        given = {reference(trial.settings)} if is_given(trial.settings) else set()
+        return {**known, "checkpoints": {name: held for name, held in known["checkpoints"].items() if name in given}}
+
+    def _require_base(self) -> None:
+        """The base is still what it was when the sweep began; read again only if its files have changed."""
+        name = self.specification.base
+        require_unchanged(f"base '{name}'", self.run.inputs["base"], content_of(name))
 
     def _weights(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
         """The tuned weights of a trial: given, trained before, or trained now."""
@@ -188,7 +203,9 @@ class Runner:
             )
         if not is_given(trial.settings):
             return folder.weights or self._train(trial, folder, on_stage)
-        weights = locate(reference(trial.settings))
+        name = reference(trial.settings)
+        weights = locate(name)
+        require_unchanged(f"checkpoint '{name}'", self.run.inputs["checkpoints"].get(name, ""), content_of(name))
         if folder.metrics is None:
             on_stage("measuring", 0, 0)
             score = self._score(trial, weights, "validation")
@@ -211,7 +228,8 @@ class Runner:
     def _learn(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
         """One task of a sequence, by a runner that knows of this task alone."""
         alone = {"base": trial.settings.base, "task": trial.settings.task, "tasks": None, "trajectory": 0}
-        one = replace(self, specification=self.specification.model_copy(update=alone))
+        data = self.tasks[self.specification.sequence.index(trial.settings.task)]  # a step's own
+        one = replace(self, specification=self.specification.model_copy(update=alone), opened=(data,))
         return folder.weights or one._train(trial, folder, on_stage)
 
     def _train(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:

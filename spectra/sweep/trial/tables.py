@@ -8,7 +8,7 @@ import pandas as pd
 from spectra.records.pairs import matched_pairs
 from spectra.runs import BASE_TASK, SCHEMAS, Run, TrialFolder
 from spectra.sweep.spec.given import is_given
-from spectra.sweep.spec.plan import PlannedTrial, planned
+from spectra.sweep.spec.plan import PlannedTrial, labelled, planned
 from spectra.sweep.trial.choice import chosen, groups
 from spectra.training.settings import TrainingSettings
 
@@ -24,7 +24,7 @@ def write_tables(run: Run) -> pd.DataFrame:
     """
     with run.lock():
         folders = {folder.id: folder for folder in run.trials()}
-        trials = [planned(TrainingSettings.from_dict(folder.specification)) for folder in folders.values()]
+        trials = labelled([planned(TrainingSettings.from_dict(folder.specification)) for folder in folders.values()])
         at_chosen_rate = {trial.id for group in groups(trials) for trial in chosen(run, group)}
         ordered = sorted(trials, key=_order)
         finished = [folders[trial.id] for trial in ordered if folders[trial.id].is_finished]
@@ -75,7 +75,9 @@ def _row(trial: PlannedTrial, folder: TrialFolder, is_chosen: bool, base: dict[s
         **(folder.metrics or {}),
         **(test or {}),
         "status": "done" if folder.is_finished else "failed",
-        "error": "" if folder.is_finished or failure is None else failure["error"],
+        "error": ""
+        if failure is None
+        else failure["error"],  # a finished trial may still have failed on the test split
     }
 
 

@@ -1,21 +1,19 @@
 """What a planned sweep will cost, from configurations alone: no weight is read and nothing is trained."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import torch
 
-from spectra.data import TaskData, load_task
-from spectra.errors import DataError, ModelError
-from spectra.sweep.spec.downloads import model_download, task_download
+from spectra.data import TaskData
+from spectra.sweep.preflight.downloads import model_download
 from spectra.sweep.spec.given import is_given, reference
 from spectra.sweep.spec.plan import PlannedTrial
-from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import Specification
-from spectra.training.skeleton import Skeleton, padded_length, skeleton
+from spectra.training.settings import TrainingSettings
+from spectra.training.skeleton import Skeleton, padded_length
 from spectra.training.store import weights_kind
 
 ADAM_STATES = 2  # numbers that AdamW keeps per trained number
@@ -43,65 +41,43 @@ class Estimate:
     seconds: float | None
 
 
-def estimate(specification: Specification, trials: Sequence[PlannedTrial]) -> list[Estimate]:
-    """The expected cost of each trial; what depends on a model or on data that are not at hand is None."""
-    require_packages(specification.report_to, specification.quantisation)
-    trained = [trial for trial in trials if not is_given(trial.settings)]
-    costs = _of_training(specification.sequence, trained) if trained else []
-    return [_stored(one, specification) for one in costs] + [
-        _of_given(trial) for trial in trials if is_given(trial.settings)
-    ]
-
-
 def _of_given(trial: PlannedTrial) -> Estimate:
     """Nothing is trained; how long scanning and measuring take is not known, nor the size of what only the hub has."""
     absent = model_download(reference(trial.settings)) is not None
     return Estimate(trial, 0, 0, None if absent else 0, None)
 
 
-def _of_training(tasks: Sequence[str | Mapping[str, Any]], trials: Sequence[PlannedTrial]) -> list[Estimate]:
-    """Of a sequence of tasks, the first one's length stands for all."""
-    task = tasks[0]
-    # A plan fetches and converts nothing.
-    if any(model_download(trial.settings.base) for trial in trials) or (
-        isinstance(task, str) and task_download(task) is not None
-    ):
-        return [Estimate(trial, None, None, None, None) for trial in trials]
-    data = _data(task)
-    if data is not None:
-        kind, labels = data.kind, data.outputs
-    else:
-        stated = dict(task)  # type: ignore[arg-type] # a name would have been loaded
-        kind, labels = stated["kind"], len(stated.get("label_names", ()))
-    lengths: dict[tuple[int, int], float] = {}
-    estimates = []
+def estimates(
+    specification: Specification,
+    trials: Sequence[PlannedTrial],
+    sizes: Callable[[TrainingSettings], Skeleton | None],
+    data: TaskData | None,
+) -> list[Estimate]:
+    """The expected cost of each trial; what depends on a model or on data that are not at hand is None.
+
+    Args:
+        specification: The sweep.
+        trials: Its trials.
+        sizes: The size of what a trial trains; None where its base is not at hand.
+        data: The task, of a sequence the first one, whose length stands for all; None if it is not at hand.
+    """
+    lengths: dict[tuple[int, int], float | None] = {}
+    found = []
     for trial in trials:
         settings = trial.settings
-        try:
-            size = skeleton(settings, kind, labels or None)
-        except ModelError:
-            estimates.append(Estimate(trial, None, None, None, None))
+        if is_given(settings):
+            found.append(_of_given(trial))
+            continue
+        size = sizes(settings)
+        if size is None:
+            found.append(Estimate(trial, None, None, None, None))
             continue
         shape = (settings.batch_size, settings.max_length)
-        if data is not None and shape not in lengths:
-            lengths[shape] = padded_length(settings, data)
-        estimates.append(_estimate(trial, size, lengths.get(shape), len(tasks)))
-    return estimates
-
-
-def _data(task: str | Mapping[str, Any]) -> TaskData | None:
-    """The task's data; None if they are not at hand and the task states its kind and labels: plans work offline."""
-    stated = isinstance(task, Mapping) and (
-        task.get("kind") in ("causal-lm", "seq2seq") or bool(task.get("kind") and task.get("label_names"))
-    )
-    if stated and task_download(task) is not None:
-        return None
-    try:
-        return load_task(task)
-    except DataError:
-        if not stated:
-            raise
-        return None
+        if shape not in lengths:
+            lengths[shape] = None if data is None else padded_length(settings, data)
+        one = _estimate(trial, size, lengths[shape], len(specification.sequence))
+        found.append(_stored(one, specification))
+    return found
 
 
 def _estimate(trial: PlannedTrial, size: Skeleton, length: float | None, tasks: int) -> Estimate:

@@ -7,6 +7,7 @@ from typing import Any
 
 from spectra.assets import asset, cache_folder, catalogue, fetched
 from spectra.data.asset_tasks import ASSET_TASKS
+from spectra.data.hub import is_cached
 from spectra.sweep.spec.specification import Specification
 from spectra.weights.formats.hub import locate_locally
 
@@ -51,7 +52,7 @@ def task_download(task: str | Mapping[str, Any]) -> Download | None:
         if task.get("hub") is None:
             return None
         parts = (str(part) for part in (task["hub"], task.get("config")) if part is not None)
-        return None if _is_cached(str(task["hub"])) else Download(f"data set '{' '.join(parts)}'", None)
+        return None if is_cached(str(task["hub"])) else Download(f"data set '{' '.join(parts)}'", None)
     if task not in ASSET_TASKS or fetched(ASSET_TASKS[task].asset) is not None:
         return None
     entry = asset(ASSET_TASKS[task].asset)
@@ -71,9 +72,3 @@ def _missing(specification: Specification) -> Iterator[Download | None]:
         task = held_out if isinstance(held_out, str) else held_out.task
         yield task_download(task.partition(":")[0] if isinstance(task, str) else task)
     yield from (model_download(one.checkpoint, "checkpoint") for one in specification.checkpoints)
-
-
-def _is_cached(data_set: str) -> bool:
-    from datasets import config
-
-    return (Path(config.HF_DATASETS_CACHE) / data_set.replace("/", "___").lower()).is_dir()

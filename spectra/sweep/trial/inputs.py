@@ -1,0 +1,168 @@
+"""The contents of all that a sweep reads: recorded by the run folder, so that its rows speak of one base and one task.
+
+A path says where something is and not what. What a folder was begun with is what every later call has to find.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spectra.data import TaskData, load_task
+from spectra.errors import DataError, RunError, first_five
+from spectra.forgetting import HeldOut, open_held_out
+from spectra.records.naming import told_apart
+from spectra.sweep.spec.specification import HeldOutSpecification, Specification
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutInput:
+    """A held-out task as the specification has it, and what it holds.
+
+    Attributes:
+        given: The specification's entry.
+        task: The opened task; its name is its own among those of the run.
+    """
+
+    given: Mapping[str, Any]
+    task: HeldOut
+
+    def described(self) -> dict[str, Any]:
+        """What the run folder records."""
+        return {"given": dict(self.given), "name": self.task.name, "content": self.task.identity}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """All that a sweep reads, opened.
+
+    Attributes:
+        base: Content of the base (`content_of`).
+        tasks: The tasks that are trained on, or scored, in their order.
+        held_out: The held-out tasks.
+        checkpoints: Content of each checkpoint that exists already, by its reference.
+    """
+
+    base: str
+    tasks: tuple[TaskData, ...]
+    held_out: tuple[HeldOutInput, ...]
+    checkpoints: Mapping[str, str]
+
+    def described(self) -> dict[str, Any]:
+        """What the run folder records."""
+        return {
+            "base": self.base,
+            "tasks": [{"name": task.name, "content": task.fingerprint} for task in self.tasks],
+            "heldout": [one.described() for one in self.held_out],
+            "checkpoints": dict(self.checkpoints),
+        }
+
+
+def open_tasks(specification: Specification) -> tuple[TaskData, ...]:
+    """The tasks that are trained on, in their order.
+
+    Raises:
+        DataError: If one cannot be opened.
+    """
+    return tuple(load_task(task) for task in specification.sequence)
+
+
+def open_held_out_tasks(
+    specification: Specification, known: Sequence[Mapping[str, Any]] = ()
+) -> tuple[HeldOutInput, ...]:
+    """The held-out tasks of a sweep, with names that are different for different tasks.
+
+    Args:
+        specification: The sweep.
+        known: What the run folder recorded of them: a task that it knows keeps its name.
+
+    Raises:
+        DataError: If one cannot be opened, or one is named twice.
+    """
+    given = [_entry(one) for one in specification.heldout]
+    opened = [open_held_out(entry["task"], **_own(entry)) for entry in given]
+    contents = [task.identity for task in opened]
+    if twice := [task.name for position, task in enumerate(opened) if contents.index(task.identity) < position]:
+        raise DataError(f"Held-out task {first_five(twice)} is named twice with the same settings. Name it once.")
+    apart = told_apart(
+        {position: task.name for position, task in enumerate(opened)},
+        {position: _facts(entry) for position, entry in enumerate(given)},
+    )
+    remembered = {position: _remembered(entry, known) for position, entry in enumerate(given)}
+    return tuple(
+        HeldOutInput(entry, replace(task, name=remembered[position] or apart[position]))
+        for position, (entry, task) in enumerate(zip(given, opened, strict=True))
+    )
+
+
+def agreed(path: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run folder records after a further call: the contents it was begun with, and those that are new.
+
+    Args:
+        path: The folder, for messages.
+        there: What it recorded (`Inputs.described`).
+        here: What this call reads.
+
+    Raises:
+        RunError: If something is no longer what it was, or a held-out task is left out.
+    """
+    changed = ["the base"] if there["base"] != here["base"] else []
+    changed += [
+        f"task '{old['name']}'"
+        for old, new in zip(there["tasks"], here["tasks"], strict=True)
+        if old["content"] != new["content"]
+    ]
+    named = {one["name"]: one["content"] for one in here["heldout"]}
+    changed += [
+        f"held-out task '{one['name']}'"
+        for one in there["heldout"]
+        if one["name"] in named and named[one["name"]] != one["content"]
+    ]
+    changed += [
+        f"checkpoint '{one}'"
+        for one, content in here["checkpoints"].items()
+        if there["checkpoints"].get(one, content) != content
+    ]
+    if changed:
+        raise RunError(
+            f"'{path}' was begun with other contents: {first_five(changed)} changed since. "
+            "Restore what it was, or choose another --out."
+        )
+    if absent := [one["name"] for one in there["heldout"] if one["name"] not in named]:
+        raise RunError(
+            f"'{path}' measures the held-out task {first_five(absent)}, which this call leaves out. "
+            "Name it too, or choose another --out."
+        )
+    return {**here, "checkpoints": {**there["checkpoints"], **here["checkpoints"]}}
+
+
+def require_unchanged(what: str, there: str, here: str) -> None:
+    """Refuse an input that changed while a sweep was running.
+
+    Raises:
+        RunError: If the contents differ.
+    """
+    if there != here:
+        raise RunError(
+            f"The content of {what} changed since the sweep began. Restore what it was, or choose another --out."
+        )
+
+
+def _entry(one: str | HeldOutSpecification) -> dict[str, Any]:
+    """An entry as JSON holds it, so that a recorded one equals it."""
+    entry = {"task": one} if isinstance(one, str) else {"task": one.task, **one.settings}
+    return dict(json.loads(json.dumps(entry)))
+
+
+def _own(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "task"}
+
+
+def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells an entry from another one of the same name."""
+    task = entry["task"]
+    return {**(task if isinstance(task, Mapping) else {"path": task}), **_own(entry)}
+
+
+def _remembered(entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> str | None:
+    return next((str(one["name"]) for one in known if one["given"] == entry), None)
