@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, Sequence, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Sequence, config, load_dataset
 
 from spectra.data.columns import checked_rows, decide_kind
 from spectra.data.local_files import cut
