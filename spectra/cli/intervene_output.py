@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from spectra.cli.sweep_output import print_table
 from spectra.cli.terminal import echo
+from spectra.statistics.interval import interval_text
 
 if TYPE_CHECKING:
     from spectra.interventions import InterventionRow, InterventionRun
@@ -52,6 +53,6 @@ def _cells(row: "InterventionRow") -> tuple[str, ...]:
         f"{100 * row.update_share:.0f}%",
         "" if row.task_score is None else f"{row.task_score:.4f}",
         f"{row.forgetting:+.4f}",
-        f"{row.low:+.4f} {row.high:+.4f}",
+        interval_text(row.low, row.high, "+.4f"),
         "" if row.factor == 1 else f"{row.change:+.4f}",
     )

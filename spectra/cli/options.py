@@ -33,7 +33,9 @@ source_options = stacked(
     click.option("--base-revision", metavar="REV", help="Branch, tag or commit of its base on the hub."),
     click.option("--adapter-name", metavar="NAME", help="Which of several adapters in one folder."),
     click.option("--take", type=click.Choice(["model", "adapter"]), help="Which is meant, where a folder holds both."),
-    click.option("--allow-pickle", is_flag=True, help="Open .bin files, with torch's restricted loader."),
+    click.option(
+        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt), with torch's restricted loader."
+    ),
 )
 
 checkpoint_options = stacked(

@@ -7,12 +7,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from spectra.linalg.svd import SVD
 from spectra.linalg.triplets import CLUSTER_ROUNDINGS
 from spectra.records.verdicts import Decision, OneSide, VectorVerdict
 
 LEADING: Decision = "leading vector"
 CERTIFICATE: Decision = "certificate"
 FACTORISED: Decision = "full factorisation"
+# Backward error of a computed SVD, in roundings of the largest singular value.
+SVD_ROUNDINGS = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +24,14 @@ class CosineBounds:
 
     Attributes:
         S: Tuned singular values.
-        lower: Proven lower bounds; equal to `upper` (and exact to rounding) after two full factorisations.
+        lower: Proven lower bounds; below `upper` by no more than rounding after two full factorisations.
         upper: Proven upper bounds.
         ill_conditioned: True where the vector's neighbour in the spectrum is indistinguishable.
         decided: How each verdict was reached.
         method: "exact", "certified" or "cached-basis".
         U: Gives the vectors y_j as columns; a call, because most scans never ask.
         cosines: <u_i, y_j> with all u_i, after a full factorisation of W0; else None.
-        sin_angles: Bound on the angle of each y_j to the true vector; None after a full factorisation of W_tuned.
+        sin_angles: Bound on the error of the cosines: the angle of each y_j to the true vector, and rounding.
     """
 
     S: Float[Tensor, " k"]
@@ -62,7 +65,7 @@ class CosineBounds:
                 index=index,
                 singular_value=sigma,
                 max_cosine=found,
-                is_intruder=high < epsilon,
+                is_intruder=(high if self.cosines is None else found) < epsilon,
                 lower=low,
                 upper=high,
                 decided_by=decision,
@@ -74,51 +77,86 @@ class CosineBounds:
 
 
 def exact_bounds(
-    S0: Float[Tensor, " n"],
+    base: SVD,
     cosines: Float[Tensor, "n k"],
     S: Float[Tensor, " k"],
     ill_conditioned: Bool[Tensor, " k"],
     epsilons: Float[Tensor, " e"],
     method: str,
     U: Callable[[], Float[Tensor, "d_out k"]],
-    sin_angles: Float[Tensor, " k"] | None = None,
+    error: Float[Tensor, " k"],
 ) -> CosineBounds:
-    """Bounds from the cosines to every base vector: they coincide, but for the error of the y_j.
+    """Bounds from the cosines to every base vector: as narrow as the errors of both sides allow.
 
     Where W0 repeats a singular value to rounding, its vectors are any basis of a subspace, and so is the largest
     cosine to them: a vector whose verdict hangs on that choice is ill-conditioned.
 
     Args:
-        S0: All singular values of W0.
+        base: The thin SVD of W0, as computed.
         cosines: <u_i, y_j>.
         S: Singular values of the y_j.
         ill_conditioned: What is already known to be.
         epsilons: The thresholds asked for.
         method: Name to record.
         U: Gives the y_j.
-        sin_angles: How far the y_j may be off; |<u, y>| moves by at most that much.
+        error: How far the y_j may be off; |<u, y>| moves by at most that much.
     """
     squares = cosines.double() ** 2
     value = squares.max(dim=0).values.sqrt().clamp(max=1.0)
-    least, most = _range_over_bases(S0, squares)
+    rounding = base_rounding(base.S, squares)
+    least, most = _range_over_bases(base, squares)
     # A tenth of a per mille is the rounding of the cosines themselves.
     hangs = ((least[:, None] < epsilons - 1e-4) & (epsilons + 1e-4 <= most[:, None])).any(dim=1)
-    error = torch.zeros_like(value) if sin_angles is None else sin_angles
-    lower, upper = (value - error).clamp_min(0), (value + error).clamp(max=1.0)
+    lower = (torch.where(hangs, torch.minimum(least, value), value) - error - rounding).clamp_min(0)
+    upper = (torch.where(hangs, torch.maximum(most, value), value) + error + rounding).clamp(max=1.0)
     decided = (FACTORISED,) * S.shape[0]
-    return CosineBounds(S, lower, upper, ill_conditioned | hangs, decided, method, U, cosines, sin_angles)
+    return CosineBounds(S, lower, upper, ill_conditioned | hangs, decided, method, U, cosines, error + rounding)
 
 
-def _range_over_bases(
-    S0: Float[Tensor, " n"], squares: Float[Tensor, "n k"]
-) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+def rotation(values: Float[Tensor, " m"], others: Float[Tensor, " n"], largest: float, eps: float) -> Tensor:
+    """How far rounding may turn a singular vector towards another: |E| / |s_i - s_l|, at most 1, 0 towards itself.
+
+    Source: Wedin 1972, for a backward error of the SVD of `SVD_ROUNDINGS` roundings of the largest singular value.
+    """
+    distance = (values[:, None] - others[None, :]).double().abs()
+    turned = (SVD_ROUNDINGS * eps * largest / distance.clamp_min(1e-300)).clamp(max=1.0)
+    return torch.where(distance == 0, 0.0, turned)
+
+
+def base_rounding(S0: Float[Tensor, " n"], squares: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:
+    """What the rounding of the u_i may change of the largest cosine: the u_i turns towards its neighbours.
+
+    Args:
+        S0: Singular values of W0.
+        squares: Squared cosines of all u_i to the y_j.
+    """
+    best = squares.argmax(dim=0)
+    turned = rotation(S0[best], S0, float(S0[0]), torch.finfo(S0.dtype).eps)
+    return (turned**2 * squares.mH).sum(dim=1).sqrt()
+
+
+def _range_over_bases(base: SVD, squares: Float[Tensor, "n k"]) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """Smallest and largest max_i |<u_i, y>| over all bases of the eigenspaces of equal singular values.
 
     A group of g equal values that holds the mass m of y can show a largest cosine between sqrt(m / g) and sqrt(m).
+    The vectors of zero singular values of a tall W0 are any vectors outside its range: what y has there may lie along
+    one of them, or along none.
     """
-    apart = (S0[:-1] - S0[1:]) > CLUSTER_ROUNDINGS * torch.finfo(S0.dtype).eps * S0[:1]
+    S0, tiny = base.S, CLUSTER_ROUNDINGS * torch.finfo(base.S.dtype).eps * base.S[:1]
+    apart = (S0[:-1] - S0[1:]) > tiny
     group = torch.cat([apart.new_zeros(1, dtype=torch.long), apart.long().cumsum(dim=0)])
     count = int(group[-1]) + 1
     mass = squares.new_zeros(count, squares.shape[1]).index_add(0, group, squares)
     size = torch.bincount(group, minlength=count).to(squares)[:, None]
+    if base.U.shape[0] > base.U.shape[1] and bool(S0[-1] <= tiny):
+        mass[-1] = (1 - mass[:-1].sum(dim=0)).clamp_min(0)
+        size[-1] = torch.inf
     return (mass / size).max(dim=0).values.sqrt(), mass.max(dim=0).values.sqrt()
+
+
+def undefined(S: Float[Tensor, " k"], U: Float[Tensor, "d_out k"], method: str) -> CosineBounds:
+    """What can be said where W0 has no singular vectors because it is zero: nothing, and every vector is marked."""
+    nothing = torch.zeros_like(S, dtype=torch.float64)
+    marked = torch.ones_like(S, dtype=torch.bool)
+    one = torch.ones_like(nothing)
+    return CosineBounds(S, nothing, one, marked, (FACTORISED,) * S.shape[0], method, lambda: U, None, one)

@@ -21,9 +21,10 @@ from spectra.linalg.krylov import gram_together
 from spectra.linalg.operators import LinearOperator
 from spectra.linalg.svd import SVD
 from spectra.storage import atomic
+from spectra.storage.eviction import evict
 from spectra.storage.private import give_up, is_sealed, is_usable, seal
 
-FORMAT = "spectra-factors-1"
+FORMAT = "spectra-factors-2"
 DEFAULT_LIMIT_BYTES = 10 << 30
 # Relative error that an entry may show against W0: far above float32 rounding, far below any other matrix.
 SOUND = 1e-3
@@ -71,25 +72,9 @@ class FactorCache:
         try:
             with atomic.replacing(self.folder / f"{name}.safetensors") as partial:
                 save_file(held, partial, metadata={"format": FORMAT, "seal": seal(*_parts(name, held))})
-            self._evict()
+            evict(self.folder, "*.safetensors", self.limit_bytes)
         except (OSError, SafetensorError) as error:
             give_up(self.folder, error)
-
-    def _evict(self) -> None:
-        """Drop entries until the folder is within its limit. Another process may have dropped one already."""
-        entries = []
-        for path in self.folder.glob("*.safetensors"):
-            try:
-                facts = path.stat()
-            except FileNotFoundError:
-                continue
-            entries.append((facts.st_mtime_ns, facts.st_size, path))
-        total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
-            if total <= self.limit_bytes:
-                break
-            path.unlink(missing_ok=True)
-            total -= size
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +95,11 @@ class CacheEntry:
         fits = vectors.ndim == 2 and vectors.shape[0] == min(self.W0.shape) and values.shape == vectors.shape[1:]
         if not fits or stored["sin_angles"].shape != values.shape or not _are_eigenpairs(self.W0, vectors, values):
             return None
-        return LeadingFactors(
-            vectors,
-            values,
-            stored["sin_angles"].to(self.W0.device),
-            float(stored["residual"]),
-            float(stored["floor"]),
-        )
+        sines, residual, floor = (stored[name].to(self.W0.device) for name in ("sin_angles", "residual", "floor"))
+        try:
+            return LeadingFactors(vectors, values, sines, float(residual), float(floor))
+        except ValueError:
+            return None
 
     def save_leading(self, factors: LeadingFactors) -> None:
         """Keep leading factors."""

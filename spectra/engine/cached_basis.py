@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.engine.bounds import CosineBounds, exact_bounds
-from spectra.engine.exact import exact
+from spectra.engine.exact import exact, no_base_vectors
 from spectra.engine.factors import BaseFactors
 from spectra.engine.tuned import Tuned
-from spectra.linalg.basis import in_base_basis, out_of_base_basis
+from spectra.linalg.basis import counted_in_basis, in_base_basis, out_of_base_basis
 from spectra.linalg.operators import Dense
 from spectra.linalg.svd import SVD
 from spectra.linalg.triplets import WARM_SHARE, LeadingVectors, leading_vectors
@@ -29,12 +29,14 @@ def cached_basis(
     dense W_tuned takes a few passes over itself. The cosines to all u_i are then coordinates or one product.
     A tuned matrix whose leading vectors do not settle, or whose error bound straddles an epsilon, is factorised.
     """
+    if base.is_zero:
+        return [no_base_vectors(base, each, k, "cached-basis") for each in tuned]
     full = base.full()
     results = []
     for each in tuned:
         vectors, U, cosines = _leading_cosines(base, full, each, k)
         S, ill, error = vectors.S, vectors.ill_conditioned, vectors.sin_angles.double()
-        bounds = exact_bounds(full.S, cosines, S, ill, epsilons, "cached-basis", U, error)
+        bounds = exact_bounds(full, cosines, S, ill, epsilons, "cached-basis", U, error)
         doubtful = ((bounds.lower[:, None] < epsilons) & (epsilons <= bounds.upper[:, None])).any(dim=1)
         if not vectors.converged or bool((doubtful | vectors.ill_conditioned).any()):
             results += exact(base, [each], k, epsilons)
@@ -51,7 +53,8 @@ def _leading_cosines(
     if tuned.update is not None:
         diagonal, update = in_base_basis(full, tuned.update)
         warm = torch.eye(n, WARM_SHARE * k, dtype=full.S.dtype, device=full.S.device)
-        [vectors] = leading_vectors(diagonal, [update], k, warm=warm, tolerance=CHEAP_ANGLE)
+        counter = partial(counted_in_basis, full.S, update)
+        [vectors] = leading_vectors(diagonal, [update], k, warm=warm, tolerance=CHEAP_ANGLE, counter=counter)
         return vectors, partial(out_of_base_basis, full, tuned.update, vectors.U), vectors.U[:n]
     wide = base.W0.shape[0] <= base.W0.shape[1]
     warm = full.U if wide else full.Vh.mH

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.engine.bounds import CERTIFICATE, FACTORISED, LEADING, CosineBounds, exact_bounds
-from spectra.engine.exact import exact
+from spectra.engine.exact import exact, no_base_vectors
 from spectra.engine.factors import BaseFactors
-from spectra.engine.learning import learn, learn_from_spectrum
+from spectra.engine.learning import learn, learn_from_spectrum, prove_floor
 from spectra.engine.question import FINE_ANGLE, RELATIVE_FLOOR, Question
 from spectra.engine.tuned import Tuned, leading_vectors_of
 from spectra.linalg.brackets import Brackets
@@ -68,6 +68,8 @@ def certified(
     Cost: about 12-18 passes over W0 with k + 6 to 2 k + 4 columns per tuned matrix, when nothing is cached; for a small
         matrix one symmetric eigenproblem of its smaller size and 3-6 such passes.
     """
+    if base.is_zero:
+        return [no_base_vectors(base, each, k, "certified") for each in tuned]
     epsilons = epsilons.double()
     small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
     looks = [Look(base, each) for each in _leading_vectors(base, tuned, k, small)]
@@ -122,7 +124,8 @@ def _sharper(base: BaseFactors, tuned: Tuned, k: int, vectors: LeadingVectors) -
     """The same leading vectors once more, as near as the arithmetic brings them."""
     W = tuned.operator(base.W0)
     found = vectors.U if base.W0.shape[0] <= base.W0.shape[1] else W.rmatmat(vectors.U)
-    return leading_vectors(W, [None], k, warm=torch.cat([found, vectors.following], dim=1), tolerance=FINE_ANGLE / 2)[0]
+    warm = torch.cat([found, vectors.following], dim=1)
+    return leading_vectors(W, [None], k, warm=warm, tolerance=FINE_ANGLE / 2, counter=lambda *_: vectors.count)[0]
 
 
 def _answer_from_spectrum(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"]) -> None:
@@ -158,16 +161,18 @@ def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[T
         still_active = []
         for question, run in zip(active, runs, strict=True):
             pairs = run.ritz()
-            question.tighten(pairs, run, epsilons)
+            over = run.exhausted or step == CHECKPOINTS[-1]
+            question.tighten(pairs, epsilons, over=over)
             if best is None or pairs.values.shape[0] >= best[1].values.shape[0]:
                 best = run, pairs
-            if question.may_be_decided(epsilons) and not run.exhausted:
+            if question.may_be_decided(epsilons) and not over:
                 still_active.append(question)
         active = still_active
     if best is not None:
         floor = _proven_floor(base, [look.question for look in looks], epsilons)
         wanted = WARM_SHARE * max(look.vectors.S.shape[0] for look in looks)
-        learn(base, *best, floor=floor, wanted=wanted)
+        learn(base, *best, wanted=wanted)
+        prove_floor(base, floor)
 
 
 def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> float:
@@ -188,8 +193,7 @@ def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Fl
     if not open_somewhere and smallest_eigenvalue_exceeds(base.W0, floor, floor / RELATIVE_FLOOR):
         return floor
     for question in resting:
-        nothing = torch.full_like(question.brackets.rest, float("inf"))
-        question.brackets = Brackets(question.brackets.lower, question.brackets.known, nothing)
+        question.withdraw()
     return known
 
 
@@ -208,7 +212,7 @@ def _result(base: BaseFactors, tuned: Tuned, k: int, epsilons: Float[Tensor, " e
         full = base.full()
         S, ill = vectors.S, vectors.ill_conditioned
         cosines, U, error = full.U.mH @ vectors.U, lambda: vectors.U, question.error
-        judged = exact_bounds(full.S, cosines, S, ill, epsilons, "certified", U, error)
+        judged = exact_bounds(full, cosines, S, ill, epsilons, "certified", U, error)
         exactly = Brackets(judged.lower, judged.upper, torch.zeros_like(judged.upper))
         brackets = brackets.replaced(index, exactly.select(index))
         if bool((brackets.is_open(epsilons) | (open_columns & judged.ill_conditioned)).any()):

@@ -1,8 +1,10 @@
 """What is known of one base matrix: its operator, and the factors of W0 that earlier scans have paid for."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,6 +12,9 @@ from spectra.errors import SpectrumError
 from spectra.linalg.gram_spectrum import GramSpectrum, gram_spectrum
 from spectra.linalg.operators import LinearOperator, RowChunked
 from spectra.linalg.svd import SVD, thin_svd
+
+# Entry by which X^H X of known vectors may differ from the identity: far above rounding, far below any mistake.
+ORTHONORMAL = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +27,9 @@ class LeadingFactors:
         sin_angles: Bound on the angle between each column and the true vector, float64.
         residual: ||H X - X Theta||_F.
         floor: An eigenvalue that the Gram operator is proven to exceed everywhere; 0 when nothing is proven.
+
+    Raises:
+        ValueError: If the columns are not orthonormal, or the fields do not fit each other.
     """
 
     vectors: Float[Tensor, "d l"]
@@ -29,6 +37,15 @@ class LeadingFactors:
     sin_angles: Float[Tensor, " l"]
     residual: float
     floor: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no set of different eigenvectors: the same vector twice would be two of them."""
+        X, count = self.vectors, self.values.shape[0]
+        if X.shape[1] != count or self.sin_angles.shape[0] != count or count > X.shape[0]:
+            raise ValueError("leading factors need one value and one angle per vector")
+        overlap = X.mH @ X - torch.eye(count, dtype=X.dtype, device=X.device)
+        if count and not float(overlap.abs().max()) <= ORTHONORMAL:
+            raise ValueError("the vectors of leading factors are not orthonormal")
 
 
 @runtime_checkable
@@ -71,12 +88,15 @@ class BaseFactors:
         return self._leading
 
     def learn_leading(self, factors: LeadingFactors) -> None:
-        """Keep leading factors where they say more than what is known."""
-        known = self.leading
-        if known is None or factors.values.shape[0] > known.values.shape[0] or factors.floor > known.floor:
-            self._leading = factors
-            if self.store is not None:
-                self.store.save_leading(factors)
+        """Keep leading factors in the place of those that are known."""
+        self._leading = factors
+        if self.store is not None:
+            self.store.save_leading(factors)
+
+    @cached_property
+    def is_zero(self) -> bool:
+        """True when no entry of W0 differs from zero: it has no singular vectors of its own."""
+        return not any(bool(rows[:1].any()) or bool(rows.any()) for rows in self.W0.row_blocks())
 
     def spectrum(self) -> GramSpectrum:
         """All eigenpairs of the smaller Gram matrix: computed at most once, for small matrices only."""

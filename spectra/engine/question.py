@@ -5,17 +5,23 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spectra.engine.factors import BaseFactors, LeadingFactors
+from spectra.linalg.angles import angle_bounds
 from spectra.linalg.brackets import Brackets, brackets_from_known
 from spectra.linalg.certificate import spectral_brackets
+from spectra.linalg.completeness import complete_pairs
 from spectra.linalg.gram_spectrum import GramSpectrum
-from spectra.linalg.krylov import BlockLanczos, RitzPairs
+from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
 
 # The certificate of a tall matrix speaks of eigenvalues above this fraction of the largest; see `definite`.
 RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
-# Random columns beside the y_j: they reveal equal singular values that the y_j alone would see as one ...
-RANDOM_COLUMNS = 4
-# ... of which fewer are left where the leading vectors of W0 are known.
-RANDOM_COLUMNS_BESIDE_KNOWN = 2
+# Random columns beside the y_j: they tell whether a leading vector of W0 is missing, and reveal equal singular values
+# that the y_j alone would see as one. Fewer are needed where the leading vectors of W0 are known.
+RANDOM_COLUMNS = 8
+RANDOM_COLUMNS_BESIDE_KNOWN = 6
+# Directions near leading vectors of W0 that a first run on it starts from, too.
+NEAR_COLUMNS = 6
+# A Ritz vector whose angle bound lies below this is an atom: it stands for one singular vector of W0.
+ATOM_ANGLE = 1e-2
 # A column known to this sine of its angle is no reason for an open verdict.
 FINE_ANGLE = 1e-4
 
@@ -33,6 +39,8 @@ class Question:
         self.leak = torch.zeros_like(self.brackets.lower)
         self.run: BlockLanczos | None = None
         self.columns = torch.arange(U.shape[1], device=U.device)
+        self.lengths = torch.zeros_like(self.error)
+        self.before = self.brackets
         self.floor = 0.0  # what the certificates rest on: no eigenvalue of a tall W0 lies below it
         self.locked = base.leading
         if self.locked is not None:
@@ -70,6 +78,11 @@ class Question:
         """Take the brackets that all eigenpairs prove."""
         self.brackets = spectrum.brackets(self.image, right_space=self.right_space)
 
+    def withdraw(self) -> None:
+        """Take back what rests on the floor, which could not be proven."""
+        nothing = torch.full_like(self.brackets.rest, float("inf"))
+        self.brackets = Brackets(self.brackets.lower, self.brackets.known, nothing)
+
     def begin(self, open_columns: Bool[Tensor, " k"], near: Float[Tensor, "d f"], seed: int = 0) -> None:
         """Start the Krylov run from the undecided vectors and a few random ones.
 
@@ -82,22 +95,59 @@ class Question:
         self.columns = open_columns.nonzero().flatten()
         chosen = self.Y[:, self.columns]
         self.lengths = torch.linalg.vector_norm(chosen, dim=0)
-        generator = torch.Generator().manual_seed(seed)
-        count = RANDOM_COLUMNS if self.locked is None else RANDOM_COLUMNS_BESIDE_KNOWN
-        fresh = torch.randn(chosen.shape[0], count, generator=generator).to(chosen) / chosen.shape[0] ** 0.5
-        beside = near if self.locked is None else near[:, :0]
-        start = torch.cat([chosen / self.lengths.clamp_min(1e-30), beside, fresh], dim=1)
-        self.run = BlockLanczos(start, self.locked.vectors if self.locked is not None else None)
         self.before = self.brackets.select(self.columns)
+        directions = chosen / self.lengths.clamp_min(1e-30)
+        if self.locked is None:
+            start = torch.cat([random_columns(RANDOM_COLUMNS, chosen, seed), directions, near[:, :NEAR_COLUMNS]], dim=1)
+            self.run = BlockLanczos(start, random=RANDOM_COLUMNS)
+        else:
+            # Another seed than that of the run which found the known vectors: they must be independent of it.
+            start = torch.cat([random_columns(RANDOM_COLUMNS_BESIDE_KNOWN, chosen, seed + 1), directions], dim=1)
+            self.run = BlockLanczos(
+                start,
+                self.locked.vectors,
+                largest=float(self.locked.values[0]),
+                deflation=self.locked.residual,
+                random=RANDOM_COLUMNS_BESIDE_KNOWN,
+            )
 
-    def tighten(self, pairs: RitzPairs, run: BlockLanczos, epsilons: Float[Tensor, " e"]) -> None:
-        """Take the brackets that the run proves as it stands."""
+    def tighten(self, pairs: RitzPairs, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
+        """Take the brackets that the run proves as it stands.
+
+        Whether a leading vector of W0 is missing among those that have settled is asked last: once all else is
+        decided, or the run is over.
+        """
+        angles = angle_bounds(pairs, pairs.values.shape[0], self.Y.dtype)
+        settled = _leading(angles <= ATOM_ANGLE)
+        self._take(pairs, angles[:settled], epsilons)
+        if settled and (over or not self.may_be_decided(epsilons)):
+            self._confirm(pairs, settled, epsilons, over=over)
+
+    def _confirm(self, pairs: RitzPairs, settled: int, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
+        """Take the brackets that rest on those settled vectors alone among which none is missing."""
+        # On a first look little can be decided with fewer than half of them, and the next step will know more.
+        waits = self.locked is None and not over
+        least = -(-settled // 2) if waits else 1
+        count = complete_pairs(pairs, self.Y.dtype, at_least=least, at_most=settled)
+        if count is not None:
+            angles = angle_bounds(pairs, count.number, self.Y.dtype, count.limit)
+            self._take(pairs, angles[: _leading(angles <= ATOM_ANGLE)], epsilons)
+        elif waits:
+            self.brackets = self.brackets.replaced(self.columns, self.before)
+        else:
+            self._take(pairs, pairs.values[:0], epsilons)
+
+    def _take(self, pairs: RitzPairs, atoms: Float[Tensor, " a"], epsilons: Float[Tensor, " e"]) -> None:
+        """The brackets that follow from the space and its atoms."""
+        if self.run is None:
+            raise ValueError("a question is tightened by its run")
         count = self.columns.shape[0]
+        first = RANDOM_COLUMNS if self.locked is None else RANDOM_COLUMNS_BESIDE_KNOWN
         coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
-        first = run.start_coordinates[:, :count].double() * self.lengths.double()
-        coordinates[: first.shape[0]] = first
+        known = self.run.start_coordinates[:, first : first + count].double() * self.lengths.double()
+        coordinates[: known.shape[0]] = known
         if self.right_space:  # Ritz values only grow, and so does the floor
-            self.floor = RELATIVE_FLOOR * largest_eigenvalue(self.locked, pairs)
+            self.floor = RELATIVE_FLOOR * pairs.largest
         # What the deflation left of the known vectors; in right space a coordinate counts at most 1 / sqrt(floor).
         leak = self.leak[self.columns] / (self.floor**0.5 if self.right_space else 1.0)
         found = spectral_brackets(
@@ -105,15 +155,15 @@ class Question:
             coordinates,
             self.before,
             epsilons,
+            atoms,
             dtype=self.Y.dtype,
             right_space=self.right_space,
             floor=self.floor,
-            deflation_residual=self.locked.residual if self.locked is not None else 0.0,
             margin=leak + self.error[self.columns],
         )
         self.brackets = self.brackets.replaced(self.columns, Brackets(found.lower, found.known, found.rest + leak))
 
 
-def largest_eigenvalue(known: LeadingFactors | None, pairs: RitzPairs) -> float:
-    """The largest eigenvalue of the Gram operator of W0: known, or the largest Ritz value."""
-    return float(known.values[0]) if known is not None else float(pairs.values[0])
+def _leading(flags: Bool[Tensor, " n"]) -> int:
+    """How many flags are set before the first that is not."""
+    return int(torch.cumprod(flags.int(), dim=0).sum())

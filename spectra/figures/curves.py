@@ -124,7 +124,8 @@ def intervention_curve(
             below.plot(ordered["factor"], ordered["forgetting"], label=str(arm), **look[str(arm)])
             if {"low", "high"} <= set(ordered.columns):
                 colour = look[str(arm)]["color"]
-                below.fill_between(ordered["factor"], ordered["low"], ordered["high"], color=colour, alpha=0.15, lw=0)
+                low, high = (ordered[name].to_numpy(dtype=float) for name in ("low", "high"))
+                below.fill_between(ordered["factor"], low, high, color=colour, alpha=0.15, lw=0)
         for axes in panels:
             axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
         above.set_ylabel(score)

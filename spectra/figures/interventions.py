@@ -45,10 +45,15 @@ def trade_off(rows: "pd.DataFrame", *, score: str = "Task score", forgetting: st
         figure, axes = new_figure(COLUMN, 3.4)
         for arm, points in rows.groupby("arm", sort=False):
             path = points.sort_values("factor")
-            below, above = path["forgetting"] - path["low"], path["high"] - path["forgetting"]
+            middle, low, high = (path[name].to_numpy(dtype=float) for name in ("forgetting", "low", "high"))
             colour = look[str(arm)]["color"]
             axes.errorbar(
-                path["task_score"], path["forgetting"], yerr=[below, above], fmt="none", ecolor=colour, alpha=0.25
+                path["task_score"],
+                path["forgetting"],
+                yerr=[middle - low, high - middle],
+                fmt="none",
+                ecolor=colour,
+                alpha=0.25,
             )
             axes.plot(path["task_score"], path["forgetting"], label=str(arm), **look[str(arm)])
         tuned = rows[rows["factor"] == 1].iloc[0]

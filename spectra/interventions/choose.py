@@ -82,8 +82,8 @@ def _gain(rows: list[InterventionRow]) -> float:
 
 def _qualifies(rows: list[InterventionRow], most_drop: float) -> bool:
     costs_little = (rows[0].task_change or 0.0) >= -most_drop
-    mends = any(row.change_high < 0 for row in rows)
-    return costs_little and mends and not any(row.change_low > 0 for row in rows)
+    mends = any(row.change_high is not None and row.change_high < 0 for row in rows)
+    return costs_little and mends and not any(row.change_low is not None and row.change_low > 0 for row in rows)
 
 
 def _nothing_qualifies(points: Mapping[float, list[InterventionRow]], most_drop: float) -> str:

@@ -19,11 +19,10 @@ from spectra.interventions.tables import Measured, State
 from spectra.models import content_of
 from spectra.records.provenance import versions
 from spectra.scanning.scan import Progress
+from spectra.statistics.information import few_examples_warning
 from spectra.storage.atomic import write_json
 from spectra.storage.destinations import mark
 from spectra.storage.tables import write_csv, write_parquet
-
-FEW_EXAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -177,8 +176,7 @@ class Experiment:
 
     def _warnings(self, tuned: Point) -> tuple[str, ...]:
         measured = [*tuned.held_out.values(), *([tuned.own] if tuned.own else [])]
-        few = [(len(scores.values), scores.task) for scores in measured if len(scores.values) < FEW_EXAMPLES]
-        told = [f"Only {n} examples of {task}: its intervals are rough." for n, task in few]
+        told = [sentence for scores in measured for sentence in few_examples_warning(len(scores.values), scores.task)]
         told += [f"Control '{name}' is left out: {reason}" for name, reason in self.left_out.items()]
         treated, least = self._by_name[INTRUDERS], self.lambdas[0]
         if treated.update_norm(least) > treated.update_norm(1.0):

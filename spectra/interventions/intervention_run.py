@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spectra.records.verdicts import html_table
 from spectra.runs.schema import tidy
+from spectra.statistics.interval import interval_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Verdict = Literal["intruders", "control", "trade-off", "not distinguishable", "nothing forgotten"]
+Verdict = Literal["intruders", "control", "trade-off", "not distinguishable", "nothing forgotten", "cannot tell"]
 
 
 @dataclass(frozen=True)
 class InterventionRow:
     """One arm at one lambda on one held-out task; the columns of `spectra.runs.schema.INTERVENTIONS` say what is what.
 
-    Figures of the task are None where no task was given.
+    Figures of the task are None where no task was given, and an end of an interval where there is none.
     """
 
     trial: str
@@ -36,11 +37,11 @@ class InterventionRow:
     base: float
     tuned: float
     forgetting: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     change: float
-    change_low: float
-    change_high: float
+    change_low: float | None
+    change_high: float | None
     score_name: str
     score: float
     task: str = ""
@@ -64,8 +65,8 @@ class Contrast:
     n: int
     from_factor: float
     forgetting_area: float
-    forgetting_low: float
-    forgetting_high: float
+    forgetting_low: float | None
+    forgetting_high: float | None
     verdict: Verdict
     sentence: str
     task: str = ""
@@ -161,5 +162,5 @@ def _cells(row: InterventionRow) -> tuple[str, ...]:
         f"{100 * row.update_share:.1f} %",
         "" if row.task_score is None else f"{row.task_score:.4g}",
         f"{row.forgetting:+.4g}",
-        f"{row.low:+.4g} to {row.high:+.4g}",
+        interval_text(row.low, row.high),
     )

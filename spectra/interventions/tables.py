@@ -12,7 +12,10 @@ from spectra.interventions.arms import INTRUDERS, Arm
 from spectra.interventions.intervention_run import Contrast, InterventionRow
 from spectra.interventions.points import Point
 from spectra.interventions.verdict import Evidence
-from spectra.statistics.contrast import Estimate, area, at_equal_score, losses_with_replicates
+from spectra.statistics.contrast import area, at_equal_score, losses_with_replicates, percentile_estimate
+from spectra.statistics.interval import Estimate
+from spectra.statistics.mean import mean_estimates
+from spectra.statistics.paired import differences
 
 State = tuple[str, float]  # arm and lambda; at lambda = 1 every arm is the tuned model
 
@@ -42,42 +45,47 @@ class Measured:
     def tables(self) -> tuple[tuple[InterventionRow, ...], tuple[Contrast, ...]]:
         """All rows and all contrasts."""
         own = self._own()
+        changes = self._changes(own, self.seed + 1)  # other examples, other draws
         rows: list[InterventionRow] = []
         contrasts: list[Contrast] = []
         for name, base in self.base.held_out.items():
             scores = {state: point.held_out[name] for state, point in self.points.items()}
-            losses = self._losses([base, *scores.values()], self.seed)
-            forgotten = dict(zip(scores, (losses[:, 1:] - losses[:, :1]).T, strict=True))
-            rows += [self._row(state, base, one, forgotten, own) for state, one in scores.items()]
-            contrasts += [
-                self._contrast(control, base, factors, forgotten, own)
-                for control in self.arms
-                if control != INTRUDERS and (factors := self._shared_factors(control))
+            forgotten = dict(zip(scores, self._differences([(base, one) for one in scores.values()]), strict=True))
+            mended = self._changes(scores, self.seed)
+            rows += [
+                self._row(state, base, one, forgotten[state], mended[state], self._own_cells(state, own, changes))
+                for state, one in scores.items()
             ]
+            contrasts += self._contrasts(base, scores, forgotten[INTRUDERS, 1.0], own)
         return tuple(rows), tuple(contrasts)
 
-    def _own(self) -> "dict[State, tuple[Scores, Float[np.ndarray, ' replicates']]]":
-        """Scores and resampled losses on the task of its own; empty where there is none."""
-        scores = {state: point.own for state, point in self.points.items() if point.own is not None}
-        if not scores:
-            return {}
-        losses = self._losses(list(scores.values()), self.seed + 1)  # other examples, other draws
-        return {state: (one, losses[:, number]) for number, (state, one) in enumerate(scores.items())}
+    def _own(self) -> dict[State, Scores]:
+        """Scores on the task of its own; empty where there is none."""
+        return {state: point.own for state, point in self.points.items() if point.own is not None}
 
-    def _losses(self, scores: Sequence[Scores], seed: int) -> Float[np.ndarray, "replicates points"]:
-        return losses_with_replicates(scores, seed=seed, resamples=self.resamples)
+    def _differences(self, pairs: Sequence[tuple[Scores, Scores]], seed: int | None = None) -> list[Estimate]:
+        seed = self.seed if seed is None else seed
+        return differences(pairs, seed=seed, resamples=self.resamples, level=self.level)
 
-    def _estimate(self, replicates: Float[np.ndarray, " replicates"]) -> Estimate:
-        """Row 0 is the measured value."""
-        return Estimate.of(float(replicates[0]), replicates[1:], self.level)
+    def _changes(self, scores: Mapping[State, Scores], seed: int) -> dict[State, Estimate]:
+        """Loss of every state minus that of the tuned model: at lambda = 1 they are the same, which is no estimate."""
+        edited = [state for state in scores if state[1] != 1]
+        found = self._differences([(scores[arm, 1.0], scores[arm, factor]) for arm, factor in edited], seed)
+        unedited = {state: Estimate(0.0, 0.0, 0.0) for state in scores if state[1] == 1}
+        return {**unedited, **dict(zip(edited, found, strict=True))}
 
     def _row(
-        self, state: State, base: Scores, scores: Scores, forgotten: Mapping[State, Any], own: Mapping[State, Any]
+        self,
+        state: State,
+        base: Scores,
+        scores: Scores,
+        lost: Estimate,
+        change: Estimate,
+        own_cells: Mapping[str, Any],
     ) -> InterventionRow:
         name, factor = state
-        arm, unedited = self.arms[name], (name, 1.0)
-        lost = self._estimate(forgotten[state])
-        change = self._estimate(forgotten[state] - forgotten[unedited])
+        arm = self.arms[name]
+        (low, high), (change_low, change_high) = lost.ends, change.ends
         return InterventionRow(
             trial=self.labels["trial"],
             checkpoint=self.labels["checkpoint"],
@@ -95,30 +103,33 @@ class Measured:
             base=base.loss,
             tuned=scores.loss,
             forgetting=lost.value,
-            low=lost.low,
-            high=lost.high,
+            low=low,
+            high=high,
             change=change.value,
-            change_low=change.low,
-            change_high=change.high,
+            change_low=change_low,
+            change_high=change_high,
             score_name=scores.score_name,
             score=scores.score,
-            **self._own_cells(state, own),
+            **own_cells,
         )
 
-    def _own_cells(self, state: State, own: Mapping[State, Any]) -> dict[str, Any]:
+    def _own_cells(
+        self, state: State, own: Mapping[State, Scores], changes: Mapping[State, Estimate]
+    ) -> dict[str, Any]:
         """The columns of the task; a score is higher where its loss is lower."""
         if not own:
             return {}
-        scores, losses = own[state]
-        change = self._estimate(own[state[0], 1.0][1] - losses)
+        scores = own[state]
+        change = changes[state].negated()
+        low, high = change.ends
         return {
             "task": scores.task,
             "task_metric": scores.score_name,
             "task_n": len(scores.values),
             "task_score": scores.score,
             "task_change": change.value,
-            "task_change_low": change.low,
-            "task_change_high": change.high,
+            "task_change_low": low,
+            "task_change_high": high,
         }
 
     def _shared_factors(self, control: str) -> list[float]:
@@ -129,37 +140,68 @@ class Measured:
         reduced = [factor for factor in both if factor <= 1]
         return reduced if len(reduced) > 1 else []
 
+    def _contrasts(
+        self, base: Scores, scores: Mapping[State, Scores], forgotten: Estimate, own: Mapping[State, Scores]
+    ) -> list[Contrast]:
+        """The intruder arm against every control on one held-out task."""
+        controls = [(arm, factors) for arm in self.arms if arm != INTRUDERS and (factors := self._shared_factors(arm))]
+        losses = self._replicates(scores, self.seed)
+        own_losses = self._replicates(own, self.seed + 1)
+        return [
+            self._contrast(control, base, np.array(factors), (scores, losses), forgotten, (own, own_losses))
+            for control, factors in controls
+        ]
+
+    def _replicates(self, scores: Mapping[State, Scores], seed: int) -> dict[State, Float[np.ndarray, " replicates"]]:
+        """Resampled mean losses of every state."""
+        if not scores:
+            return {}
+        losses = losses_with_replicates(list(scores.values()), seed=seed, resamples=self.resamples)
+        return dict(zip(scores, losses.T, strict=True))
+
     def _contrast(
         self,
         control: str,
         base: Scores,
-        factors: Sequence[float],
-        forgotten: Mapping[State, Any],
-        own: Mapping[State, Any],
+        factors: Float[np.ndarray, " points"],
+        held_out: tuple[Mapping[State, Scores], Mapping[State, Any]],
+        forgotten: Estimate,
+        own: tuple[Mapping[State, Scores], Mapping[State, Any]],
     ) -> Contrast:
-        def curve(arm: str, of: Callable[[State], Any]) -> Float[np.ndarray, "replicates points"]:
-            return np.stack([of((arm, factor)) for factor in factors], axis=1)
+        def curve(arm: str, of: Callable[[State], Any]) -> Float[np.ndarray, "rows points"]:
+            return np.stack([of((arm, factor)) for factor in factors.tolist()], axis=1)
 
-        at = np.array(factors)
-        theirs, mine = (curve(arm, forgotten.__getitem__) for arm in (control, INTRUDERS))
+        def area_between(scores: Mapping[State, Scores], seed: int) -> Estimate:
+            """Of loss(control) - loss(intruders): a mean over examples, as each example has curves of its own."""
+            theirs, mine = (curve(arm, lambda state: scores[state].values) for arm in (control, INTRUDERS))
+            values = area(factors, theirs - mine)[:, None]
+            weights = scores[control, 1.0].weights
+            return mean_estimates(values, weights, level=self.level, seed=seed, resamples=self.resamples)[0]
+
+        between = area_between(held_out[0], self.seed)
         task_area = equal_score = None
-        if own:
-            task = tuple(curve(arm, lambda state: own[state][1]) for arm in (control, INTRUDERS))
-            task_area = self._estimate(area(at, task[0] - task[1]))
-            equal_score = self._estimate(at_equal_score((task[0], task[1]), (theirs, mine)))
+        if own[0]:
+            task_area = area_between(own[0], self.seed + 1)
+            task, lost = (
+                (curve(control, losses.__getitem__), curve(INTRUDERS, losses.__getitem__))
+                for losses in (own[1], held_out[1])
+            )
+            n = min(len(base.values), len(own[0][control, 1.0].values))
+            replicates = at_equal_score(task, lost)
+            equal_score = percentile_estimate(replicates, n=n, level=self.level, cannot_tell=between.cannot_tell)
         evidence = Evidence(
             heldout=base.task,
             control=control,
             unit=base.unit,
             n=len(base.values),
-            forgotten=self._estimate(forgotten[INTRUDERS, 1.0]),
-            area=self._estimate(area(at, theirs - mine)),
-            from_factor=factors[0],
+            forgotten=forgotten,
+            area=between,
+            from_factor=float(factors[0]),
             task_area=task_area,
             equal_score=equal_score,
             level=self.level,
         )
-        return _contrast(self.labels, evidence, next(iter(own.values()))[0] if own else None)
+        return _contrast(self.labels, evidence, next(iter(own[0].values())) if own[0] else None)
 
 
 def _contrast(labels: Mapping[str, str], evidence: Evidence, own: Scores | None) -> Contrast:
@@ -168,12 +210,8 @@ def _contrast(labels: Mapping[str, str], evidence: Evidence, own: Scores | None)
         task = {
             "task": own.task,
             "task_n": len(own.values),
-            "task_area": evidence.task_area.value,
-            "task_low": evidence.task_area.low,
-            "task_high": evidence.task_area.high,
-            "equal_score": evidence.equal_score.value,
-            "equal_score_low": evidence.equal_score.low,
-            "equal_score_high": evidence.equal_score.high,
+            **_figures(evidence.task_area, "task_area", "task"),
+            **_figures(evidence.equal_score, "equal_score", "equal_score"),
         }
     return Contrast(
         trial=labels["trial"],
@@ -183,10 +221,14 @@ def _contrast(labels: Mapping[str, str], evidence: Evidence, own: Scores | None)
         unit=evidence.unit,
         n=evidence.n,
         from_factor=evidence.from_factor,
-        forgetting_area=evidence.area.value,
-        forgetting_low=evidence.area.low,
-        forgetting_high=evidence.area.high,
+        **_figures(evidence.area, "forgetting_area", "forgetting"),
         verdict=evidence.verdict,
         sentence=evidence.sentence,
         **task,
     )
+
+
+def _figures(estimate: Estimate, name: str, ends: str) -> dict[str, Any]:
+    """The three columns of an estimate."""
+    low, high = estimate.ends
+    return {name: estimate.value, f"{ends}_low": low, f"{ends}_high": high}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from spectra.interventions.intervention_run import Verdict
-from spectra.statistics.contrast import Estimate
+from spectra.statistics.interval import Estimate, interval_text
 
 CONTROL_IN_WORDS = {
     "shrink": "shrinking the same matrices to the same norms",
@@ -60,6 +60,7 @@ class Evidence:
     def verdict(self) -> Verdict:
         """Attributed only if both comparisons say so.
 
+        "cannot tell": the examples hold too little information on forgetting, or on a comparison.
         "nothing forgotten": the interval of forgetting at lambda = 1 does not lie above zero.
         "intruders": for equal lambda the intruder arm forgets less, and at equal task score as well.
         "control": the control forgets less by one comparison, and the intruder arm by none.
@@ -67,9 +68,13 @@ class Evidence:
         "not distinguishable": neither interval leaves zero.
         Without a task there is one comparison.
         """
+        if self.forgotten.cannot_tell:
+            return "cannot tell"
         if not self.forgotten.is_positive:
             return "nothing forgotten"
-        comparisons = [self.area] + ([self.equal_score] if self.equal_score else [])
+        comparisons = self._comparisons
+        if any(one.cannot_tell for one in comparisons):
+            return "cannot tell"
         if all(one.is_positive for one in comparisons):
             return "intruders"
         if any(one.is_positive for one in comparisons):
@@ -84,9 +89,26 @@ class Evidence:
                 f"{self.heldout}: no forgetting is shown at lambda = 1, so there is nothing to attribute "
                 f"({self._figure(self.forgotten)}, {self.level:.0%} interval, {self.n:,} examples)."
             )
+        if self.forgotten.cannot_tell:
+            return (
+                f"{self.heldout}: cannot tell whether anything was forgotten at lambda = 1: "
+                f"{self.forgotten.cannot_tell} ({self._figure(self.forgotten)}, {self.level:.0%} interval)."
+            )
+        if self.verdict == "cannot tell":
+            reason = next(one.cannot_tell for one in self._comparisons if one.cannot_tell)
+            opening = f"cannot tell scaling the intruders from {CONTROL_IN_WORDS[self.control]}, as {reason}"
+            return self._told(opening)
         opening = FOUND[self.verdict] + CONTROL_IN_WORDS[self.control]
         if self.control == "shrink":
             opening = ATTRIBUTED[self.verdict] + opening
+        return self._told(opening)
+
+    @property
+    def _comparisons(self) -> list[Estimate]:
+        return [self.area] + ([self.equal_score] if self.equal_score else [])
+
+    def _told(self, opening: str) -> str:
+        """An opening with the figures of both comparisons."""
         told = [f"for equal lambda {self._figure(self.area)} (mean over lambda from {self.from_factor:g} to 1)"]
         if self.equal_score is not None:
             told.append(f"at equal task score {self._figure(self.equal_score)}")
@@ -97,4 +119,4 @@ class Evidence:
         )
 
     def _figure(self, estimate: Estimate) -> str:
-        return f"{estimate.value:+.3g} [{estimate.low:+.3g}, {estimate.high:+.3g}] {self.unit}"
+        return f"{estimate.value:+.3g} {interval_text(estimate.low, estimate.high, '+.3g')} {self.unit}"

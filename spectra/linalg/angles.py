@@ -42,25 +42,47 @@ TRUSTED_ANGLE = 0.2
 NULL_ROUNDINGS = 64.0
 
 
-def angle_bounds(pairs: RitzPairs, count: int, dtype: torch.dtype) -> Float[Tensor, " count"]:
+def angle_bounds(
+    pairs: RitzPairs, count: int, dtype: torch.dtype, limit: float | None = None
+) -> Float[Tensor, " count"]:
     """Bound on sin(angle) between each of the first Ritz vectors and its eigenvector, 1 where nothing is known.
 
     Args:
         pairs: Rayleigh-Ritz data, values decreasing.
         count: Vectors wanted.
         dtype: Arithmetic in which the space was built: its rounding mixes neighbours, in either bound.
+        limit: All eigenvalues but those of the Ritz values above it are known to lie below it (`completeness`). None
+            assumes that the Ritz values that follow say where the next eigenvalues are.
     """
-    rounding = residual_rounding(pairs, dtype)
+    if limit is not None:
+        return _angles_above(pairs, limit, dtype)[:count]
+    rounding = residual_rounding(pairs, dtype) + pairs.deflation
     reach = pairs.residuals + rounding
     bound = _by_neighbour(pairs.values, reach)
     # Among eigenvalues that are rounding of the largest one (a null space), vectors cannot be told apart.
-    bound = torch.where(pairs.values > NULL_ROUNDINGS * torch.finfo(dtype).eps * pairs.values[:1], bound, 1.0)
+    bound = torch.where(pairs.values > NULL_ROUNDINGS * torch.finfo(dtype).eps * pairs.largest, bound, 1.0)
     trusted = int(torch.cumprod((bound <= TRUSTED_ANGLE).int(), dim=0).sum())
     if trusted:
         sharper = _by_complement(pairs.values[:trusted], pairs.residuals[:trusted], reach[:trusted])
         mixed = rounding[:trusted] / nearest_distance(pairs.values)[:trusted].clamp_min(1e-300)
         bound[:trusted] = torch.minimum(bound[:trusted], sharper + mixed)
     return bound[:count]
+
+
+def _angles_above(pairs: RitzPairs, limit: float, dtype: torch.dtype) -> Float[Tensor, " s"]:
+    """The same bounds for the Ritz values above the limit, which takes the place of those that follow."""
+    s = int((pairs.values > limit).sum())
+    values, residuals = pairs.values[:s], pairs.residuals[:s]
+    if s == 0:
+        return values
+    rounding = residual_rounding(pairs, dtype)[:s] + pairs.deflation
+    reach = residuals + rounding
+    end = values.new_tensor([limit])
+    bound = _by_neighbour(torch.cat([values, end]), torch.cat([reach, torch.zeros_like(end)]))[:s]
+    bound = torch.where(values > NULL_ROUNDINGS * torch.finfo(dtype).eps * pairs.largest, bound, 1.0)
+    sharper = _by_complement(values, residuals, reach, limit)
+    mixed = rounding / nearest_distance(torch.cat([values, end]))[:s].clamp_min(1e-300)
+    return torch.minimum(bound, sharper + mixed)
 
 
 def image_angle_bounds(pairs: RitzPairs, angles: Float[Tensor, " k"], dtype: torch.dtype) -> Float[Tensor, " k"]:
@@ -80,13 +102,13 @@ def image_angle_bounds(pairs: RitzPairs, angles: Float[Tensor, " k"], dtype: tor
     # Where the intervals overlap nothing is known of the mixture, but the angle itself then says 1 already.
     added = torch.where(gap > 0, larger * mixed**2, 0.0).sum(dim=0)
     # A product with W is exact to roundings of sigma_1, whatever sigma_j.
-    formed = 4 * torch.finfo(dtype).eps * (values[:1] / values.clamp_min(1e-300)).sqrt()
+    formed = 4 * torch.finfo(dtype).eps * (pairs.largest / values.clamp_min(1e-300)).sqrt()
     return ((angles**2 + added).sqrt() + formed).clamp(max=1.0)
 
 
 def residual_rounding(pairs: RitzPairs, dtype: torch.dtype) -> Float[Tensor, " n"]:
-    """What rounding leaves of every residual, however long the run: 4 eps sqrt(theta_1 theta_l)."""
-    return 4 * torch.finfo(dtype).eps * (pairs.values[0].clamp_min(0) * pairs.values.clamp_min(0)).sqrt()
+    """What rounding leaves of every residual, however long the run: 4 eps sqrt(lambda_1 theta_l)."""
+    return 4 * torch.finfo(dtype).eps * (pairs.largest * pairs.values.clamp_min(0)).sqrt()
 
 
 def nearest_distance(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -105,14 +127,20 @@ def _by_neighbour(values: Float[Tensor, " n"], reach: Float[Tensor, " n"]) -> Fl
 
 
 def _by_complement(
-    values: Float[Tensor, " s"], residuals: Float[Tensor, " s"], reach: Float[Tensor, " s"]
+    values: Float[Tensor, " s"], residuals: Float[Tensor, " s"], reach: Float[Tensor, " s"], limit: float | None = None
 ) -> Float[Tensor, " s"]:
-    """The second bound, for the best number of leading pairs: rows l and s, columns j."""
+    """The second bound, for the best number of leading pairs: rows l and s, columns j.
+
+    A limit on the eigenvalues that follow is, with P, a limit on the complement of all s pairs.
+    """
     gap = (values[:, None] - values[None, :]).abs() - reach[None, :]
     ratio = torch.where(gap > 0, residuals[:, None] / gap.clamp_min(1e-300), float("inf")).fill_diagonal_(0.0)
     kappa = (ratio**2).cumsum(dim=0).sqrt()
     P = (residuals**2).cumsum(dim=0).sqrt()[:, None]
-    outside = values[None, :] - reach[None, :] - (values + reach)[:, None] - P - P * kappa
+    ceiling = values + reach
+    if limit is not None:
+        ceiling = torch.cat([ceiling[:-1], ceiling.new_tensor([limit])])
+    outside = values[None, :] - reach[None, :] - ceiling[:, None] - P - P * kappa
     bound = reach[None, :] / outside.clamp_min(1e-300) * (1 + kappa**2).sqrt()
     bound = torch.where((outside > 0) & torch.isfinite(kappa), bound, float("inf"))
     # outside <= 0 for s <= j already: theta_j is no larger than theta_s there.

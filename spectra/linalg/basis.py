@@ -16,8 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.linalg.completeness import Count
+from spectra.linalg.krylov import RitzPairs
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.svd import SVD
+
+# Eigenvalues nearer than this to each other, of the largest, are not told apart by a count in working precision.
+EQUAL = 4 * torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,3 +108,45 @@ def out_of_base_basis(base: SVD, update: LowRankUpdate, coordinates: Float[Tenso
         outside = torch.linalg.qr(update.B - Dense(base.U).matmat(along)).Q
         vectors = vectors + outside @ coordinates[n:]
     return vectors
+
+
+def singular_values_above(S: Float[Tensor, " n"], update: LowRankUpdate, limit: float) -> int:
+    """How many singular values of  diag(S) (+) 0 + scaling B A  exceed a limit, by the inertia of a small matrix.
+
+    The singular values are the positive eigenvalues of  M = D + X K X^H,  D = [[0, diag S], [diag S, 0]] with further
+    zeros, X = B (+) scaling A^H, K = [[0, 1], [1, 0]]. Both Schur complements of [[D - limit, X], [X^H, -K]] give
+
+        #{sigma > limit}  =  #{S_i > limit}  +  n_plus(-K - X^H (D - limit)^{-1} X)  -  rank.
+
+    Args:
+        S: Singular values of W0.
+        update: The update in the basis of W0 (`in_base_basis`).
+        limit: A positive number that is none of S.
+
+    Source: Haynsworth 1968, "Determination of the inertia of a partitioned Hermitian matrix".
+        Difference: none.
+    Cost: O(n rank^2), in float64.
+    """
+    n, rank = S.shape[0], update.rank
+    S, B, A = S.double(), update.B.double(), update.scaling * update.A.double().mH
+    gap = limit**2 - S**2
+    along, across = -limit / gap, -S / gap
+    left = B[:n].mH @ (along[:, None] * B[:n]) - B[n:].mH @ B[n:] / limit
+    right = A[:n].mH @ (along[:, None] * A[:n]) - A[n:].mH @ A[n:] / limit
+    mixed = B[:n].mH @ (across[:, None] * A[:n]) + torch.eye(rank, dtype=S.dtype, device=S.device)
+    core = torch.cat([torch.cat([left, mixed], dim=1), torch.cat([mixed.mH, right], dim=1)])
+    return int((limit < S).sum()) + int((torch.linalg.eigvalsh(-core) > 0).sum()) - rank
+
+
+def counted_in_basis(S: Float[Tensor, " n"], update: LowRankUpdate, pairs: RitzPairs, k: int) -> Count | None:
+    """The count of the eigenvalues of the Gram operator above the middle between Ritz values k and k + 1.
+
+    Nothing is said where the two are equal, or zero.
+    """
+    values = torch.cat([pairs.values, pairs.values.new_zeros(1)])
+    if k < 1 or pairs.values.shape[0] < k or float(values[k - 1]) <= 0:
+        return None
+    limit = float(values[k - 1] + values[k]) / 2
+    if float(values[k - 1]) - limit <= EQUAL * float(values[0]) or bool((S.double() ** 2 == limit).any()):
+        return None
+    return Count(limit, singular_values_above(S, update, limit**0.5))

@@ -30,14 +30,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.linalg.angles import angle_bounds
 from spectra.linalg.brackets import Brackets, brackets_from_known
+from spectra.linalg.completeness import RELATION_ROUNDINGS
 from spectra.linalg.krylov import RitzPairs
 
-# A Ritz vector whose angle bound lies below this is an atom: it stands for one known singular vector of W0.
-ATOM_ANGLE = 1e-2
-# Roundings of the largest eigenvalue by which relation (1) may be off in float32 products.
-RELATION_ROUNDINGS = 8.0
 LARGEST_DEPTH = 16
 # Points looked at before the search begins.
 PROBES = 24
@@ -48,11 +44,11 @@ def spectral_brackets(
     coordinates: Float[Tensor, "n k"],
     known: Brackets,
     epsilons: Float[Tensor, " e"],
+    atoms: Float[Tensor, " a"],
     *,
     dtype: torch.dtype,
     right_space: bool = False,
     floor: float = 0.0,
-    deflation_residual: float = 0.0,
     margin: Float[Tensor, " k"] | None = None,
 ) -> Brackets:
     """Bracket max_i |<u_i, y_j>| with what a Krylov space on W0 proves.
@@ -62,6 +58,8 @@ def spectral_brackets(
         coordinates: Columns g_j with y_j = Q g_j (left space), or W0^H y_j = Q g_j (right space), after deflation.
         known: What deflated (cached) singular vectors of W0 say about the same y_j.
         epsilons: The thresholds asked for; `rest` is sought below the first one above the lower bound.
+        atoms: Bounds on the sine of the angles of the leading Ritz vectors that each stand for one known singular
+            vector of W0, none missing among them.
         dtype: Arithmetic in which the space was built.
         right_space: True for a tall W0: the space lives on W0^H W0, the eigenvector is the right singular vector
             v = W0^H u / sigma, and  <u, y> = <v, W0^H y> / sigma.  Bounds are divided by sqrt(t), so they say
@@ -69,31 +67,26 @@ def spectral_brackets(
         floor: The supremum is taken over t >= floor only. In right space the caller proves that H has no smaller
             eigenvalue (`definite`); without that, the mass that y has outside the range of W0 (an atom at t = 0
             that belongs to no singular vector of the thin SVD) would count.
-        deflation_residual: Norm of H X - X Theta when the space is kept orthogonal to known vectors X.
         margin: What the caller will add to `rest`: bounds are sought this far below the threshold.
 
     Returns:
         Brackets for the y_j as given; the caller widens them by the error of y_j itself.
     """
     G = pairs.vectors.mH @ coordinates.double()
-    angles = angle_bounds(pairs, pairs.values.shape[0], dtype)
-    # Only a gapless run of settled leading Ritz vectors is surely complete.
-    atoms = int(torch.cumprod((angles <= ATOM_ANGLE).int(), dim=0).sum())
+    count = atoms.shape[0]
     scales = pairs.values.clamp_min(0).sqrt() if right_space else torch.ones_like(pairs.values)
-    seen = brackets_from_known(
-        G[:atoms], torch.linalg.vector_norm(G, dim=0), angles[:atoms].clamp(max=1.0), scales[:atoms]
-    )
+    seen = brackets_from_known(G[:count], torch.linalg.vector_norm(G, dim=0), atoms.clamp(max=1.0), scales[:count])
     brackets = known.with_more_known(seen)
 
     # All other singular vectors are orthogonal to the known ones: drop those coordinates, pay for their angles.
-    leak = (G[:atoms].abs() * angles[:atoms, None]).sum(dim=0)
+    leak = (G[:count].abs() * atoms[:, None]).sum(dim=0)
     wanted = brackets.next_target(epsilons) - (margin if margin is not None else 0.0)
     searched = (brackets.is_open(epsilons) & (brackets.known < wanted)).nonzero().flatten()
     if not searched.shape[0]:
         return brackets
     rest = G[:, searched].clone()
-    rest[:atoms] = 0
-    slack = RELATION_ROUNDINGS * torch.finfo(dtype).eps * float(pairs.values[0]) + deflation_residual
+    rest[:count] = 0
+    slack = RELATION_ROUNDINGS * torch.finfo(dtype).eps * pairs.largest + pairs.deflation
     found = _Search(pairs, rest, leak[searched], wanted[searched], slack, right_space, floor).run()
     return Brackets(brackets.lower, brackets.known, brackets.rest.index_copy(0, searched, found))
 

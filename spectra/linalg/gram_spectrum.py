@@ -149,7 +149,10 @@ def gram_spectrum(W0: LinearOperator) -> GramSpectrum:
     W = W0.dense()
     require_finite(W)
     gram = W @ W.mH if W.shape[0] <= W.shape[1] else W.mH @ W
-    values, vectors = torch.linalg.eigh(gram)
+    try:
+        values, vectors = torch.linalg.eigh(gram)
+    except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
+        values, vectors = (found.to(gram.dtype) for found in torch.linalg.eigh(gram.double()))
     rows = vectors.mH  # LAPACK writes the eigenvectors one after the other: this view is contiguous
     residual = torch.linalg.vector_norm((rows @ gram).addcmul_(rows, values[:, None], value=-1), dim=1).max()
     largest = max(float(values[-1]), torch.finfo(values.dtype).tiny)

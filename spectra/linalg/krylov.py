@@ -35,11 +35,21 @@ class RitzPairs:
         values: Ritz values of H, decreasing.
         vectors: Orthonormal coordinates of the Ritz vectors in the basis Q, as columns.
         coupling: R E^T @ vectors: column l holds the residual of Ritz pair l in the next block's basis.
+        largest: The largest eigenvalue of H that is known, a deflated one included: what rounding is relative to.
+        random: Coordinates of the random columns of the start block in the Ritz basis, scaled so that in the whole
+            space they are vectors of independent standard normal numbers.
+        dimension: Rows of H.
+        deflation: Norm of the coupling between H and the deflated vectors: by how much the pairs are those of another
+            operator.
     """
 
     values: Float[Tensor, " n"]
     vectors: Float[Tensor, "n n"]
     coupling: Float[Tensor, "block n"]
+    largest: float
+    random: Float[Tensor, "n p"]
+    dimension: int
+    deflation: float = 0.0
 
     @property
     def residuals(self) -> Float[Tensor, " n"]:
@@ -57,8 +67,25 @@ class BlockLanczos:
     Cost: one product with H a step, and O(d n block) for the re-orthogonalisation, n the size of the basis so far.
     """
 
-    def __init__(self, start: Float[Tensor, "d block"], locked: Float[Tensor, "d l"] | None = None) -> None:
-        """Begin with the span of `start`, kept orthogonal to the orthonormal columns `locked` (deflation)."""
+    def __init__(
+        self,
+        start: Float[Tensor, "d block"],
+        locked: Float[Tensor, "d l"] | None = None,
+        *,
+        largest: float = 0.0,
+        deflation: float = 0.0,
+        random: int = 0,
+    ) -> None:
+        """Begin with the span of `start`, kept orthogonal to the orthonormal columns `locked` (deflation).
+
+        Args:
+            start: Columns that need not be orthonormal.
+            locked: Eigenvectors of H that are known.
+            largest: The largest of their eigenvalues.
+            deflation: Their residual ||H X - X Theta||.
+            random: The first so many columns of the start are `random_columns`.
+        """
+        self.largest, self.deflation, self.random = largest, deflation, random
         self.products: list[Tensor] = []  # columns of T, block by block
         # Vectors are held as rows, one below the other: those locked, the basis, the block that waits for its product.
         self._locked = 0 if locked is None else locked.shape[1]
@@ -78,6 +105,11 @@ class BlockLanczos:
     def basis(self) -> Float[Tensor, "d n"]:
         """Orthonormal basis Q of the space whose products are known."""
         return self._rows[self._locked : self._known].mH
+
+    @property
+    def is_deflated(self) -> bool:
+        """True when the space is kept orthogonal to known vectors."""
+        return self._locked > 0
 
     @property
     def exhausted(self) -> bool:
@@ -109,7 +141,11 @@ class BlockLanczos:
         values, vectors = torch.linalg.eigh(T)
         values, vectors = values.flip(0), vectors.flip(1)
         width = self.products[-1].shape[1]
-        return RitzPairs(values, vectors, self.coupling_block.double() @ vectors[size - width :])
+        largest = max(self.largest, float(values[0]) if size else 0.0)
+        start = self.start_coordinates[:, : self.random].double()
+        random = vectors[: start.shape[0]].mH @ start * self._rows.shape[1] ** 0.5
+        coupling = self.coupling_block.double() @ vectors[size - width :]
+        return RitzPairs(values, vectors, coupling, largest, random, self._rows.shape[1], self.deflation)
 
     def ritz_vectors(self, pairs: RitzPairs, k: int) -> Float[Tensor, "d k"]:
         """The k leading Ritz vectors as columns in the original space."""
@@ -139,6 +175,12 @@ class BlockLanczos:
         self._rows[self._end : self._end + kept] = Q.mH
         self._end += kept
         return R
+
+
+def random_columns(count: int, like: Float[Tensor, "d _"], seed: int) -> Float[Tensor, "d count"]:
+    """Columns of independent normal numbers with variance 1 / d: of about unit length, and the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(like.shape[0], count, generator=generator).to(like) / like.shape[0] ** 0.5
 
 
 def gram_together(

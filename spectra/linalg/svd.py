@@ -46,10 +46,13 @@ def thin_svd(W: Float[Tensor, "d_out d_in"]) -> SVD:
     """
     require_finite(W)
     try:
-        U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+        try:
+            U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+        except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
+            U, S, Vh = (found.to(W.dtype) for found in torch.linalg.svd(W.double(), full_matrices=False))
     except torch.linalg.LinAlgError as error:
         raise SpectrumError(
-            f"The SVD of a {tuple(W.shape)} matrix did not converge. Retry with --dtype float64."
+            f"The SVD of a {tuple(W.shape)} matrix did not converge. Leave it out with --exclude."
         ) from error
     return fix_signs(SVD(U, S, Vh))
 

@@ -1,14 +1,15 @@
 """Leading singular triplets by block Lanczos, with proven residuals, for one matrix or many on the same base."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from spectra.linalg.angles import angle_bounds, image_angle_bounds, nearest_distance, residual_rounding
-from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
+from spectra.linalg.angles import NULL_ROUNDINGS, angle_bounds, image_angle_bounds, nearest_distance, residual_rounding
+from spectra.linalg.completeness import Count, complete_pairs
+from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together, random_columns
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
 from spectra.linalg.svd import low_rank_svd
 
@@ -20,10 +21,20 @@ SLACKENED = 10
 LARGEST_BASIS = 640
 # Of known leading vectors of W0 the start takes this many times k: those beyond k keep the first k apart from the rest.
 WARM_SHARE = 2
-# A random start never settles earlier, so that the projected problem is not even solved.
-COLD_PASSES = 3
+# Random columns of every start block, whatever else it holds: they tell whether a leading vector is missing.
+RANDOM_COLUMNS = 12
+# Where the count of the eigenvalues is known otherwise, a few help to find all of them.
+FEW_RANDOM_COLUMNS = 4
+# They never tell earlier, so that the projected problem is not even solved.
+LEAST_PASSES = 3
+# Ritz values beyond the k-th whose place is asked for, too: the next one bounds the angle of the k-th vector.
+COUNTED_BESIDE = 2
 # Two singular values closer than this many roundings of the largest one cannot be told apart by any method.
 CLUSTER_ROUNDINGS = 64.0
+
+
+# From Ritz pairs and k to a count of the eigenvalues that says whether one of the k leading ones is missing.
+Counter = Callable[[RitzPairs, int], Count | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +45,14 @@ class LeadingVectors:
         U: Left singular vectors as columns, by decreasing singular value.
         S: Singular values.
         sin_angles: Bound on the sine of the angle between each column of U and the true singular vector
-            (residual over gap, Davis & Kahan), assuming that no leading value was missed by the random start.
+            (residual over gap, Davis & Kahan).
         ill_conditioned: True where the neighbouring singular value is indistinguishable in this arithmetic.
-        converged: True when every bound is below `SLACKENED * ANGLE_TOLERANCE` or the vector is ill-conditioned.
+        converged: True when every bound is below `SLACKENED * ANGLE_TOLERANCE` or the vector is ill-conditioned, and
+            no leading vector is missing, but for a probability of `completeness.FAILURE`.
         passes: Products with the Gram operator that were spent.
         following: Approximate eigenvectors of the smaller Gram operator that come after the first k, without any
             bound: a start for a search near them.
+        count: Why no leading vector is missing: a statement on the eigenvalues of the smaller Gram operator.
     """
 
     U: Float[Tensor, "d_out k"]
@@ -49,6 +62,7 @@ class LeadingVectors:
     converged: bool
     passes: int
     following: Float[Tensor, "d f"]
+    count: Count | None
 
 
 def leading_vectors(
@@ -58,6 +72,7 @@ def leading_vectors(
     *,
     warm: Float[Tensor, "d w"] | None = None,
     tolerance: float = ANGLE_TOLERANCE,
+    counter: Counter | None = None,
     seed: int = 0,
 ) -> list[LeadingVectors]:
     """The k leading left singular vectors of W0 + update_i for every i, sharing each pass over W0.
@@ -67,44 +82,31 @@ def leading_vectors(
         updates: One entry per matrix wanted; None stands for W0 itself.
         k: Number of vectors per matrix.
         warm: Approximate leading eigenvectors of the smaller Gram operator (left singular vectors of a wide W0,
-            right ones of a tall); they replace most of the random start.
+            right ones of a tall).
         tolerance: Sine of the angle at which a vector counts as found.
-        seed: Of the random columns, which make a missed singular value improbable.
+        counter: Says how many eigenvalues there are, of a single matrix; by default the random columns do.
+        seed: Of the random columns.
 
     Returns:
         One `LeadingVectors` per update. `converged` is False where the basis limit was reached first; the caller
         then falls back on a full factorisation.
 
-    Source: block Lanczos on the smaller Gram operator (`krylov`), residual-gap angle bounds from Davis & Kahan 1970.
+    Source: block Lanczos on the smaller Gram operator (`krylov`), residual-gap angle bounds from Davis & Kahan 1970,
+        random columns that tell whether a leading vector is missing (`completeness`).
         Difference: an update enters the start block through the leading singular vectors of delta_W, because the
         new leading directions lie near its range.
     Cost: about 5-9 passes over W0 with k + 6 columns per matrix on spectra with a heavy head; 2-4 when warm.
     """
-    left = W0.shape[0] <= W0.shape[1]
-    runs = [BlockLanczos(_start(W0, update, k, warm, seed)) for update in updates]
-    pairs: list[RitzPairs | None] = [None] * len(runs)
-    open_runs = list(range(len(runs)))
-    passes = 0
-    while open_runs:
-        products = gram_together(W0, [updates[i] for i in open_runs], [runs[i].pending for i in open_runs])
-        passes += 1
-        still_open = []
-        for i, product in zip(open_runs, products, strict=True):
-            runs[i].advance(product)
-            full = runs[i].exhausted or runs[i].basis.shape[1] >= min(LARGEST_BASIS, *W0.shape)
-            if warm is None and passes < COLD_PASSES and not full:
-                still_open.append(i)
-                continue
-            pair = runs[i].ritz()
-            pairs[i] = pair
-            if not full and not _settled(pair, k, W0.dtype, tolerance):
-                still_open.append(i)
-        open_runs = still_open
-    return [
-        _finish(W0, update, run, pair, k, left, passes)
-        for update, run, pair in zip(updates, runs, pairs, strict=True)
-        if pair is not None
-    ]
+    searches = [_Search(W0, update, k, warm, tolerance, counter, seed) for update in updates]
+    open_searches = searches
+    while open_searches:
+        products = gram_together(
+            W0, [each.update for each in open_searches], [each.run.pending for each in open_searches]
+        )
+        for each, product in zip(open_searches, products, strict=True):
+            each.advance(product)
+        open_searches = [each for each in open_searches if not each.is_over]
+    return [each.result() for each in searches]
 
 
 def leading_within(W: LinearOperator, basis: Float[Tensor, "d w"], count: int) -> Float[Tensor, "d count"]:
@@ -135,26 +137,93 @@ def clustered(S: Float[Tensor, " n"], k: int, dtype: torch.dtype) -> Bool[Tensor
     return (nearest_distance(S) <= CLUSTER_ROUNDINGS * torch.finfo(dtype).eps * S[:1])[:k]
 
 
-def _start(
-    W0: LinearOperator,
-    update: LowRankUpdate | None,
-    k: int,
-    warm: Tensor | None,
-    seed: int,
-) -> Tensor:
-    """Start block: directions of the update, warm vectors, and random columns, in the smaller space."""
-    d = min(W0.shape)
-    columns = []
-    if update is not None:
-        columns.append(update_directions(W0, update, k))
-    if warm is not None:
-        columns.append(warm[:, : WARM_SHARE * k])
-    known = sum(column.shape[1] for column in columns)
-    generator = torch.Generator().manual_seed(seed)
-    fresh = max(4, k + 6 - known)
-    columns.append(torch.randn(d, fresh, generator=generator).to(device=W0.device, dtype=W0.dtype))
-    scaled = [column / torch.linalg.vector_norm(column, dim=0).clamp_min(1e-30) for column in columns]
-    return torch.cat(scaled, dim=1)[:, :d]
+class _Search:
+    """The search for the leading vectors of one matrix: a Krylov run, and when it may stop."""
+
+    def __init__(
+        self,
+        W0: LinearOperator,
+        update: LowRankUpdate | None,
+        k: int,
+        warm: Float[Tensor, "d w"] | None,
+        tolerance: float,
+        counter: Counter | None,
+        seed: int,
+    ) -> None:
+        """Make the start block: directions of the update, warm vectors, and random columns, in the smaller space."""
+        self.W0, self.update, self.k, self.tolerance, self.counter = W0, update, k, tolerance, counter
+        self.dimension = min(W0.shape)
+        columns = []
+        if update is not None:
+            columns.append(update_directions(W0, update, k))
+        if warm is not None:
+            columns.append(warm[:, : WARM_SHARE * k])
+        beside = sum(column.shape[1] for column in columns)
+        count = max(RANDOM_COLUMNS if counter is None else FEW_RANDOM_COLUMNS, k + 6 - beside)
+        like = torch.empty(self.dimension, 0, dtype=W0.dtype, device=W0.device)
+        scaled = [column / torch.linalg.vector_norm(column, dim=0).clamp_min(1e-30) for column in columns]
+        # The random columns come first: they stay whole where there are more columns than dimensions.
+        start = torch.cat([random_columns(count, like, seed), *scaled], dim=1)[:, : self.dimension]
+        self.run = BlockLanczos(start, random=min(count, self.dimension))
+        self.count: Count | None = None
+        self.passes = 0
+        self.is_over = False
+        self.pairs: RitzPairs | None = None
+
+    def advance(self, product: Float[Tensor, "d block"]) -> None:
+        """Take a product, and look whether the k leading vectors are found."""
+        self.run.advance(product)
+        self.passes += 1
+        limit = self.run.exhausted or self.run.basis.shape[1] >= min(LARGEST_BASIS, self.dimension)
+        if self.counter is None and self.passes < LEAST_PASSES and not limit:
+            return
+        self.pairs = self.run.ritz()
+        settled = limit or _settled(self.pairs, self.k, self.W0.dtype, self.tolerance)
+        self.is_over = limit or (settled and self._is_complete(self.pairs))
+
+    def _is_complete(self, pairs: RitzPairs) -> bool:
+        """True when no leading eigenvalue is missing."""
+        k = min(self.k, self.dimension)
+        if self.run.exhausted:  # what the random columns did not reach is zero
+            k = min(k, int((pairs.values > NULL_ROUNDINGS * torch.finfo(self.W0.dtype).eps * pairs.largest).sum()))
+        if k == 0 or self.run.basis.shape[1] == self.dimension:  # all eigenvalues are here
+            return True
+        if self.count is None or not self.count.is_complete(pairs.values, k):
+            self.count = (self.counter or self._counted)(pairs, k)
+        return self.count is not None and self.count.is_complete(pairs.values, k)
+
+    def _counted(self, pairs: RitzPairs, k: int) -> Count | None:
+        """What the random columns say."""
+        return complete_pairs(pairs, self.W0.dtype, at_least=k, at_most=k + COUNTED_BESIDE)
+
+    def result(self) -> LeadingVectors:
+        """Ritz vectors -> left singular vectors, in the order of their singular values."""
+        pairs, k, dtype = self.pairs, self.k, self.W0.dtype
+        if pairs is None:
+            raise ValueError("a search has a result when it is over")
+        complete = self._is_complete(pairs)
+        S = pairs.values.clamp_min(0).sqrt()
+        counted = self.count is not None and self.count.is_complete(pairs.values, k)
+        angles = angle_bounds(pairs, k, dtype, self.count.limit if self.count is not None and counted else None)
+        U = self.run.ritz_vectors(pairs, k)
+        if self.W0.shape[0] > self.W0.shape[1]:
+            angles = image_angle_bounds(pairs, angles, dtype)
+            image = self.W0.matmat(U)
+            if self.update is not None:
+                image = image + self.update.matmat(U)
+            U = image / torch.linalg.vector_norm(image, dim=0).clamp_min(torch.finfo(image.dtype).tiny)
+        ill = clustered(S, k, dtype)
+        found = bool(((angles <= SLACKENED * ANGLE_TOLERANCE) | ill).all())
+        return LeadingVectors(
+            U,
+            S[:k].to(dtype),
+            angles,
+            ill,
+            complete and found and U.shape[1] == min(k, self.dimension),
+            self.passes,
+            self.run.ritz_vectors(pairs, WARM_SHARE * k)[:, k:],
+            self.count,
+        )
 
 
 def _settled(pairs: RitzPairs, k: int, dtype: torch.dtype, tolerance: float) -> bool:
@@ -164,30 +233,3 @@ def _settled(pairs: RitzPairs, k: int, dtype: torch.dtype, tolerance: float) -> 
     S = pairs.values.clamp_min(0).sqrt()
     exhausted = pairs.residuals[:k] <= residual_rounding(pairs, dtype)[:k]
     return bool(((angle_bounds(pairs, k, dtype) <= tolerance) | exhausted | clustered(S, k, dtype)).all())
-
-
-def _finish(
-    W0: LinearOperator,
-    update: LowRankUpdate | None,
-    run: BlockLanczos,
-    pairs: RitzPairs,
-    k: int,
-    left: bool,
-    passes: int,
-) -> LeadingVectors:
-    """Ritz vectors -> left singular vectors, in the order of their singular values."""
-    S = pairs.values.clamp_min(0).sqrt()
-    angles = angle_bounds(pairs, k, W0.dtype)
-    U = run.ritz_vectors(pairs, k)
-    if not left:
-        angles = image_angle_bounds(pairs, angles, W0.dtype)
-        image = W0.matmat(U)
-        if update is not None:
-            image = image + update.matmat(U)
-        norms = torch.linalg.vector_norm(image, dim=0)
-        U = image / norms.clamp_min(torch.finfo(image.dtype).tiny)
-    ill = clustered(S, k, W0.dtype)
-    converged = run.exhausted or bool(((angles <= SLACKENED * ANGLE_TOLERANCE) | ill).all())
-    complete = converged and U.shape[1] == min(k, *W0.shape)
-    following = run.ritz_vectors(pairs, WARM_SHARE * k)[:, k:]
-    return LeadingVectors(U, S[:k].to(W0.dtype), angles, ill, complete, passes, following)

@@ -57,4 +57,6 @@ def _median(beta: float) -> float:
     angle = (np.arange(20000) + 0.5) * (math.pi / 2 / 20000)
     x = low + (high - low) * np.sin(angle) ** 2
     mass = np.cumsum((np.sin(angle) * np.cos(angle)) ** 2 / x)
-    return float(np.interp(0.5, mass / mass[-1], x))
+    # The mass up to a cell's upper edge belongs to that edge, not to the cell's middle.
+    edge = angle + math.pi / 4 / 20000
+    return float(low + (high - low) * math.sin(np.interp(0.5, mass / mass[-1], edge)) ** 2)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.errors import RunError
 from spectra.runs.lock import locked
-from spectra.runs.schema import SCHEMAS, tidy
+from spectra.runs.schema import SCHEMAS, completed, tidy
 from spectra.runs.trial import TrialFolder
 from spectra.storage import atomic
 from spectra.storage.destinations import require_continued
@@ -179,7 +179,7 @@ class Run:
     def table(self, name: str) -> "pd.DataFrame":
         """A table of the whole run; its columns are in `SCHEMAS[name]`.
 
-        A run of an earlier version lacks the tables that came later: they are empty.
+        A run of an earlier version lacks the tables that came later: they are empty; and columns, which are missing.
 
         Raises:
             RunError: If there is no such table, or the run has not written it yet.
@@ -191,7 +191,7 @@ class Run:
             if (self.path / "tables" / "trials.parquet").exists():  # written last
                 return tidy(name, [])
             raise RunError(f"'{self.path}' has no table '{name}' yet. Let `spectra sweep --out {self.path}` finish.")
-        return read_parquet(path, error=RunError)
+        return completed(name, read_parquet(path, error=RunError))
 
 
 def _all(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Any]:

@@ -71,10 +71,12 @@ FORGETTING = (
     Column("base", "number", "Mean loss of the base model."),
     Column("tuned", "number", "Mean loss of the tuned model."),
     Column("forgetting", "number", "tuned - base: positive means forgotten."),
-    Column("low", "number", "Lower end of the 95 % interval of forgetting."),
-    Column("high", "number", "Upper end of the 95 % interval of forgetting."),
+    Column("low", "number", "Lower end of the 95 % interval of forgetting; missing where there is none."),
+    Column("high", "number", "Upper end of the 95 % interval of forgetting; missing where there is none."),
     Column("base_score", "number", "The base model's score as people quote it (accuracy; loss where there is none)."),
     Column("tuned_score", "number", "The tuned model's score as people quote it."),
+    Column("finding", "text", "forgotten, gained, not shown (the interval spans zero) or cannot tell."),
+    Column("cannot_tell", "text", 'Why the examples hold too little information for a verdict; "" where they do not.'),
 )
 
 MATRICES = (
@@ -235,7 +237,7 @@ INTERVENTION_CONTRASTS = (
     Column("equal_score", "number", "Mean of forgetting(control) - forgetting(intruders) at equal task score."),
     Column("equal_score_low", "number", "Lower end of its interval."),
     Column("equal_score_high", "number", "Upper end of its interval."),
-    Column("verdict", "text", "intruders, control, trade-off, not distinguishable or nothing forgotten."),
+    Column("verdict", "text", "intruders, control, trade-off, not distinguishable, nothing forgotten or cannot tell."),
     Column("sentence", "text", "The verdict with its figures."),
 )
 
@@ -318,6 +320,13 @@ def tidy(name: str, rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
         raise RunError(f"Table '{name}' has unknown columns {first_five(extra)}. Document them in runs/schema.py.")
     typed = {column.name: _typed(table, column) for column in schema}
     return pd.DataFrame({**typed, **{column: table[column] for column in extra}})
+
+
+def completed(name: str, table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table as an earlier version wrote it, with the columns that came later: all missing."""
+    schema = {**SCHEMAS, **BESIDE_RUNS}[name]
+    later = {column.name: _typed(table, column) for column in schema if column.name not in table}
+    return table.assign(**later)
 
 
 def _typed(table: "pd.DataFrame", column: Column) -> "pd.Series[Any]":

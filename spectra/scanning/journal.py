@@ -16,9 +16,11 @@ from spectra.assets import cache_folder
 from spectra.records.matrix_scan import MatrixScan
 from spectra.records.provenance import versions
 from spectra.scanning.settings import ScanSettings
+from spectra.storage.eviction import evict
 from spectra.storage.private import give_up, is_sealed, is_usable, seal
 from spectra.weights import CheckpointPair
 
+LIMIT_BYTES = 1 << 30
 Place = tuple[int, int]  # checkpoint, matrix
 
 
@@ -57,6 +59,7 @@ class Journal:
             question: What else decides the result.
         """
         folder = folder if folder is not None else cache_folder() / "scans"
+        evict(folder, "*.jsonl", LIMIT_BYTES)  # of scans that nobody has taken up again
         self.path = folder / f"{_fingerprint(pairs, settings, question or {})}.jsonl"
 
     def read(self) -> Iterator[Finished]:

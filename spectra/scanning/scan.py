@@ -266,7 +266,7 @@ class PartialScan:
         """
         _require_matrices(self.pairs)
         self.groups = self.groups or _by_base_matrix(self.pairs)
-        self._store = NullStore(keep=self.cache is not None)
+        self._store = NullStore(keep=self.cache is not None and self.settings.wants_controls)
 
     def run(self, progress: Progress | None = None, elsewhere: ScanGroups | None = None) -> None:
         """Scan what is not in the journal, one base matrix at a time.

@@ -1,45 +1,20 @@
 """Two curves over lambda held against each other: the area between them, also at equal task score, resampled."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from spectra.statistics.paired import CHUNK
+from spectra.statistics.information import lack_of_number
+from spectra.statistics.interval import Estimate
+from spectra.statistics.resampling import RESAMPLES, resampled_sums, tail
 from spectra.statistics.scores import Scores
 
 GRID = 33  # task losses at which two curves are compared
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, value: float, replicates: Float[np.ndarray, " resamples"], level: float) -> "Estimate":
-        """The percentile interval of the replicates."""
-        tail = (1 - level) / 2
-        low, high = np.quantile(replicates, [tail, 1 - tail])
-        return cls(float(value), float(low), float(high))
-
-    @property
-    def is_positive(self) -> bool:
-        """Whether the whole interval lies above zero."""
-        return self.low > 0
-
-    @property
-    def is_negative(self) -> bool:
-        """Whether the whole interval lies below zero."""
-        return self.high < 0
-
-
 def losses_with_replicates(
-    scores: Sequence[Scores], *, seed: int, resamples: int
+    scores: Sequence[Scores], *, seed: int, resamples: int = RESAMPLES
 ) -> Float[np.ndarray, "replicates points"]:
     """Mean losses of several points on the same examples, and the same means over resampled examples.
 
@@ -55,21 +30,37 @@ def losses_with_replicates(
     Returns:
         Row 0 are the measured means (every c_i = 1), the further rows the replicates.
 
-    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 13 and 16.
-        Difference: none; the draws are those of `forgetting.paired`, so that equal seeds give equal intervals.
     Cost: O(resamples * n * points).
     """
-    n = len(scores[0].values)
     weights = np.stack([one.weights for one in scores], axis=1)
     weighted = weights * np.stack([one.values for one in scores], axis=1)
-    generator = np.random.default_rng(seed)
-    parts = [weighted.sum(0, keepdims=True) / weights.sum(0, keepdims=True)]
-    for start in range(0, resamples, rows := max(1, CHUNK // n)):
-        drawn = generator.integers(n, size=(min(rows, resamples - start), n))
-        flat = (drawn + n * np.arange(len(drawn))[:, None]).ravel()
-        counts = np.bincount(flat, minlength=len(drawn) * n).reshape(len(drawn), n).astype(np.float64)
-        parts.append((counts @ weighted) / (counts @ weights))
-    return np.concatenate(parts)
+    columns = np.concatenate([weighted, weights], axis=1)
+    sums = np.concatenate([columns.sum(0, keepdims=True), resampled_sums(columns, seed=seed, resamples=resamples)])
+    above, below = np.split(sums, 2, axis=1)
+    return above / below
+
+
+def percentile_estimate(
+    replicates: Float[np.ndarray, " replicates"], *, n: int, level: float, cannot_tell: str = ""
+) -> Estimate:
+    """A figure that is no mean of examples, with its percentile interval.
+
+    Args:
+        replicates: The measured figure, then that of every resample.
+        n: Examples that were drawn; of two sets, those of the smaller.
+        level: Coverage, in (0, 1).
+        cannot_tell: Why the examples of a figure that this one rests on do not tell, or "".
+
+    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+        Difference: tails shrunk in small samples (`resampling.tail`).
+    """
+    value, drawn = float(replicates[0]), replicates[1:]
+    reason = cannot_tell or lack_of_number(n)
+    if float(drawn.min()) == float(drawn.max()):
+        return Estimate.unknown(value, reason or f"it is the same whichever of the {n:,} examples are drawn")
+    beyond = tail(level, n)
+    low, high = np.quantile(drawn, [beyond, 1 - beyond])
+    return Estimate.undecided(value, float(low), float(high), reason, "percentile bootstrap")
 
 
 def area(

@@ -88,7 +88,7 @@ class LiveWeights:
         if self._initial:
             before = {m.module: m.change for m in lora_matches(_with(adapter, self._initial), aligned)}
             matches = [subtracting(match, before.get(match.module), adapter) for match in matches]
-        whole, unmatched = saved_whole(adapter, self._book, aligned)
+        whole, unmatched = saved_whole(adapter, self._book, aligned, {})
         assembly = assemble(self._book, [*matches, *whole], self._chosen, untouched="not changed by this adapter")
         return CheckpointPair(
             self.base,

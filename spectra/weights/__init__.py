@@ -6,6 +6,7 @@ from spectra.weights.matching.names import MatrixName
 from spectra.weights.opening import open_pair
 from spectra.weights.origin import Origin, read_origin
 from spectra.weights.pair import CheckpointPair, MatrixPair
+from spectra.weights.verification import Verification, verify_checkpoint
 from spectra.weights.write import write_adapter, write_full_checkpoint
 
 __all__ = [
@@ -14,9 +15,11 @@ __all__ = [
     "MatrixPair",
     "Origin",
     "StoredMatrix",
+    "Verification",
     "base_fingerprint",
     "open_pair",
     "read_origin",
+    "verify_checkpoint",
     "write_adapter",
     "write_full_checkpoint",
 ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spectra.errors import AdapterError
 from spectra.weights.bases import wrong_base_warnings
-from spectra.weights.formats.checkpoint import open_checkpoint
+from spectra.weights.formats.checkpoint import Checkpoint, open_checkpoint
 from spectra.weights.formats.hub import locate
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.full_pair import coverage_warnings
@@ -13,11 +13,13 @@ from spectra.weights.matching.alignment import Alignment
 from spectra.weights.matching.catalogue import Catalogue, catalogue
 from spectra.weights.matching.matching import Match, assemble
 from spectra.weights.matching.selection import Selection
+from spectra.weights.matching.tied import tied_heads
 from spectra.weights.methods.adapter import CONFIG, Adapter, find_adapter, open_adapter
 from spectra.weights.methods.changes import Change, DoraChange
 from spectra.weights.methods.lora import is_plain, lora_matches, unknown_modules
 from spectra.weights.methods.mutated import OnMutatedBase, SubtractedAdapter, SubtractedInit, mutating_init
 from spectra.weights.methods.others import peft_matches, saved_whole
+from spectra.weights.methods.problems import Findings, settle
 from spectra.weights.pair import CheckpointPair
 
 
@@ -39,9 +41,13 @@ class Sources:
     initial_adapter: str | Path | None = None
     allow_pickle: bool = False
 
+    def checkpoint(self, named: str | Path, revision: str | None = None) -> Checkpoint:
+        """A base, opened."""
+        return open_checkpoint(locate(named, revision, role="base"), allow_pickle=self.allow_pickle)
+
     def catalogue(self, named: str | Path, revision: str | None = None) -> Catalogue:
         """The matrices of a base."""
-        return catalogue(open_checkpoint(locate(named, revision, role="base"), allow_pickle=self.allow_pickle))
+        return catalogue(self.checkpoint(named, revision))
 
 
 def open_adapter_pair(adapter: Adapter, tuned: str, sources: Sources, chosen: Selection) -> CheckpointPair:
@@ -59,20 +65,28 @@ def open_adapter_pair(adapter: Adapter, tuned: str, sources: Sources, chosen: Se
     book = sources.catalogue(named, sources.base_revision or (adapter.revision if sources.base is None else None))
     aligned = aligned_with(adapter, book)
     warnings = [*book.checkpoint.warnings, *wrong_base_warnings(adapter, book, str(named))]
+    findings = Findings()
     if is_plain(adapter):
-        matches, method, told = _lora(adapter, aligned, sources)
+        matches, method, told = _lora(adapter, aligned, sources, findings)
         warnings += told
     else:
         matches, method = peft_matches(adapter, aligned), adapter.peft_type.lower()
-    whole, unmatched = saved_whole(adapter, book, aligned)
-    assembly = assemble(book, [*matches, *whole], chosen, untouched="not changed by this adapter")
+    whole, unmatched = saved_whole(adapter, book, aligned, findings.known)
+    apart, known = settle(findings.problems, book, chosen)
+    assembly = assemble(
+        book,
+        [*matches, *whole],
+        chosen,
+        untouched="not changed by this adapter",
+        known={**findings.known, **known},
+    )
     return CheckpointPair(
         str(named),
         tuned,
         "adapter",
         method,
         assembly.matrices,
-        (*assembly.skipped, *unmatched),
+        (*assembly.skipped, *apart, *unmatched),
         (*coverage_warnings(assembly.coverage), *warnings, *assembly.warnings),
         trained_parameters=adapter.trained_parameters,
         nbytes=sum(tensor.nbytes for tensor in adapter.tensors.values()),
@@ -85,17 +99,20 @@ def aligned_with(adapter: Adapter, book: Catalogue) -> Alignment:
 
     transformers is asked for translations only when a module is unknown under every prefix, or peft is needed anyway.
     """
-    aligned = Alignment(book.matrices, alternating=book.alternating)
+    tied = tied_heads(book)
+    aligned = Alignment(book.matrices, alternating=book.alternating, tied=tied)
     if is_plain(adapter) and not unknown_modules(adapter, aligned):
         return aligned
     known = book.architecture
     names = known.memory_names(list(book.matrices))
-    return Alignment(book.matrices, names, order=known.order, alternating=book.alternating)
+    return Alignment(book.matrices, names, order=known.order, alternating=book.alternating, tied=tied)
 
 
-def _lora(adapter: Adapter, aligned: Alignment, sources: Sources) -> tuple[list[Match], str, list[str]]:
+def _lora(
+    adapter: Adapter, aligned: Alignment, sources: Sources, findings: Findings
+) -> tuple[list[Match], str, list[str]]:
     """Plain LoRA or DoRA, the base's mutation undone where the initialisation changed it."""
-    matches = lora_matches(adapter, aligned)
+    matches = lora_matches(adapter, aligned, findings)
     method = "dora" if adapter.config.get("use_dora") else "lora"
     warnings = []
     if adapter.config.get("alora_invocation_tokens"):

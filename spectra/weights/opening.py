@@ -7,10 +7,13 @@ from pathlib import Path
 
 from spectra.errors import CheckpointError
 from spectra.weights.adapter_pair import Sources, aligned_with, open_adapter_pair
+from spectra.weights.dialects.table import open_foreign
+from spectra.weights.foreign_pair import open_foreign_pair
 from spectra.weights.formats.checkpoint import open_checkpoint
 from spectra.weights.formats.hub import locate
 from spectra.weights.full_pair import open_full_pair
 from spectra.weights.matching.catalogue import catalogue
+from spectra.weights.matching.native import is_native, under_names_of
 from spectra.weights.matching.selection import Selection, selection
 from spectra.weights.methods.adapter import Take, find_adapter, open_adapter
 from spectra.weights.methods.inside_full import unwrapped
@@ -145,6 +148,9 @@ def _opened(
 ) -> CheckpointPair:
     """The pair of an adapter, of a full checkpoint, or of a full checkpoint with factors inside."""
     path = locate(tuned, revision)
+    foreign = open_foreign(path, allow_pickle=sources.allow_pickle) if take != "model" else None
+    if foreign is not None:
+        return open_foreign_pair(foreign, str(tuned), sources, chosen)
     place = find_adapter(path, adapter_name, take)
     if place.adapter is not None:
         adapter = open_adapter(place.adapter, allow_pickle=sources.allow_pickle, adapter_name=adapter_name)
@@ -156,8 +162,15 @@ def _opened(
     checkpoint = open_checkpoint(path, allow_pickle=sources.allow_pickle)
     inside = unwrapped(checkpoint)
     if inside is None or not inside.factors:
-        book = sources.catalogue(sources.base, sources.base_revision)
-        other = catalogue(checkpoint if inside is None else inside.checkpoint)
+        base = sources.checkpoint(sources.base, sources.base_revision)
+        stored = checkpoint if inside is None else inside.checkpoint
+        if is_native(stored.tensors) != is_native(base.tensors):
+            base, stored = (
+                (base, under_names_of(base, stored))
+                if is_native(stored.tensors)
+                else (under_names_of(stored, base), stored)
+            )
+        book, other = catalogue(base), catalogue(stored)
         return told(open_full_pair(str(sources.base), str(tuned), book, other, chosen), place.notes)
     adapter = inside.adapter(adapter_name, lora_alpha)
     if not inside.checkpoint.tensors:

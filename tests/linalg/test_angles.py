@@ -93,5 +93,7 @@ def test_an_image_is_hardly_further_off_than_its_vector_where_the_values_differ_
 
 def test_a_single_pair_without_residual_is_exact_to_rounding() -> None:
     one = torch.ones(1, dtype=torch.float64)
-    pairs = RitzPairs(4 * one, torch.eye(1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))
+    pairs = RitzPairs(
+        4 * one, torch.eye(1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64), 4.0, torch.zeros(1, 0), 1
+    )
     assert float(angle_bounds(pairs, 1, torch.float64)) < 1e-14

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad
 
 from spectra.metrics.marchenko_pastur import bulk_edge, noise_level, spikes
 from tests.planted import orthonormal
@@ -53,3 +54,19 @@ def test_a_matrix_of_rank_one_has_no_noise_and_one_spike() -> None:
     assert noise_level(S, (4, 4)) == 0.0
     assert spikes(S, bulk_edge(0.0, (4, 4))) == 1
     assert math.isfinite(noise_level(torch.tensor([2.0]), (1, 7)))
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5, 0.1, 0.01])
+def test_the_median_halves_the_law(beta: float) -> None:
+    """The mass of the density sqrt((b - x)(x - a)) / (2 pi beta x) below the median, by adaptive quadrature."""
+    low, high = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
+    # noise_level of one value m in a square of sides d and beta d is m / sqrt(d mu): with m = d = 1 it is mu^(-1/2).
+    sides = (1000, round(1000 * beta))
+    median = (1 / noise_level(torch.ones(1, dtype=torch.float64), sides)) ** 2 / max(sides)
+
+    def density(root: float) -> float:
+        x = low + root**2  # takes the square root at the lower edge out
+        return math.sqrt(max(high - x, 0.0)) * root / (2 * math.pi * beta * x) * 2 * root if x > 0 else 0.0
+
+    below, _ = quad(density, 0, math.sqrt(median - low), epsabs=1e-12)
+    assert below == pytest.approx(0.5, abs=1e-7)

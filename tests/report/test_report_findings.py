@@ -221,7 +221,7 @@ def test_a_plain_sweep_warns_of_its_single_seed_only() -> None:
 
 def test_few_examples_are_warned_of() -> None:
     said = warnings(material_of(examples=400))
-    assert "BBC topics, probe was measured on 400 examples only: read its intervals first." in said
+    assert "Only 400 examples of BBC topics, probe: a small difference does not show." in said
     # sqrt(0.837 * 0.163 / 400) = 0.0185
     assert (
         "The test split of movie-reviews has 400 examples only: a standard error of about 1.8 points of accuracy."

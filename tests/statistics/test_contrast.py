@@ -1,12 +1,14 @@
 """Areas between curves and their resampling."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectra.forgetting import Scores, forgetting
-from spectra.statistics.contrast import Estimate, area, at_equal_score, losses_with_replicates
+from spectra.forgetting import Scores
+from spectra.statistics.contrast import area, at_equal_score, losses_with_replicates, percentile_estimate
 
 
 def scores(values: list[float], weights: list[float] | None = None) -> Scores:
@@ -32,14 +34,19 @@ def test_examples_are_drawn_once_for_all_points() -> None:
     assert losses[:, 0].std() > 0.05
 
 
-def test_intervals_are_those_of_the_command_forget() -> None:
-    generator = np.random.default_rng(0)
-    before, after, weights = (generator.uniform(0.5, 2, size=60) for _ in range(3))
-    one, other = scores(list(before), list(weights)), scores(list(after), list(weights))
-    told = forgetting(one, other, seed=4, resamples=300)
-    losses = losses_with_replicates([one, other], seed=4, resamples=300)
-    estimate = Estimate.of(losses[0, 1] - losses[0, 0], losses[1:, 1] - losses[1:, 0], 0.95)
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((told.forgetting, told.low, told.high))
+def test_a_figure_that_resampling_does_not_move_is_not_told() -> None:
+    found = percentile_estimate(np.zeros(50), n=300, level=0.95)
+    assert found.finding == "cannot tell" and (found.low, found.high) == (-math.inf, math.inf)
+
+
+def test_what_a_comparison_rests_on_keeps_it_from_a_verdict() -> None:
+    replicates = np.random.default_rng(0).normal(5, 1, size=200)
+    assert percentile_estimate(replicates, n=300, level=0.95).finding == "positive"
+    found = percentile_estimate(replicates, n=300, level=0.95, cannot_tell="of a reason")
+    assert found.finding == "cannot tell" and found.low == 0 and found.high > 5
+    assert (
+        percentile_estimate(replicates, n=19, level=0.95).cannot_tell == "there are only 19 examples, and 20 are needed"
+    )
 
 
 def test_the_area_is_the_mean_difference_over_lambda() -> None:

@@ -199,7 +199,8 @@ def test_a_broken_adapter_gets_one_sentence(case: str, broken: Path) -> None:
     spoil(broken)
     before = sorted(broken.rglob("*"))
     base = [] if case in WITHOUT_BASE else ["--base", str(broken / "base")]
-    assert_one_sentence(["inspect", str(broken / "adapter"), *base], message)
+    command = "intruders" if case in WITHOUT_BASE else "inspect"
+    assert_one_sentence([command, str(broken / "adapter"), *base], message)
     assert sorted(broken.rglob("*")) == before
 
 
@@ -283,6 +284,11 @@ def test_a_broken_full_checkpoint_gets_one_sentence(case: str, broken: Path) -> 
     spoil, message = FULL_CASES[case]
     spoil(broken)
     assert_one_sentence(["inspect", str(broken / "shards"), "--base", str(broken / "base")], message)
+
+
+def test_a_folder_of_components_names_them(broken: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"its subfolders .*base.* hold weights\. Name the one"):
+        open_pair(broken, broken / "base")
 
 
 def test_an_index_that_disagrees_with_its_shards_is_read_as_transformers_reads_it(broken: Path) -> None:

@@ -19,6 +19,7 @@ from spectra.report.figures.figure import (
 from spectra.report.inputs.sources import Material, plain_name
 from spectra.report.tables import numbers
 from spectra.report.tables.statistics import MEASURES
+from spectra.statistics.proportions import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,16 +102,10 @@ def _slug(material: Material, heldout: str) -> str:
 
 
 def _score_interval(row: "pd.Series") -> tuple[float | None, float | None]:
-    """Wilson's 95 % interval of an accuracy; none for other metrics.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
-    """
+    """The 95 % interval of an accuracy; none for other metrics."""
     if row["task_metric"] != "accuracy" or numbers.absent(row["task_examples"]):
         return None, None
-    n, share, z = float(row["task_examples"]), float(row["task_score"]), 1.959964
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * ((share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5)
-    return middle - half, middle + half
+    return wilson(float(row["task_score"]), float(row["task_examples"]))
 
 
 def _pairs(table: "pd.DataFrame") -> dict[str, list[float]]:

@@ -114,6 +114,8 @@ FORGETTING_COLUMNS = {
     "metric": text("Metric"),
     "base_score": Column("Base score", numbers.decimal),
     "tuned_score": Column("Tuned score", numbers.decimal),
+    "finding": text("Reading"),
+    "cannot_tell": text("Why not told"),
 }
 MATRIX_COLUMNS = {
     "name": text("Matrix"),

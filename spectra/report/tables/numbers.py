@@ -54,9 +54,13 @@ def exact(value: SupportsFloat) -> str:
     return _minus(text)
 
 
-def interval(low: SupportsFloat, high: SupportsFloat, digits: int = 3) -> str:
-    """Two ends of an interval, signed because forgetting is a difference."""
-    return f"[{signed(low, digits)},\N{NO-BREAK SPACE}{signed(high, digits)}]"
+def interval(low: SupportsFloat | None, high: SupportsFloat | None, digits: int = 3) -> str:
+    """Two ends of an interval, signed because forgetting is a difference; an end may be missing or infinite."""
+    known = [None if end is None or absent(end) or math.isinf(float(end)) else float(end) for end in (low, high)]
+    if known == [None, None]:
+        return "(no interval)"
+    ends = ["unbounded" if end is None else signed(end, digits) for end in known]
+    return f"[{ends[0]},\N{NO-BREAK SPACE}{ends[1]}]"
 
 
 def percent(share: SupportsFloat) -> str:

@@ -44,7 +44,9 @@ DEFINITIONS = (
     Definition(
         "Forgetting",
         "The mean loss of the tuned model minus that of the base model on a held-out task, computed by the same code; "
-        "positive means forgotten. The interval is the 95 % interval over examples.",
+        "positive means forgotten. The 95 % interval over examples is the score interval of paired proportions for 0/1 "
+        "losses, and a bootstrap-t interval for all others. It cannot be told with fewer than 6 examples that differ, "
+        "or for other than 0/1 losses with fewer than 20 in all or one that outweighs the rest.",
         "The interval covers the choice of examples, not of seeds, data orders or held-out tasks.",
         f"{INTRUDER}, section 4, for losses; for task errors, the same difference.",
     ),
@@ -83,8 +85,10 @@ DEFINITIONS = (
         "The correlation of ranks over trials; with another measure held fixed, the partial correlation of ranks. The "
         "95 % interval is a bootstrap over settings: the trials of one configuration at one learning rate, all its "
         "seeds, are drawn together. Fewer than 8 settings have no coefficient.",
-        "Association is not cause: a learning rate moves count, norm and forgetting together. Of many intervals, one "
-        "in twenty leaves out zero by chance.",
+        "Association is not cause: a learning rate moves count, norm and forgetting together. Holding the norm fixed "
+        "does not hold fixed the size of the change behind it: given a noisy proxy of that size, a count without a "
+        "part of its own seems to keep one, the more often the more settings there are. Of many intervals, one in "
+        "twenty leaves out zero by chance.",
         "Spearman 1904; cluster bootstrap: Field & Welsh, J. R. Stat. Soc. B 69 (2007).",
     ),
     Definition(

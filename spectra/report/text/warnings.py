@@ -7,11 +7,11 @@ from spectra.errors import first_five
 from spectra.records.counts import primary_side
 from spectra.report.inputs.sources import Material, plain_name
 from spectra.report.tables import numbers
+from spectra.statistics.information import FEW_SCORES, few_examples_warning
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW_EXAMPLES = 500
 SATURATED = 0.9
 
 
@@ -102,13 +102,12 @@ def ill_conditioned_vectors(material: Material) -> list[str]:
 
 def few_examples(material: Material) -> list[str]:
     """Scores that rest on too few examples."""
-    sentences = []
+    sentences: list[str] = []
     forgetting = material.tables["forgetting"]
-    few_heldout = forgetting[forgetting["n"] < FEW_EXAMPLES].drop_duplicates(["heldout", "n"])
-    for _, row in few_heldout.iterrows():
-        sentences.append(f"{row['heldout']} was measured on {row['n']} examples only: read its intervals first.")
+    for _, row in forgetting.drop_duplicates(["heldout", "n"]).iterrows():
+        sentences += few_examples_warning(int(row["n"]), row["heldout"])
     scored = material.tables["trials"].dropna(subset=["task_score", "task_examples"])
-    few = scored[(scored["task_examples"] < 2 * FEW_EXAMPLES) & (scored["task_metric"] == "accuracy")]
+    few = scored[(scored["task_examples"] < FEW_SCORES) & (scored["task_metric"] == "accuracy")]
     if len(few):
         row = few.iloc[0]
         error = math.sqrt(row["task_score"] * (1 - row["task_score"]) / row["task_examples"])

@@ -9,9 +9,11 @@ from typing import Any
 from spectra.assets import cache_folder
 from spectra.errors import RunError
 from spectra.storage import atomic
+from spectra.storage.eviction import evict
 from spectra.storage.private import give_up, is_sealed, is_usable, seal
 
 FORMAT = "spectra-nulls-2"
+LIMIT_BYTES = 1 << 30
 
 
 class NullStore:
@@ -21,6 +23,8 @@ class NullStore:
         """Use a folder, by default `nulls` in the cache folder of spectra; it is made on the first write."""
         self.folder = (folder if folder is not None else cache_folder() / "nulls") if keep else None
         self.known: dict[str, Any] = {}
+        if self.folder is not None:
+            evict(self.folder, "*.json", LIMIT_BYTES)
 
     def recall(self, question: Mapping[str, Any], answer: Callable[[], Any]) -> Any:
         """The stored answer, or the one that `answer` gives, then stored. An unreadable file is answered anew.

@@ -1,7 +1,7 @@
 """The held-out part of a sweep: the base's scores, measured once, and each tuned model's against them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -85,7 +85,7 @@ class HeldOutTasks:
 
 
 def _row(task: HeldOut, base: Scores, tuned: Scores) -> dict[str, Any]:
-    result = asdict(forgetting(base, tuned))
+    result = forgetting(base, tuned).to_dict()
     known = {column.name for column in FORGETTING}
     return {"heldout": task.name, **{name: value for name, value in result.items() if name in known}}
 

@@ -118,6 +118,12 @@ def _no_checkpoint(folder: Path) -> str:
             f"'{folder}' is a checkpoint of DeepSpeed, which is spread over ranks. "
             "Gather it with the zero_to_fp32.py that DeepSpeed put beside it, then give that file."
         )
+    inner = sorted({path.parent.name for pattern in ("*/*.safetensors", "*/*.bin") for path in folder.glob(pattern)})
+    if inner:
+        return (
+            f"'{folder}' is no checkpoint itself: its subfolders {first_five(inner)} hold weights. "
+            "Name the one that is meant."
+        )
     return f"'{folder}' is no checkpoint: it holds neither '{SINGLE[0]}' nor '{INDICES[0]}'. Check it."
 
 

@@ -87,28 +87,26 @@ def unpacked(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> 
         scale, bias = tensors.get(f"{stem}scales"), tensors.get(f"{stem}biases")
         if tensor.dtype is not torch.uint32 or scale is None:
             continue
-        bits, group_size = _settings(stem.rstrip("."), tensor, config)
-        entries = tensor.shape[-1] * WORD_BITS // bits
-        groups = (*tensor.shape[:-1], -(-entries // group_size))
-        if bias is None or scale.shape != groups or bias.shape != groups:
+        bits = _bits(stem.rstrip("."), tensor, config)
+        entries, groups = tensor.shape[-1] * WORD_BITS // bits, max(1, scale.shape[-1])
+        if bias is None or bias.shape != scale.shape or scale.shape[:-1] != tensor.shape[:-1] or entries % groups:
             raise CheckpointError(
-                f"'{name}' in '{tensor.path}' is packed in {bits} bits and needs scales and biases of shape {groups}. "
+                f"'{name}' in '{tensor.path}' is packed in {bits} bits, and its scales and biases do not fit it. "
                 "Give the checkpoint that it was quantised from."
             )
-        found[name] = MlxTensor(tensor, scale, bias, bits, group_size)
+        found[name] = MlxTensor(tensor, scale, bias, bits, entries // groups)
         auxiliary |= {f"{stem}scales", f"{stem}biases"}
     return {name: found.get(name, tensor) for name, tensor in tensors.items() if name not in auxiliary}
 
 
-def _settings(module: str, tensor: StoredTensor, config: Mapping[str, Any]) -> tuple[int, int]:
-    """Bits and group size of a module: its own entry in the configuration, or the general one."""
+def _bits(module: str, tensor: StoredTensor, config: Mapping[str, Any]) -> int:
+    """Bits of a module's codes: its own entry in the configuration, or the general one."""
     general = config.get("quantization") or config.get("quantization_config")
     general = general if isinstance(general, Mapping) else {}
     own = general.get(module)
     chosen = own if isinstance(own, Mapping) else general
-    bits, group_size = chosen.get("bits"), chosen.get("group_size")
-    mode = chosen.get("mode", "affine")
-    if type(bits) is not int or not 1 <= bits <= 8 or type(group_size) is not int or group_size < 1:
+    bits, mode = chosen.get("bits"), chosen.get("mode", "affine")
+    if type(bits) is not int or not 1 <= bits <= 8:
         raise CheckpointError(
             f"'{tensor.path}' holds weights packed by mlx, and no config.json beside it says with how many bits "
             "('quantization'). Restore the config.json."
@@ -118,4 +116,4 @@ def _settings(module: str, tensor: StoredTensor, config: Mapping[str, Any]) -> t
             f"'{tensor.path}' holds weights packed by mlx in mode '{mode}', which spectra cannot dequantise. "
             "Give the checkpoint that it was quantised from."
         )
-    return bits, group_size
+    return bits

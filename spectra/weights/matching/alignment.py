@@ -40,6 +40,7 @@ class Alignment:
         aliases: Mapping[str, str] | None = None,
         order: Sequence[str] = (),
         alternating: Callable[[str], bool | None] = lambda module: False,
+        tied: Mapping[str, StoredMatrix] | None = None,
     ) -> None:
         """Index the base's modules.
 
@@ -48,9 +49,11 @@ class Alignment:
             aliases: Further names of base modules: from the name a model uses in memory to the one in its files.
             order: All modules of the model under their names in memory, as the model registers them.
             alternating: Says of a fused matrix whether rows of gate and up alternate; None where nobody knows.
+            tied: The input embedding, by the names of output heads that the base does not store.
         """
         self.order = tuple(order)
         self._alternating = alternating
+        self._tied = dict(tied or {})
         self._matrices = matrices
         self._known: dict[str, set[str]] = {}
         for name, module in [*((module, module) for module in matrices), *(aliases or {}).items()]:
@@ -84,12 +87,19 @@ class Alignment:
         found = self.find(module)
         if found is not None:
             return found, self._matrices[found]
+        head = next((head for head in self._tied if f".{module}".endswith(f".{head}")), None)
+        if head is not None:
+            return head, self._tied[head]
         part = EXPERT_PART.match(spelled(module))
         if part is None:
             return None
         if part["part"] == FUSED:
             return self._stacked(part["experts"])
         return self._half(part["experts"], part["part"]) if part["part"] in HALVES else None
+
+    def is_tied(self, name: str) -> bool:
+        """True for the name of a head whose matrix is the input embedding."""
+        return name in self._tied and name not in self._matrices
 
     def _stacked(self, experts: str) -> tuple[str, StoredMatrix] | None:
         """gate over up, which the base stores apart."""

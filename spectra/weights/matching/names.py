@@ -28,6 +28,12 @@ EMBEDDING = re.compile(
     r"embed|(^|\.)(wte|wpe|shared|relative_attention_bias|position_ids)(\.|$)|rotary|codebook", re.IGNORECASE
 )
 
+# The blocks of image and video models, whose numbers say no depth: all of them count as inside.
+DIFFUSION_BLOCKS = re.compile(
+    r"(^|\.)(down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks|transformer_blocks"
+    r"|single_transformer_blocks|double_blocks|single_blocks|joint_blocks)(\.|$)"
+)
+
 ATTENTION = re.compile(r"attn|attention|(^|\.)(qkv|query_key_value|in_proj_weight)(\.|$)", re.IGNORECASE)
 EXPERT = re.compile(r"(^|\.)(experts|shared_expert|shared_experts|expert)(\.|$)")
 MLP = re.compile(

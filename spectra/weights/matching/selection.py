@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from spectra.errors import CheckpointError
-from spectra.weights.matching.names import EMBEDDING, MatrixName
+from spectra.weights.matching.names import DIFFUSION_BLOCKS, EMBEDDING, MatrixName
 
 MOST_LAYERS = 100_000
 
@@ -31,7 +31,8 @@ class Selection:
     @staticmethod
     def is_inside(name: MatrixName, *, has_blocks: bool) -> bool:
         """True for what is compared unless something is selected: matrices of the blocks that embed nothing."""
-        return EMBEDDING.search(name.canonical) is None and (name.layer is not None or not has_blocks)
+        in_a_block = name.layer is not None or not has_blocks or DIFFUSION_BLOCKS.search(name.canonical) is not None
+        return EMBEDDING.search(name.canonical) is None and in_a_block
 
     def reason_to_skip(self, name: MatrixName, *, has_blocks: bool, set_aside: str | None = None) -> str | None:
         """Why a matrix is not compared, or None when it is.
@@ -46,7 +47,7 @@ class Selection:
                 return "not matched by --include"
         elif EMBEDDING.search(name.canonical):
             return "an embedding; name it with --include to compare it"
-        elif name.layer is None and has_blocks:
+        elif not self.is_inside(name, has_blocks=has_blocks):
             return "outside the blocks; name it with --include to compare it"
         elif set_aside is not None:
             return set_aside

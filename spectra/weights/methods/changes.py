@@ -65,6 +65,14 @@ class LoraChange:
 
     def low_rank(self, W0: StoredMatrix, dtype: torch.dtype, device: Device) -> LowRankUpdate:
         """B, A and the scaling."""
+        return self.factors(dtype, device)
+
+    def factors(self, dtype: torch.dtype, device: Device) -> LowRankUpdate:
+        """B, A and the scaling, for which W0 is not needed.
+
+        Raises:
+            CheckpointError: If a factor holds NaN or infinity, or its file changed.
+        """
         A, B = self.A.load(dtype, device), self.B.load(dtype, device)
         if self.expert is not None:
             index, count = self.expert

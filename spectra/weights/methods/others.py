@@ -11,17 +11,27 @@ from spectra.weights.formats.stored import StoredMatrix, StoredTensor
 from spectra.weights.matching.alignment import Alignment
 from spectra.weights.matching.catalogue import Catalogue
 from spectra.weights.matching.matching import Match
+from spectra.weights.matching.names import layer_of
 from spectra.weights.methods.adapter import LORA_KEY, SAVED, TRAINED_ROWS, Adapter, without_adapter
 from spectra.weights.methods.changes import MergedByPeft, Replaced, RowsReplaced
 from spectra.weights.methods.lora import base_matrix
+from spectra.weights.methods.problems import resized
 from spectra.weights.methods.via_peft import PeftMerger, has_target_modules, targeted_modules
 
 # Tails that are the module's own parameters, saved whole.
 WHOLE = {"weight", "bias"}
 
 
-def saved_whole(adapter: Adapter, book: Catalogue, aligned: Alignment) -> tuple[list[Match], list[Skipped]]:
+def saved_whole(
+    adapter: Adapter, book: Catalogue, aligned: Alignment, known: dict[str, str]
+) -> tuple[list[Match], list[Skipped]]:
     """Modules that the adapter saved whole (`modules_to_save`, resized embeddings), trained tokens, and the rest.
+
+    Args:
+        adapter: The adapter.
+        book: The base.
+        aligned: Finds the base's matrices.
+        known: Takes the reasons why matrices with a match are not compared by default.
 
     Raises:
         AdapterError: If trained tokens do not fit the base.
@@ -52,6 +62,10 @@ def saved_whole(adapter: Adapter, book: Catalogue, aligned: Alignment) -> tuple[
         W_tuned = StoredMatrix.of(tensor, transposed=transposed)
         if W_tuned.shape == W0.shape:
             matches.append(Match(found, W0, Replaced(W_tuned)))
+        elif layer_of(found) is None and W_tuned.shape[1] == W0.shape[1]:
+            common = ((0, min(W_tuned.shape[0], W0.shape[0])),)
+            known[found] = resized(W_tuned.shape[0], W0.shape[0])
+            matches.append(Match(found, W0.take(common), Replaced(W_tuned.take(common))))
         else:
             skipped.append(Skipped(name, f"saved whole with shape {W_tuned.shape}, {W0.shape} in the base"))
     return matches, skipped

@@ -97,7 +97,13 @@ class PeftMerger:
                     parent.add_module(part, nn.Module())
                 parent = getattr(parent, part)
             parent.add_module(leaf, self._bare(module, W))
-        model = PeftModel(root, peft_config(self.adapter), autocast_adapter_dtype=False)
+        config = peft_config(self.adapter)
+        if self.adapter.peft_type == "ADALORA" and config.rank_pattern:
+            # Its keys are tensors, each of which peft looks up in the model.
+            config.rank_pattern = {
+                name: kept for name, kept in config.rank_pattern.items() if _owner(name, self.matrices) in weights
+            }
+        model = PeftModel(root, config, autocast_adapter_dtype=False)
         tensors = {
             name if name.startswith("base_model.") else f"base_model.model.{name}": tensor.read().to(_device(weights))
             for name, tensor in self.adapter.tensors.items()
