@@ -29,6 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A folder cannot be renamed over a folder that holds files: the two change places, and then the old one is removed.
     """
+    if path.is_symlink():
+        path = path.resolve()  # the link stays, and what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     # Nobody can guess the name and put a symbolic link there.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
