@@ -27,6 +27,7 @@ from spectra.cli.options import (
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
+from spectra.cli.task_option import Task
 from spectra.cli.terminal import echo, warn
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ limit_options = stacked(
 
 task_options = stacked(
     heldout_option,
-    click.option("--task", metavar="TASK", help="The task it was tuned on, scored with the model's own head."),
+    click.option(
+        "--task", type=Task(), metavar="TASK", help="The task it was tuned on, scored with the model's own head."
+    ),
     limit_options,
 )
 
@@ -138,7 +141,7 @@ def _require_own(out: Path | None, checkpoint: str, *, force: bool) -> None:
 
 
 def _prepared(
-    checkpoint: str, out: Path | None, *, quiet: bool, heldout: tuple[str, ...], task: str | None, **settings: Any
+    checkpoint: str, out: Path | None, *, quiet: bool, heldout: tuple[Any, ...], task: Any, **settings: Any
 ) -> "Experiment":
     """Load the tasks, scan the checkpoint, build the arms."""
     from spectra.engine.cache import FactorCache
@@ -153,21 +156,24 @@ def _prepared(
         )
 
 
-def held_out_tasks(specs: Sequence[str], limits: Mapping[str, Any]) -> "list[HeldOut]":
-    """The held-out tasks with their data."""
+def held_out_tasks(specs: Sequence[Any], limits: Mapping[str, Any], *, whole: bool = True) -> "list[HeldOut]":
+    """The held-out tasks with their data; not `whole` where a choice needs validation rows."""
     from spectra.forgetting import open_held_out
 
     settings = {name: value for name, value in limits.items() if name != "task_max_length" and value is not None}
-    return [open_held_out(spec, progress=_say, **settings) for spec in specs]
+    return [open_held_out(spec, whole=whole, progress=_say, **settings) for spec in specs]
 
 
-def own_task(spec: str, limits: Mapping[str, Any]) -> "OwnTask":
+def own_task(spec: Any, limits: Mapping[str, Any]) -> "OwnTask":
     """The task that was tuned on, with its data."""
     from spectra.data import load_task
     from spectra.interventions import OwnTask
 
     length = limits["task_max_length"] or limits["max_length"]
-    return OwnTask(load_task(spec, progress=_say), limit=limits["limit"], max_length=length)
+    data = load_task(spec, progress=_say)
+    for sentence in data.warnings:
+        click.echo(f"Warning: {sentence}", err=True)
+    return OwnTask(data, limit=limits["limit"], max_length=length)
 
 
 def _say(line: str) -> None:

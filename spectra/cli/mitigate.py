@@ -88,8 +88,8 @@ def command(
     out: Path,
     output: Output,
     quiet: bool,
-    choose_by: str | None,
-    heldout: tuple[str, ...],
+    choose_by: Any,
+    heldout: tuple[Any, ...],
     **settings: Any,
 ) -> None:
     """Scale the intruder dimensions of a LoRA ADAPTER by lambda, write it to OUT, scan again and print both counts.

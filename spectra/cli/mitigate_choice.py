@@ -10,6 +10,7 @@ from spectra.cli.intervene import LIMITS, held_out_tasks, limit_options, own_tas
 from spectra.cli.intervene_types import Lambdas
 from spectra.cli.options import stacked
 from spectra.cli.progress import parts_progress
+from spectra.cli.task_option import Task
 from spectra.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
     from spectra.interventions.choose import Choice
 
 choice_options = stacked(
-    click.option("--choose-by", metavar="TASK", help="Choose lambda on the validation split of the task tuned on."),
     click.option(
-        "--heldout", multiple=True, metavar="TASK[:MEASURE]", help="With --choose-by: what to mend; repeatable."
+        "--choose-by", type=Task(), metavar="TASK", help="Choose lambda on the validation split of the task tuned on."
+    ),
+    click.option(
+        "--heldout",
+        type=Task(),
+        multiple=True,
+        metavar="TASK[:MEASURE]",
+        help="With --choose-by: what to mend; repeatable.",
     ),
     click.option(
         "--lambdas",
@@ -56,7 +63,7 @@ class Chosen:
 
 
 def chosen(
-    adapter: str, choose_by: str | None, heldout: tuple[str, ...], settings: dict[str, Any], *, quiet: bool
+    adapter: str, choose_by: Any, heldout: tuple[Any, ...], settings: dict[str, Any], *, quiet: bool
 ) -> Chosen | None:
     """Take the options of the choice out of `settings`; with --choose-by, measure, and put the chosen lambda in.
 
@@ -79,8 +86,8 @@ def chosen(
 
 def _measured(
     adapter: str,
-    choose_by: str,
-    heldout: tuple[str, ...],
+    choose_by: Any,
+    heldout: tuple[Any, ...],
     asked: Mapping[str, Any],
     settings: Mapping[str, Any],
     *,
@@ -92,7 +99,7 @@ def _measured(
     from spectra.interventions.choose import held_out_validation
 
     limits = {name: asked[name] for name in LIMITS}
-    held_out = [held_out_validation(task) for task in held_out_tasks(heldout, limits)]
+    held_out = [held_out_validation(task) for task in held_out_tasks(heldout, limits, whole=False)]
     with parts_progress("choosing lambda", quiet=quiet) as progress:
         return intervene(
             adapter,

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from spectra.cli.quantities import MemorySize, Numbers
+from spectra.cli.task_option import Task
 
 Command = Callable[..., Any]
 
@@ -129,9 +130,16 @@ treated_options = stacked(
 )
 
 heldout_option = click.option(
-    "--heldout", required=True, multiple=True, metavar="TASK[:MEASURE]", help="Held-out task; repeatable."
+    "--heldout",
+    type=Task(),
+    required=True,
+    multiple=True,
+    metavar="TASK[:MEASURE]",
+    help="Held-out task, or its fields as in a sweep: {path: a.csv, text: body, label: stars}; repeatable.",
 )
-limit_option = click.option("--limit", type=click.IntRange(min=1), help="Examples to score per task.  [default: all]")
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), help="Examples to score per task.  [default: its whole test split]"
+)
 max_length_option = click.option(
     "--max-length", type=click.IntRange(min=2), default=256, show_default=True, help="Tokens per text."
 )

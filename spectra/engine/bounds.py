@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spectra.linalg.svd import SVD
@@ -130,9 +130,16 @@ def base_rounding(S0: Float[Tensor, " n"], squares: Float[Tensor, "n k"]) -> Flo
         S0: Singular values of W0.
         squares: Squared cosines of all u_i to the y_j.
     """
-    best = squares.argmax(dim=0)
+    best, group = squares.argmax(dim=0), _groups(S0)
     turned = rotation(S0[best], S0, float(S0[0]), torch.finfo(S0.dtype).eps)
+    turned = torch.where(group[best][:, None] == group[None, :], 0.0, turned)  # any basis of equal values is right
     return (turned**2 * squares.mH).sum(dim=1).sqrt()
+
+
+def _groups(S0: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """The number of the group of equal singular values that each belongs to."""
+    apart = (S0[:-1] - S0[1:]) > CLUSTER_ROUNDINGS * torch.finfo(S0.dtype).eps * S0[:1]
+    return torch.cat([apart.new_zeros(1, dtype=torch.long), apart.long().cumsum(dim=0)])
 
 
 def _range_over_bases(base: SVD, squares: Float[Tensor, "n k"]) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
@@ -143,8 +150,7 @@ def _range_over_bases(base: SVD, squares: Float[Tensor, "n k"]) -> tuple[Float[T
     one of them, or along none.
     """
     S0, tiny = base.S, CLUSTER_ROUNDINGS * torch.finfo(base.S.dtype).eps * base.S[:1]
-    apart = (S0[:-1] - S0[1:]) > tiny
-    group = torch.cat([apart.new_zeros(1, dtype=torch.long), apart.long().cumsum(dim=0)])
+    group = _groups(S0)
     count = int(group[-1]) + 1
     mass = squares.new_zeros(count, squares.shape[1]).index_add(0, group, squares)
     size = torch.bincount(group, minlength=count).to(squares)[:, None]

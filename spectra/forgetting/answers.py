@@ -1,13 +1,14 @@
-"""Prompts for generative models, cut so that the instruction at their end is never lost."""
+"""Prompts for generative models, cut so that neither their beginning nor the instruction at their end is lost."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
+from spectra.data import Cut, cut_of
 from spectra.errors import ModelError
 from spectra.forgetting.batches import Tokens
 from spectra.models import Model
+from spectra.models.prompts import Prompt, framed, open_prompt, shortened
 
 
 def is_seq2seq(model: Model, task: str) -> bool:
@@ -26,21 +27,19 @@ def is_seq2seq(model: Model, task: str) -> bool:
 
 def prompts(
     tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], instruction: str, max_length: int, *, seq2seq: bool
-) -> list[Tokens]:
-    """Each input cut to `max_length` tokens, then the instruction, which is never cut.
+) -> tuple[list[Tokens], Cut]:
+    """Each input within `max_length` tokens, then the instruction, which is never cut; and what was lost.
 
-    Cutting both as one text would take away the end: the part that asks the question. The cut is made in the text,
-    so that input and instruction are tokenised together as they would be without it.
+    An input that is too long loses its middle: what it asks stands at its beginning or at its end.
     """
-    cut = tokenizer(
-        list(inputs), truncation=True, max_length=max_length, add_special_tokens=False, return_offsets_mapping=True
-    )
-    texts = [
-        text[: offsets[-1][1]] + instruction if offsets else instruction
-        for text, offsets in zip(inputs, cut["offset_mapping"], strict=True)
-    ]
-    ids = cast(list[Tokens], tokenizer(texts)["input_ids"])
-    if seq2seq:
-        return ids
-    # A tokenizer that closes texts would tell a causal model that there is nothing to answer.
-    return [tokens[:-1] if tokens[-1] == tokenizer.eos_token_id else tokens for tokens in ids]
+    found, lengths, kept = [], [], []
+    for text in inputs:
+        prompt = framed(tokenizer, text + instruction) if seq2seq else open_prompt(tokenizer, text, instruction)
+        if seq2seq and instruction:
+            after = open_prompt(tokenizer, text, instruction)
+            prompt = Prompt(prompt.before, after.text, [*after.after, *prompt.after])
+        ids = [*prompt.before, *shortened(prompt.text, max_length), *prompt.after]
+        found.append(ids)
+        lengths.append(prompt.length)
+        kept.append(len(ids))
+    return found, cut_of(lengths, kept, max_length)

@@ -8,13 +8,34 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from spectra.data import Cut, cut_of
+
 Tokens = list[int]
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[Tokens]:
-    """Token numbers of each text with the tokenizer's own special tokens, cut to `max_length`."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
-    return cast(list[Tokens], encoded["input_ids"])
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, pairs: Sequence[str] | None = None
+) -> tuple[list[Tokens], Cut]:
+    """Token numbers of each text with the tokenizer's own special tokens, cut to `max_length`, and what was lost.
+
+    Args:
+        tokenizer: The model's.
+        texts: One per example.
+        max_length: Tokens of an example.
+        pairs: The second text of each example, where the task is about pairs.
+    """
+    whole = cast(
+        list[Tokens], tokenizer(list(texts), None if pairs is None else list(pairs), verbose=False)["input_ids"]
+    )
+    long = [position for position, tokens in enumerate(whole) if len(tokens) > max_length]
+    kept = list(whole)
+    if long:
+        longest = [texts[position] for position in long]
+        second = None if pairs is None else [pairs[position] for position in long]
+        cut = tokenizer(longest, second, truncation=True, max_length=max_length)
+        for position, tokens in zip(long, cast(list[Tokens], cut["input_ids"]), strict=True):
+            kept[position] = tokens
+    return kept, cut_of(list(map(len, whole)), list(map(len, kept)), max_length)
 
 
 def length_ordered(sequences: Sequence[Sequence[Any]], batch_size: int) -> Iterator[list[int]]:

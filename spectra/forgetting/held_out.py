@@ -6,14 +6,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from datasets import Dataset
 
-from spectra.data import TaskData, TaskSpec, load_task
-from spectra.errors import DataError
+from spectra.data import Cut, TaskData, TaskSpec, load_task
+from spectra.errors import DataError, first_five
 
-MeasureName = Literal[
+# Names of the measures, in the order in which they are listed; `register_measure` adds to them.
+NAMES = [
     "linear-probe",
     "nearest-neighbour",
     "lm-loss",
@@ -23,10 +24,14 @@ MeasureName = Literal[
     "rouge-l",
     "lm-eval",
 ]
-DEFAULT_MEASURE: Mapping[str, MeasureName] = {
+DEFAULT_MEASURE: dict[str, str] = {
     "classification": "linear-probe",
     "causal-lm": "lm-loss",
     "seq2seq": "rouge-l",
+}
+PROBES = ("linear-probe", "nearest-neighbour")
+SETTINGS = {
+    *("name", "limit", "fit_limit", "max_length", "neighbours", "instruction", "max_new_tokens", "lm_eval_metric"),
 }
 
 
@@ -49,7 +54,7 @@ class HeldOut:
     """
 
     name: str
-    measure: MeasureName
+    measure: str
     data: TaskData | None = None
     limit: int | None = None
     fit_limit: int | None = 2000
@@ -77,6 +82,11 @@ class HeldOut:
             raise DataError(f"Held-out task '{self.name}' has no data of its own. Measure it with lm-eval.")
         return self.data
 
+    def warnings(self, cut: Cut) -> tuple[str, ...]:
+        """Sentences about rows that were left out and texts that were cut, where they are more than a hundredth."""
+        lost = self.data.warnings if self.data is not None else []
+        return (*lost, *cut.warnings(f"'{self.name}'"))
+
     def test_rows(self) -> Dataset:
         """The examples to score."""
         return _front(self.task_data().test, self.limit)
@@ -99,7 +109,7 @@ class HeldOut:
         if data.kind not in kinds:
             raise DataError(
                 f"Task '{data.name}' is of kind {data.kind}, which '{self.measure}' cannot score "
-                f"(it needs {' or '.join(kinds)}). Use '{data.name}:{DEFAULT_MEASURE[data.kind]}'."
+                f"(it needs {' or '.join(kinds)}). Use '{data.name}:{DEFAULT_MEASURE.get(data.kind, 'lm-loss')}'."
             )
         return data
 
@@ -107,15 +117,19 @@ class HeldOut:
 def open_held_out(
     spec: str | Mapping[str, Any] | TaskSpec,
     *,
+    whole: bool = True,
     progress: Callable[[str], None] | None = None,
     cache: Path | None = None,
     **settings: Any,
 ) -> HeldOut:
     """Load the data of a held-out task.
 
+    A file that names no splits is scored as a whole, unless a probe has to be fitted on a part of it.
+
     Args:
         spec: "TASK", "TASK:MEASURE" (TASK as for `load_task`), "lm-eval:TASK", or a task specification, whose measure
             is then among the settings.
+        whole: Whether all rows of such a file are test rows; False sets validation rows aside, for a choice.
         progress: Called with one line per step of a fetch.
         cache: Cache folder for assets.
         **settings: Any attribute of `HeldOut` but the data.
@@ -123,20 +137,48 @@ def open_held_out(
     Raises:
         DataError: If the task or the measure does not exist.
     """
-    measure: str | None = settings.pop("measure", None)
     task: str | Mapping[str, Any] | TaskSpec = spec
+    if isinstance(spec, Mapping):
+        task, own = _parts(spec)
+        settings = {**settings, **own}
+        spec = task if isinstance(task, str) else spec
+    measure: str | None = settings.pop("measure", None)
     if isinstance(spec, str) and spec.startswith("lm-eval:"):
         return HeldOut(name=spec, measure="lm-eval", lm_eval_task=spec.removeprefix("lm-eval:"), **settings)
     if isinstance(spec, str) and ":" in spec[2:]:  # a drive letter is no task
         task, _, measure = spec.rpartition(":")
-    data = load_task(task, cache=cache, progress=progress)
-    chosen = measure or DEFAULT_MEASURE[data.kind]
-    if chosen not in get_args(MeasureName) or chosen == "lm-eval":
-        near = difflib.get_close_matches(chosen, get_args(MeasureName), n=1, cutoff=0.4)
+    if unknown := sorted(set(settings) - SETTINGS):
+        raise DataError(
+            f"A held-out task has no setting {first_five(unknown)}. "
+            f"Use only: task, measure, {', '.join(sorted(SETTINGS))}."
+        )
+    data = load_task(task, held_out=whole and measure not in PROBES, cache=cache, progress=progress)
+    chosen = measure or _default(data)
+    if chosen in PROBES and not len(data.train):  # the kind decided the measure
+        data = load_task(task, cache=cache, progress=progress)
+    if chosen not in NAMES or chosen == "lm-eval":
+        near = difflib.get_close_matches(chosen, NAMES, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise DataError(f"There is no measure {chosen!r}. {hint}Use one of {', '.join(get_args(MeasureName))}.")
+        raise DataError(f"There is no measure {chosen!r}. {hint}Use one of {', '.join(NAMES)}.")
     name = settings.pop("name", f"{data.name}:{chosen}")
-    return HeldOut(name=name, measure=chosen, data=data, **settings)  # type: ignore[arg-type] # checked just above
+    return HeldOut(name=name, measure=chosen, data=data, **settings)
+
+
+def _parts(fields: Mapping[str, Any]) -> tuple[str | Mapping[str, Any], dict[str, Any]]:
+    """A task and its settings, from `{task: ..., limit: 60}` or from the task's own fields among the settings."""
+    if "task" in fields:
+        return fields["task"], {name: value for name, value in fields.items() if name != "task"}
+    settings = {name: value for name, value in fields.items() if name in (SETTINGS | {"measure"}) - {"name"}}
+    return {name: value for name, value in fields.items() if name not in settings}, settings
+
+
+def _default(data: TaskData) -> str:
+    if data.kind not in DEFAULT_MEASURE:
+        raise DataError(
+            f"Task '{data.name}' is of kind {data.kind}, which has no held-out measure of its own. "
+            f"Measure its texts with '{data.name}:lm-loss' or '{data.name}:pseudo-loss'."
+        )
+    return DEFAULT_MEASURE[data.kind]
 
 
 def _front(rows: Dataset, limit: int | None) -> Dataset:

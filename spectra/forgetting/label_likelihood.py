@@ -33,7 +33,7 @@ def label_likelihood(model: Model, tokenizer: PreTrainedTokenizerBase, held_out:
     data = held_out.require_kind("classification")
     seq2seq = is_seq2seq(model, held_out.name)
     rows = held_out.test_rows()
-    contexts = prompts(tokenizer, rows["text"], held_out.instruction, held_out.max_length, seq2seq=seq2seq)
+    contexts, cut = prompts(tokenizer, rows["text"], held_out.instruction, held_out.max_length, seq2seq=seq2seq)
     words = [name.replace("_", " ") for name in data.label_names]
     answers = _answers(tokenizer, words, seq2seq=seq2seq)
     likelihoods = (_seq2seq if seq2seq else _causal)(model, tokenizer, contexts, answers, batch_size)
@@ -54,7 +54,9 @@ def label_likelihood(model: Model, tokenizer: PreTrainedTokenizerBase, held_out:
             "accuracy_per_byte": float((per_byte.argmax(1) == truth).mean()),
             "nats_per_true_label": float(-likelihoods[np.arange(len(truth)), truth].mean()),
             "most_frequent_label": float(np.bincount(truth).max() / len(truth)),
+            "texts_cut": float(cut.cut),
         },
+        warnings=held_out.warnings(cut),
     )
 
 

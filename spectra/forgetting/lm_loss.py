@@ -1,8 +1,10 @@
 """Language-modelling loss of causal models, in nats per token and in bits per byte."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +14,11 @@ from spectra.errors import DataError, first_five
 from spectra.forgetting.batches import Tokens, encode, length_ordered, pad
 from spectra.forgetting.held_out import HeldOut
 from spectra.models import Model
+from spectra.models.causal import require_causal
 from spectra.statistics.scores import Scores, fingerprint
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of a part of a character
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +41,15 @@ def lm_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut,
 
     Raises:
         DataError: If a text has fewer than two tokens.
+        ModelError: If the model reads in both directions.
 
     Source: Biderman et al. 2024, arXiv:2405.14782, on normalising perplexity by tokens and bytes.
         Difference: texts are cut instead of read by a rolling window, so late tokens see at most `max_length` of
         context; padded positions take no part; bits per byte leaves out the bytes of the unpredicted first token.
     """
     texts = held_out.test_texts()
-    ids = encode(tokenizer, texts, held_out.max_length)
+    require_causal(model, held_out.name)
+    ids, cut = encode(tokenizer, texts, held_out.max_length)
     losses = text_losses(model, tokenizer, ids, batch_size=batch_size)
     per_byte = held_out.measure == "bits-per-byte"
     weights = losses.bytes if per_byte else losses.tokens
@@ -62,8 +70,9 @@ def lm_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut,
             "perplexity": math.exp(min(per_token, 700.0)),  # e^710 overflows
             "bits_per_byte": float(losses.nats.sum() / math.log(2) / losses.bytes.sum()),
             "predicted_tokens": float(losses.tokens.sum()),
+            "texts_cut": float(cut.cut),
         },
-        warnings=implausible_loss(per_token, len(tokenizer)),
+        warnings=(*implausible_loss(per_token, len(tokenizer)), *held_out.warnings(cut)),
     )
 
 
@@ -98,8 +107,36 @@ def implausible_loss(nats_per_token: float, vocabulary: int) -> tuple[str, ...]:
 
 
 def _bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Tokens]) -> Float[np.ndarray, " n"]:
-    """Bytes of the predicted part of each text; at least 1, for a text of special tokens alone."""
+    """Bytes of the predicted part of each text; at least 1, for a text of special tokens alone.
+
+    Where the first token or the cut goes through a character, its decoded form is a replacement character of another
+    size; the bytes are then counted token by token.
+    """
     whole = tokenizer.batch_decode(list(ids), skip_special_tokens=True)
     first = tokenizer.batch_decode([tokens[:1] for tokens in ids], skip_special_tokens=True)
-    sizes = [len(text.encode()) - len(start.encode()) for text, start in zip(whole, first, strict=True)]
+    sizes = [
+        sum(token_bytes(tokenizer, tokens[1:]))
+        if REPLACEMENT in text + start
+        else len(text.encode()) - len(start.encode())
+        for text, start, tokens in zip(whole, first, ids, strict=True)
+    ]
     return np.array(sizes, dtype=np.float64).clip(min=1.0)
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> list[int]:
+    """Bytes that each token stands for; none for special tokens.
+
+    A byte-level vocabulary (GPT-2) writes every byte as one letter of its own alphabet, one with byte fallback (Llama)
+    writes a byte outside its pieces as <0xNN>, and spaces as a low line.
+    """
+    decoder = str(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", ""))
+    added = set(tokenizer.get_added_vocab())
+
+    def size(piece: str) -> int:
+        if "ByteLevel" in decoder and piece not in added:
+            return len(piece)
+        return 1 if BYTE.fullmatch(piece) else len(piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode())
+
+    special = set(tokenizer.all_special_ids)
+    pieces = cast(list[str], tokenizer.convert_ids_to_tokens(tokens))
+    return [0 if token in special else size(piece) for token, piece in zip(tokens, pieces, strict=True)]

@@ -1,13 +1,14 @@
 """One entry for every measure: the model is left as it was found, and what was switched on is written down."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from spectra.forgetting.held_out import HeldOut, MeasureName
+from spectra.errors import DataError
+from spectra.forgetting.held_out import DEFAULT_MEASURE, NAMES, HeldOut
 from spectra.forgetting.label_likelihood import label_likelihood
 from spectra.forgetting.lm_eval import lm_eval_scores
 from spectra.forgetting.lm_loss import lm_loss
@@ -20,7 +21,7 @@ from spectra.statistics.scores import Scores
 
 Measure = Callable[..., Scores]
 
-MEASURES: Mapping[MeasureName, Measure] = {
+MEASURES: dict[str, Measure] = {
     "linear-probe": probe,
     "nearest-neighbour": probe,
     "lm-loss": lm_loss,
@@ -31,7 +32,7 @@ MEASURES: Mapping[MeasureName, Measure] = {
     "lm-eval": lm_eval_scores,
 }
 # Kinds of model that carry the head a measure needs; a probe needs none. The first is the default.
-KINDS: Mapping[MeasureName, tuple[ModelKind, ...]] = {
+KINDS: dict[str, tuple[ModelKind, ...]] = {
     "linear-probe": ("encoder", "classification", "masked-lm", "causal-lm", "seq2seq"),
     "nearest-neighbour": ("encoder", "classification", "masked-lm", "causal-lm", "seq2seq"),
     "lm-loss": ("causal-lm",),
@@ -42,12 +43,35 @@ KINDS: Mapping[MeasureName, tuple[ModelKind, ...]] = {
     "lm-eval": ("causal-lm", "seq2seq"),
 }
 # Kinds of task that a measure scores; one that is not here takes the texts of any.
-DATA_KINDS: Mapping[MeasureName, tuple[str, ...]] = {
+DATA_KINDS: dict[str, tuple[str, ...]] = {
     "linear-probe": ("classification",),
     "nearest-neighbour": ("classification",),
     "label-likelihood": ("classification",),
     "rouge-l": ("seq2seq",),
 }
+
+
+def register_measure(
+    name: str, scores: Measure, *, kinds: tuple[ModelKind, ...], default_for: str | None = None
+) -> None:
+    """Make a held-out measure known by a name, for this process.
+
+    Args:
+        name: As in TASK:NAME.
+        scores: Called with (model, tokenizer, held_out, batch_size=...); returns the loss of every example.
+        kinds: Kinds of model that it can measure.
+        default_for: A kind of task that it measures unless another is named.
+
+    Raises:
+        DataError: If the name is taken.
+    """
+    if name in MEASURES:
+        raise DataError(f"There is a measure '{name}' already. Choose another name.")
+    MEASURES[name] = scores
+    KINDS[name] = kinds
+    NAMES.append(name)
+    if default_for is not None:
+        DEFAULT_MEASURE[default_for] = name
 
 
 def measure(

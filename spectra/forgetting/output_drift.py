@@ -69,7 +69,7 @@ def output_drift(
             f"No module of {type(body).__name__} has one of the {len(pair.matrices)} compared matrices for its weight. "
             "Check that the base is the model that was tuned."
         )
-    ids = encode(tokenizer, texts, max_length)
+    ids, _ = encode(tokenizer, texts, max_length)
     device = next(body.parameters()).device
     done = 0
     found = {str(matrix.name): OutputDrift() for matrix in modules.values()}

@@ -1,7 +1,7 @@
 """Probes on frozen features: what an encoder's body still knows, whatever head it was tuned with."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -54,7 +54,7 @@ def probe(
     """
     data = held_out.require_kind("classification")
     fit, test = held_out.fit_rows(), held_out.test_rows()
-    ids = encode(tokenizer, [*fit["text"], *test["text"]], held_out.max_length)
+    ids, cut = encode(tokenizer, [*fit["text"], *test["text"]], held_out.max_length, _pairs(fit, test))
     shared = {} if features is None else features
     key = fingerprint({"max_length": held_out.max_length}, ids)
     if key not in shared:
@@ -77,8 +77,20 @@ def probe(
         score_name="accuracy",
         score=float(1 - errors.mean()),
         fingerprint=fingerprint(settings, [*ids, fit["label"][:], test["label"][:]]),
-        details={"fitted_on": float(len(fit)), "most_frequent_label": float(np.bincount(truth).max() / len(truth))},
+        details={
+            "fitted_on": float(len(fit)),
+            "most_frequent_label": float(np.bincount(truth).max() / len(truth)),
+            "texts_cut": float(cut.cut),
+        },
+        warnings=held_out.warnings(cut),
     )
+
+
+def _pairs(fit: Any, test: Any) -> list[str] | None:
+    """The second texts of a task about pairs."""
+    if "text_pair" not in test.column_names:
+        return None
+    return [*fit["text_pair"], *test["text_pair"]]
 
 
 def mean_pooled(

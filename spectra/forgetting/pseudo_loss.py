@@ -32,7 +32,7 @@ def pseudo_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: Held
     """
     if tokenizer.mask_token_id is None:
         raise ModelError(f"The tokenizer of '{held_out.name}' has no mask token. Use lm-loss for a causal model.")
-    ids = encode(tokenizer, held_out.test_texts(), held_out.max_length)
+    ids, cut = encode(tokenizer, held_out.test_texts(), held_out.max_length)
     maskable = [_maskable(tokenizer, tokens) for tokens in ids]
     if empty := [number for number, positions in enumerate(maskable) if not positions]:
         raise DataError(f"Texts number {first_five(empty)} have no token to mask. Remove them from the task.")
@@ -48,8 +48,8 @@ def pseudo_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: Held
         score_name="pseudo-loss",
         score=loss,
         fingerprint=fingerprint({"measure": "pseudo-loss", "max_length": held_out.max_length}, ids),
-        details={"masked_tokens": float(counts.sum())},
-        warnings=implausible_loss(loss, len(tokenizer)),
+        details={"masked_tokens": float(counts.sum()), "texts_cut": float(cut.cut)},
+        warnings=(*implausible_loss(loss, len(tokenizer)), *held_out.warnings(cut)),
     )
 
 

@@ -33,7 +33,7 @@ def rouge_l(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut,
     seq2seq = is_seq2seq(model, held_out.name)
     rows = held_out.test_rows()
     instruction = "" if seq2seq else held_out.instruction
-    contexts = prompts(tokenizer, rows["source"], instruction, held_out.max_length, seq2seq=seq2seq)
+    contexts, cut = prompts(tokenizer, rows["source"], instruction, held_out.max_length, seq2seq=seq2seq)
     written = generate(model, tokenizer, contexts, held_out.max_new_tokens, batch_size=batch_size, seq2seq=seq2seq)
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     scores = np.array(
@@ -50,7 +50,11 @@ def rouge_l(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut,
         score_name="ROUGE-L",
         score=float(scores.mean()),
         fingerprint=fingerprint(settings, [*contexts, *rows["target"]]),
-        details={"words_written": float(np.mean([len(text.split()) for text in written]))},
+        details={
+            "words_written": float(np.mean([len(text.split()) for text in written])),
+            "texts_cut": float(cut.cut),
+        },
+        warnings=held_out.warnings(cut),
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from spectra.errors import AdapterError
 from spectra.linalg.operators import LowRankUpdate
 from spectra.weights.formats.stored import StoredMatrix
-from spectra.weights.methods.adapter import LORA_KEY, Adapter
+from spectra.weights.methods.adapter import LORA_KEY, SAVED, Adapter, without_adapter
 from spectra.weights.methods.changes import LoraChange
 from spectra.weights.methods.lora import is_plain
 from spectra.weights.methods.mutated import mutating_init
@@ -77,9 +77,14 @@ def edited_tensors(adapter: Adapter, exchanged: Sequence[ExchangedFactors]) -> d
         for stored, factor in ((each.change.A, each.update.A), (each.change.B, each.update.B)):
             new[stored.blocks[0].tensor.name] = _as_stored(stored, factor)
     tensors = {}
+    saved = {without_adapter(name) for name in adapter.tensors if SAVED.search(name)}
     for name, tensor in adapter.tensors.items():
         key = LORA_KEY.match(name)
-        if key is None or key["adapter"] in (None, adapter.name):
+        if saved and SAVED.search(name):
+            tensors[without_adapter(name)] = tensor.read()
+        elif without_adapter(name) in saved:
+            continue  # the module as it was before training
+        elif key is None or key["adapter"] in (None, adapter.name):
             plain = name if key is None else ".".join(filter(None, (key["module"], key["kind"], key["part"])))
             tensors[plain] = new[tensor.name] if tensor.name in new else tensor.read()
     return tensors

@@ -107,8 +107,8 @@ def image_angle_bounds(pairs: RitzPairs, angles: Float[Tensor, " k"], dtype: tor
 
 
 def residual_rounding(pairs: RitzPairs, dtype: torch.dtype) -> Float[Tensor, " n"]:
-    """What rounding leaves of every residual, however long the run: 4 eps sqrt(lambda_1 theta_l)."""
-    return 4 * torch.finfo(dtype).eps * (pairs.largest * pairs.values.clamp_min(0)).sqrt()
+    """What rounding leaves of every residual, however long the run: 8 eps sqrt(lambda_1 theta_l)."""
+    return 8 * torch.finfo(dtype).eps * (pairs.largest * pairs.values.clamp_min(0)).sqrt()
 
 
 def nearest_distance(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

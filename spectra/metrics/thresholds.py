@@ -25,6 +25,7 @@ from spectra.metrics.intruders import require_epsilon
 RATIO = 1.05  # step of the search for the first crossing
 TOGETHER = 8  # values tried in one call
 REFINEMENTS = 5  # halvings of the step, on the logarithm: the result is good to 0.2 %
+ROUNDS = 2  # of a closer look at a dip between two steps, each eight times finer than the one before
 BELOW, BEYOND = 0.3, 6.0  # the search runs from BELOW * sigma_k to BEYOND * sigma_1
 SHARPNESS = 60  # halvings when the transform is inverted
 
@@ -92,8 +93,9 @@ def critical_sizes(S0: Float[Tensor, " n"], directions: Directions, *, k: int, e
         epsilon: Cosine below which a vector counts.
 
     Returns:
-        The sizes, good to 0.2 % of the crossing that a search in steps of 5 % finds; inf where there is none below
-        6 sigma_1 (a direction that W0 already has).
+        The sizes, good to 0.2 %; inf where there is none below 6 sigma_1 (a direction that W0 already has). A search
+        in steps of 5 % is followed by a closer look at every dip of the smallest largest cosine between them; a dip
+        that does not show at three neighbouring steps is still missed.
 
     Raises:
         SpectrumError: If W0 is zero or epsilon lies outside (0, 1].
@@ -102,7 +104,7 @@ def critical_sizes(S0: Float[Tensor, " n"], directions: Directions, *, k: int, e
         Nadakuditi 2012.
         Difference: exact for finite n and the directions at hand, each by itself; what several directions of one
         update do together is not seen.
-    Cost: about 40 times that of `rank_one_leading`.
+    Cost: about 100 times that of `rank_one_leading`.
     """
     require_epsilon(epsilon)
     if float(S0[0]) <= 0:
@@ -110,10 +112,18 @@ def critical_sizes(S0: Float[Tensor, " n"], directions: Directions, *, k: int, e
     S0 = S0.double().cpu()
     start = BELOW * max(float(S0[min(k, S0.shape[0]) - 1]), 1e-3 * float(S0[0]))
 
-    def are_crossed(thetas: Tensor, which: Tensor) -> Tensor:
-        return (rank_one_leading(S0, directions[which], thetas, k).max_cosines < epsilon).any(dim=1)
+    def margins(thetas: Tensor, which: Tensor) -> Tensor:
+        return rank_one_leading(S0, directions[which], thetas, k).max_cosines.amin(dim=1) - epsilon
 
-    return first_crossings(are_crossed, directions.u.shape[0], start, BEYOND * float(S0[0]))
+    def are_crossed(thetas: Tensor, which: Tensor) -> Tensor:
+        return margins(thetas, which) < 0
+
+    found = first_crossings(are_crossed, directions.u.shape[0], start, BEYOND * float(S0[0]))
+    earlier = torch.tensor(
+        [_first_dip(margins, one, start, min(size, BEYOND * float(S0[0]))) for one, size in enumerate(found.tolist())],
+        dtype=torch.float64,
+    )
+    return torch.minimum(found, earlier)
 
 
 def random_critical_sizes(
@@ -175,6 +185,50 @@ def first_crossings(
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
     found[which] = high
     return found
+
+
+def _first_dip(margins: Callable[[Tensor, Tensor], Tensor], one: int, start: float, stop: float) -> float:
+    """The first value up to `stop` at which a margin that is positive at every coarse step falls below zero, or inf.
+
+    The margin is a continuous function with kinks. Around each of its local minima on the grid, the grid is made finer
+    by 8 in each of `ROUNDS` rounds.
+    """
+    if stop <= start:
+        return math.inf
+    steps = math.ceil(math.log(stop / start) / math.log(RATIO)) + 1
+    grid = start * RATIO ** torch.arange(steps, dtype=torch.float64)
+    grid = torch.cat([grid[grid < stop], torch.tensor([stop], dtype=torch.float64)])
+
+    def at(thetas: Tensor) -> Tensor:
+        return margins(thetas, torch.full((thetas.shape[0],), one))
+
+    # The step in which the search found its crossing may hold an earlier one.
+    last = float(grid[-2]) * (stop / float(grid[-2])) ** torch.linspace(0, 1, TOGETHER + 1, dtype=torch.float64)[:-1]
+    grid = torch.cat([grid[:-2], last, grid[-1:]])
+    values = at(grid)
+    if bool((early := (values[:-1] < 0).nonzero()[:, 0]).numel()):
+        # Inside the last step: nothing after it is of interest.
+        values, grid = values[: int(early[0]) + 1], grid[: int(early[0]) + 1]
+    inner = (values[1:-1] <= values[:-2]) & (values[1:-1] <= values[2:])
+    for middle in (inner.nonzero()[:, 0] + 1).tolist():
+        low, high = float(grid[middle - 1]), float(grid[middle + 1])
+        for _ in range(ROUNDS):
+            fine = low * (high / low) ** torch.linspace(0, 1, 2 * TOGETHER + 1, dtype=torch.float64)
+            depths = at(fine)
+            if bool((below := (depths < 0).nonzero()[:, 0]).numel()):
+                first = int(below[0])
+                return _bisected(at, float(fine[max(first - 1, 0)]), float(fine[first]))
+            lowest = int(depths.argmin())
+            low, high = float(fine[max(lowest - 1, 0)]), float(fine[min(lowest + 1, fine.shape[0] - 1)])
+    return _bisected(at, float(grid[-2]), float(grid[-1])) if len(grid) > 1 and float(values[-1]) < 0 else math.inf
+
+
+def _bisected(at: Callable[[Tensor], Tensor], low: float, high: float) -> float:
+    """Where a margin that is positive at `low` and negative at `high` crosses zero."""
+    for _ in range(REFINEMENTS):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if float(at(torch.tensor([middle], dtype=torch.float64))[0]) < 0 else (middle, high)
+    return high
 
 
 def _transform(S: Tensor, shape: tuple[int, int], z: float) -> tuple[float, float, float]:

@@ -117,6 +117,11 @@ def _lora(
     warnings = []
     if adapter.config.get("alora_invocation_tokens"):
         warnings.append("This is an activated LoRA: the update applies only after its invocation tokens.")
+    if any(".base_layer.out_proj.lora_" in name for name in adapter.tensors):
+        warnings.append(
+            "peft 0.21 applies the update of a MultiheadAttention's out_proj twice, in its forward pass and when it "
+            "merges; here it is read once, as trained: W0 + scaling * B @ A."
+        )
     init = mutating_init(adapter.config)
     if sources.tuned_base is not None:
         mutated = Alignment(sources.catalogue(sources.tuned_base).matrices)

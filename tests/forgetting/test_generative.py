@@ -14,8 +14,9 @@ from spectra.forgetting.answers import prompts
 
 
 def test_the_instruction_survives_the_cut() -> None:
-    ids = prompts(small.tokenizer(), ["w1 w2 w3 w4", "w5"], " answer:", 2, seq2seq=False)
-    assert small.tokenizer().batch_decode(ids) == ["w1 w2 answer:", "w5 answer:"]
+    ids, cut = prompts(small.tokenizer(), ["w1 w2 w3 w4", "w5"], " answer:", 2, seq2seq=False)
+    assert small.tokenizer().batch_decode(ids) == ["w1 w4 answer:", "w5 answer:"]
+    assert (cut.cut, cut.texts, cut.lost) == (1, 2, 2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])

@@ -1,12 +1,15 @@
 """LM loss against an independent computation, one text and one token at a time."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import small_models as small
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from spectra.errors import DataError
 from spectra.forgetting import forgetting, measure
@@ -54,6 +57,39 @@ def test_bits_per_byte_count_the_bytes_that_were_predicted() -> None:
         predicted = text.partition(" ")[2]  # the first word is never predicted; the space after it is
         assert weight == len(f" {predicted}".encode())
         assert value == pytest.approx(sum(reference_losses(model, text)) / math.log(2) / weight, rel=1e-5)
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """Every byte a token of its own, as GPT-2 falls back to."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=made)
+
+
+def byte_fallback() -> PreTrainedTokenizerFast:
+    """Letters as pieces, all else byte by byte, as Llama's vocabulary does."""
+    pieces = ["<unk>", "\N{LOWER ONE EIGHTH BLOCK}", *"abcdef", *(f"<0x{byte:02X}>" for byte in range(256))]
+    made = Tokenizer(models.BPE({p: i for i, p in enumerate(pieces)}, [], unk_token="<unk>", byte_fallback=True))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("\N{LOWER ONE EIGHTH BLOCK}", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>")
+
+
+@pytest.mark.parametrize("make", [byte_level, byte_fallback])
+@pytest.mark.parametrize("text", ["abc def", "\u00e4b \u4e2d\U0001f600 c", "\U0001f600", "a\ufffdb", "\ufffd\u4e2d"])
+def test_bytes_are_counted_also_where_a_token_ends_inside_a_character(
+    make: Callable[[], PreTrainedTokenizerFast], text: str
+) -> None:
+    """Byte by byte every token is one byte, so a cut after t of them predicts t - 1 bytes, whatever it goes through."""
+    tokenizer = make()
+    ids = tokenizer(text)["input_ids"]
+    assert len(ids) == len(text.encode())
+    cuts = [ids[:length] for length in range(2, len(ids) + 1)]
+    assert lm_loss_module._bytes(tokenizer, cuts).tolist() == [len(cut) - 1 for cut in cuts]
 
 
 def test_a_text_of_one_token_is_refused() -> None:

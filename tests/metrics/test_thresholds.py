@@ -7,9 +7,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from spectra.errors import SpectrumError
-from spectra.linalg.secular import Directions, directions_in_basis, random_directions
+from spectra.linalg.secular import Directions, directions_in_basis, random_directions, rank_one_leading
 from spectra.linalg.svd import thin_svd
-from spectra.metrics.thresholds import RATIO, critical_sizes, first_crossings, outlier, random_critical_sizes
+from spectra.metrics.thresholds import critical_sizes, first_crossings, outlier, random_critical_sizes
 from tests import reference
 from tests.planted import orthonormal
 
@@ -93,13 +93,13 @@ def test_the_median_predicts_planted_updates_of_growing_scale_within_ten_per_cen
     """
     W0 = make(*shape)
     S0 = torch.linalg.svdvals(W0)
-    predicted = float(random_critical_sizes(S0, shape, k=10, epsilon=0.5, draws=201, seed=1).median())
+    predicted = float(random_critical_sizes(S0, shape, k=10, epsilon=0.5, draws=101, seed=1).median())
     measured = [_measured(S0.numpy(), shape, seed) for seed in range(31)]
     assert predicted == pytest.approx(float(np.median(measured)), rel=0.1)
 
 
 def _measured(S0: np.ndarray, shape: tuple[int, int], seed: int) -> float:
-    """Grow a random update by 5 % at a time until NumPy's factorisation shows an intruder.
+    """Grow a random update by 2 % at a time until NumPy's factorisation shows an intruder.
 
     W0 is taken in its own singular basis, which changes no cosine; there its left vectors are the unit vectors. What
     stands outside the basis is one coordinate long after a rotation. The last step is halved: the crossing lies in it.
@@ -114,8 +114,8 @@ def _measured(S0: np.ndarray, shape: tuple[int, int], seed: int) -> float:
     while True:
         U = np.linalg.svd(W0 + size * np.outer(u, v))[0]
         if (np.abs(U[:n, :10]).max(axis=0) < 0.5).any():
-            return float(size / RATIO**0.5)
-        size *= RATIO
+            return float(size / 1.01)
+        size *= 1.02
 
 
 @settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
@@ -134,6 +134,19 @@ def test_a_direction_that_w0_already_has_never_makes_an_intruder() -> None:
     e = torch.eye(30, dtype=torch.float64)[:1]
     none = torch.zeros(1, dtype=torch.float64)
     assert critical_sizes(S0, Directions(e, e, none, none), k=10, epsilon=0.5).tolist() == [math.inf]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_size_before_the_critical_one_has_an_intruder(seed: int) -> None:
+    """A fine grid, four times finer than the search's steps: windows between two steps are not passed over."""
+    S0 = 10 * torch.arange(1, 61, dtype=torch.float64) ** -0.5
+    directions = random_directions((60, 60), 4, torch.Generator().manual_seed(seed))
+    sizes = critical_sizes(S0, directions, k=10, epsilon=0.5)
+    for one, size in enumerate(sizes.tolist()):
+        start = 0.3 * float(S0[9])
+        fine = start * 1.012 ** torch.arange(math.floor(math.log(min(size, 60.0) / start / 1.003) / math.log(1.012)))
+        cosines = rank_one_leading(S0, directions[torch.full((len(fine),), one)], fine.double(), 10).max_cosines
+        assert not bool((cosines < 0.5).any())
 
 
 def test_the_first_crossing_is_found_although_the_condition_fails_again_later() -> None:

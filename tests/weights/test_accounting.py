@@ -13,8 +13,10 @@ from torch import Tensor
 from tuned import perturb, quiet
 
 from spectra.errors import AdapterError, CheckpointError
+from spectra.interventions.adapter_factors import edited_tensors
 from spectra.weights import open_pair
 from spectra.weights.matching.fused import parts_of
+from spectra.weights.methods.adapter import open_adapter
 
 WRAPPED: dict[str, Callable[[str], str]] = {
     "compile": lambda name: f"_orig_mod.{name}",
@@ -90,6 +92,15 @@ def test_a_head_saved_whole_and_trained_tokens_are_compared_when_they_are_named(
     pair = open_pair(llama / "base", llama / "adapter", include=".")
     assert {"lm_head", "embed_tokens", "layers.0.self_attn.q_proj"} <= tuned(pair).keys()
     assert_merged(tuned(pair), llama)
+
+
+def test_a_raw_adapter_is_written_under_the_names_that_peft_loads(llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama / "adapter", tmp_path / "raw")
+    raw = load_file(llama / "raw" / "model.safetensors")
+    save_file(raw, tmp_path / "raw" / "adapter_model.safetensors")
+    names = edited_tensors(open_adapter(tmp_path / "raw"), []).keys()
+    assert "lm_head.weight" in names
+    assert not any("modules_to_save" in name or "original_module" in name for name in names)
 
 
 def test_an_adapter_named_by_its_file_is_the_adapter(llama: Path) -> None:
