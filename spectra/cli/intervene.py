@@ -172,7 +172,7 @@ def own_task(spec: Any, limits: Mapping[str, Any]) -> "OwnTask":
     length = limits["task_max_length"] or limits["max_length"]
     data = load_task(spec, progress=_say)
     for sentence in data.warnings:
-        click.echo(f"Warning: {sentence}", err=True)
+        echo(f"Warning: {sentence}", err=True)
     return OwnTask(data, limit=limits["limit"], max_length=length)
 
 
