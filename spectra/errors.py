@@ -4,11 +4,28 @@ A message says what is wrong, with the values; where; and ends in one imperative
 The command line turns any `SpectraError` into one line on stderr and exit code 1; a bug keeps its traceback.
 """
 
+import re
 from collections.abc import Sequence
+
+# Control characters but tab and line feed, marks that turn the direction of text or show nothing, lone surrogates.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""A text with escape sequences made harmless: \x1b becomes the six characters \u001b.
+
+    Names in files of others end on terminals, where such characters move the cursor, recolour and overwrite. The
+    spelling is that of JSON, so a JSON text stays the same value.
+    """
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class SpectraError(Exception):
     """Something that the user can mend: the base of all errors raised on purpose."""
+
+    def __str__(self) -> str:
+        """The message; what it quotes from files of others shows its escape sequences instead of sending them."""
+        return visible(super().__str__())
 
 
 class CheckpointError(SpectraError):
@@ -25,6 +42,10 @@ class PluginError(SpectraError):
 
 class SpectrumError(SpectraError):
     """A spectral quantity is undefined for this input, or a factorisation failed."""
+
+
+class DestinationError(SpectraError):
+    """What stands at a destination must not be replaced, or nothing can be written there."""
 
 
 class RunError(SpectraError):

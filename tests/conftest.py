@@ -1,12 +1,16 @@
 """Markers that depend on the machine, and settings that keep the suite quiet and repeatable."""
 
 import os
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A key of the tests' own, not the user's.
+os.environ["SPECTRA_CONFIG"] = tempfile.mkdtemp(prefix="spectra-tests-")
 
 # The matrices of the tests are tiny: a second thread only waits, and on a shared machine it waits long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

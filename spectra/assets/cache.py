@@ -6,7 +6,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock
@@ -16,6 +18,28 @@ from spectra.assets.download import download
 from spectra.assets.standard_library import write_standard_library
 from spectra.assets.unpack import unpack
 from spectra.errors import AssetError
+
+_forbidden: ContextVar[bool] = ContextVar("fetching is forbidden", default=False)
+
+
+@contextmanager
+def fetching_nothing() -> Iterator[None]:
+    """Inside, what is not in the cache is an AssetError: for plans, which neither download nor convert."""
+    token = _forbidden.set(True)
+    try:
+        yield
+    finally:
+        _forbidden.reset(token)
+
+
+def require_fetching(name: str) -> None:
+    """Refuse to download or convert inside `fetching_nothing`.
+
+    Raises:
+        AssetError: If nothing may be fetched.
+    """
+    if _forbidden.get():
+        raise AssetError(f"Asset '{name}' is not at hand. Run `spectra assets fetch {name}`.")
 
 
 def cache_folder() -> Path:
@@ -53,6 +77,7 @@ def fetch(name: str, *, cache: Path | None = None, progress: Callable[[str], Non
     folder = _folder(entry, cache)
     if folder.is_dir():
         return folder
+    require_fetching(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):
         if not folder.is_dir():  # another process may have fetched it while this one waited

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.advise_output import print_advice, print_verification
+from spectra.cli.destinations import FileDestination, WritingCommand
 from spectra.cli.options import (
     Share,
     checkpoint_options,
@@ -15,10 +16,13 @@ from spectra.cli.options import (
     quiet_option,
     selection_options,
     stacked,
+    trust_option,
     vector_options,
 )
-from spectra.cli.output import Output, output_options, require_free
+from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
+from spectra.cli.terminal import echo, warn
+from spectra.storage.destinations import LORA_CONFIG
 
 if TYPE_CHECKING:
     from spectra.advice import Advice, Verification
@@ -46,12 +50,13 @@ verify_options = stacked(
     click.option(
         "--verify-out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: SOURCE-advised]"
     ),
-    click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write peft's LoraConfig here."),
+    click.option("-o", "--out", type=FileDestination(LORA_CONFIG), help="Write peft's LoraConfig here."),
     quiet_option,
+    trust_option,
 )
 
 
-@click.command(epilog="Example:  spectra advise runs/default --keep 0.9 --max-rank 32 -o lora.json")
+@click.command(cls=WritingCommand, epilog="Example:  spectra advise runs/default --keep 0.9 --max-rank 32 -o lora.json")
 @click.argument("source", metavar="SOURCE")
 @checkpoint_options
 @advice_options
@@ -67,7 +72,6 @@ def command(
     the LoRA update where nothing else was trained); alphas stay below the scale at which the first intruder dimension
     is measured or predicted. What the advice rests on is printed with it.
     """
-    require_free(out, force=output.force)
     advice = advised(source, quiet=quiet, **options)
     if out is not None:
         write_config(advice, out)
@@ -93,7 +97,7 @@ def write_config(advice: "Advice", out: Path) -> None:
     from spectra.storage.atomic import write_json
 
     write_json(out, advice.lora_config())
-    click.echo(f"LoraConfig: {out}", err=True)
+    echo(f"LoraConfig: {out}", err=True)
 
 
 def trained(advice: "Advice", source: str, folder: Path, quiet: bool) -> "Verification":
@@ -109,8 +113,7 @@ def trained(advice: "Advice", source: str, folder: Path, quiet: bool) -> "Verifi
 
 def emit(advice: "Advice", outcome: "Verification | None", output: Output) -> None:
     """Tables for people, or one object for machines."""
-    for warning in advice.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+    warn(advice.warnings)
 
     def show() -> None:
         print_advice(advice)

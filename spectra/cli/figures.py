@@ -4,11 +4,14 @@ from pathlib import Path
 
 import click
 
+from spectra.cli.destinations import FolderDestination, WritingCommand
+from spectra.cli.terminal import echo
 
-@click.command(epilog="Example:  spectra figures runs/demo -o figures --format pdf")
+
+@click.command(cls=WritingCommand, epilog="Example:  spectra figures runs/demo -o figures --format pdf")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
+    "-o", "--out", required=True, type=FolderDestination("figures", "among others"), help="Folder to write to."
 )
 @click.option(
     "--format", "kind", type=click.Choice(["pdf", "svg", "png"]), default="pdf", show_default=True, help="File format."
@@ -19,4 +22,4 @@ def command(run: Path, out: Path, kind: str, force: bool) -> None:
     from spectra.figures import write_figures
 
     for path in write_figures(run, out, kind=kind, force=force):
-        click.echo(path)
+        echo(path)

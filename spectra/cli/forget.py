@@ -1,11 +1,11 @@
 """`spectra forget`: what tuned checkpoints no longer do as well as their base."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.options import (
     device_option,
     heldout_option,
@@ -14,14 +14,19 @@ from spectra.cli.options import (
     precision_option,
     prompt_options,
     quiet_option,
+    trust_option,
 )
 from spectra.cli.output import Output, output_options
+from spectra.cli.terminal import echo
 
 if TYPE_CHECKING:
     from spectra.forgetting import ForgettingRun
 
 
-@click.command(epilog="Example:  spectra forget path/to/adapter --heldout bbc-news --heldout brown:lm-loss --limit 100")
+@click.command(
+    cls=WritingCommand,
+    epilog="Example:  spectra forget path/to/adapter --heldout bbc-news --heldout brown:lm-loss --limit 100",
+)
 @click.argument(
     "checkpoints", nargs=-1, required=True, metavar="CKPT...", type=click.Path(exists=True, file_okay=False)
 )
@@ -35,7 +40,8 @@ if TYPE_CHECKING:
 @device_option
 @precision_option
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Keep scores here and resume.")
+@click.option("-o", "--out", type=FolderDestination("forget", "continued"), help="Keep scores here and resume.")
+@trust_option
 @quiet_option
 @output_options("checkpoint and held-out task")
 def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quiet: bool, **settings: Any) -> None:
@@ -47,15 +53,17 @@ def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quie
     """
     result = _measured(checkpoints, out, quiet=quiet, **settings)
     if out is not None:
-        (out / "forgetting.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+        from spectra.storage.atomic import write_json
+
+        write_json(out / "forgetting.json", result.to_dict())
     output.emit(text=lambda: _print(result), whole=result.to_dict, rows=result.rows)
 
 
 def _print(result: "ForgettingRun") -> None:
     for checkpoint, forgotten in result.results.items():
-        click.echo(f"{checkpoint} against {result.base}")
+        echo(f"{checkpoint} against {result.base}")
         for one in forgotten:
-            click.echo("\n".join(f"  {sentence}" for sentence in (one.verdict, *one.warnings)))
+            echo("\n".join(f"  {sentence}" for sentence in (one.verdict, *one.warnings)))
 
 
 def _measured(checkpoints: tuple[str, ...], out: Path | None, *, quiet: bool, **settings: Any) -> "ForgettingRun":
@@ -63,7 +71,7 @@ def _measured(checkpoints: tuple[str, ...], out: Path | None, *, quiet: bool, **
 
     def say(line: str) -> None:
         if not quiet:
-            click.echo(line, err=True)
+            echo(line, err=True)
 
     shared = {name: settings.pop(name) for name in ("limit", "max_length")}
     if instruction := settings.pop("instruction"):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import WritingCommand
 from spectra.cli.options import checkpoint_options, selection_options
 from spectra.cli.output import Output, output_options
+from spectra.cli.terminal import console, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 DIFFERENCES_SHOWN = 20
 
 
-@click.command(epilog="Example:  spectra inspect path/to/adapter --base path/to/base")
+@click.command(cls=WritingCommand, epilog="Example:  spectra inspect path/to/adapter --base path/to/base")
 @click.argument("checkpoint", metavar="CKPT")
 @checkpoint_options
 @selection_options
@@ -47,8 +49,7 @@ def command(checkpoint: str, output: Output, *, verify: bool, **options: Any) ->
 
         named = {name: options[name] for name in ("revision", "base_revision", "adapter_name", "take")}
         found["verification"] = verify_checkpoint(open_to_inspect(checkpoint, **options), **named).to_dict()
-    for warning in found["warnings"]:
-        click.echo(f"Warning: {warning}", err=True)
+    warn(found["warnings"])
     output.emit(
         text=lambda: _print(found),
         whole=lambda: found,
@@ -62,17 +63,15 @@ def command(checkpoint: str, output: Output, *, verify: bool, **options: Any) ->
 
 def _print(found: dict[str, Any]) -> None:
     """The inventory as tables that fit 80 columns."""
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
-    console.print(_facts(found))
+    shown = console(width=None if sys.stdout.isatty() else 80)
+    shown.print(_facts(found))
     if found["matrices"] or found["skipped"]:
-        _print_matrices(console, found)
+        _print_matrices(shown, found)
     if "updates" in found:
-        _print_updates(console, found)
+        _print_updates(shown, found)
 
 
-def _print_updates(console: "Console", found: dict[str, Any]) -> None:
+def _print_updates(shown: "Console", found: dict[str, Any]) -> None:
     """Updates that agree in role, shape and settings, one row each, with the means of what was measured."""
     from rich import box
     from rich.table import Table
@@ -90,13 +89,13 @@ def _print_updates(console: "Console", found: dict[str, Any]) -> None:
             for key in ("frobenius", "spectral", "effective_rank")
         ]
         table.add_row(role, str(len(entries)), f"{d_out}x{d_in}", _number(rank), _number(scaling), *means)
-    console.print()
-    console.print(table)
-    console.print("\nMeans over the updates of a row; --json lists every update with its singular values.")
+    shown.print()
+    shown.print(table)
+    shown.print("\nMeans over the updates of a row; --json lists every update with its singular values.")
     reasons = Counter(needed["reason"] for needed in found["needs_base"])
     for reason, count in reasons.items():
-        console.print(reason if count == 1 else f"{count} modules: {reason}.", soft_wrap=False)
-    console.print()
+        shown.print(reason if count == 1 else f"{count} modules: {reason}.", soft_wrap=False)
+    shown.print()
 
 
 def _role(module: str) -> str:
@@ -104,7 +103,7 @@ def _role(module: str) -> str:
     return re.split(r"_\d+_", module.rpartition(".")[2])[-1]
 
 
-def _print_matrices(console: "Console", found: dict[str, Any]) -> None:
+def _print_matrices(shown: "Console", found: dict[str, Any]) -> None:
     """The matrices that would be compared, and those that would not."""
     from rich import box
     from rich.table import Table
@@ -121,17 +120,17 @@ def _print_matrices(console: "Console", found: dict[str, Any]) -> None:
             row["role"], row["block"], str(row["matrices"]), "x".join(map(str, row["shape"])), _number(row["rank"]),
             _number(row["alpha"]), _number(row["scaling"]), f"{row['parameters']:,}",
         )  # fmt: skip
-    console.print(table)
-    console.print()
+    shown.print(table)
+    shown.print()
     reasons = Counter(skipped["reason"] for skipped in found["skipped"])
     for reason, count in reasons.most_common():
         first = next(skipped["name"] for skipped in found["skipped"] if skipped["reason"] == reason)
-        console.print(f"not compared: {count} {reason} ({first}{', ...' if count > 1 else ''})", soft_wrap=False)
+        shown.print(f"not compared: {count} {reason} ({first}{', ...' if count > 1 else ''})", soft_wrap=False)
     if "verification" in found:
-        _print_verification(found["verification"], console)
+        _print_verification(found["verification"], shown)
 
 
-def _print_verification(verification: dict[str, Any], console: "Console") -> None:
+def _print_verification(verification: dict[str, Any], shown: "Console") -> None:
     """Every difference in a table, and the sum in a sentence."""
     from rich.table import Table
 
@@ -143,8 +142,8 @@ def _print_verification(verification: dict[str, Any], console: "Console") -> Non
         for entry in different[:DIFFERENCES_SHOWN]:
             error = "-" if entry["error"] is None else f"{entry['error']:.1e}"
             table.add_row(entry["name"] or "-", entry["module"] or "-", error, entry["problem"])
-        console.print(table)
-    console.print(
+        shown.print(table)
+    shown.print(
         f"verified: {verification['matrices']} matrices against transformers and peft, "
         f"{verification['differences']} differences"
     )

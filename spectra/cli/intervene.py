@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.intervene_output import print_run
 from spectra.cli.intervene_types import CONTROLS, Controls, Lambdas
 from spectra.cli.options import (
@@ -21,11 +22,13 @@ from spectra.cli.options import (
     quiet_option,
     stacked,
     treated_options,
+    trust_option,
     vector_options,
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.task_option import Task
+from spectra.cli.terminal import echo, warn
 
 if TYPE_CHECKING:
     from spectra.forgetting import HeldOut
@@ -87,15 +90,17 @@ measuring_options = stacked(
     click.option(
         "-o",
         "--out",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=FolderDestination("intervene", "continued"),
         help="Keep finished points here and resume; write tables and figures.",
     ),
     quiet_option,
+    trust_option,
 )
 
 
 @click.command(
-    epilog="Example:  spectra intervene my-adapter --heldout bbc-news --task movie-sentiment --lambdas 0,0.5,1 -o out"
+    cls=WritingCommand,
+    epilog="Example:  spectra intervene my-adapter --heldout bbc-news --task movie-sentiment --lambdas 0,0.5,1 -o out",
 )
 @click.argument("checkpoint", metavar="CKPT", type=click.Path(exists=True, file_okay=False))
 @click.option(
@@ -167,12 +172,12 @@ def own_task(spec: Any, limits: Mapping[str, Any]) -> "OwnTask":
     length = limits["task_max_length"] or limits["max_length"]
     data = load_task(spec, progress=_say)
     for sentence in data.warnings:
-        click.echo(f"Warning: {sentence}", err=True)
+        echo(f"Warning: {sentence}", err=True)
     return OwnTask(data, limit=limits["limit"], max_length=length)
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    echo(line, err=True)
 
 
 def _run(experiment: "Experiment", *, quiet: bool) -> bool:
@@ -182,7 +187,7 @@ def _run(experiment: "Experiment", *, quiet: bool) -> bool:
             experiment.run(progress)
     except KeyboardInterrupt:
         again = " Run the same command to continue." if experiment.folder is not None else ""
-        click.echo(f"Interrupted: what is measured so far follows.{again}", err=True)
+        echo(f"Interrupted: what is measured so far follows.{again}", err=True)
         return True
     return False
 
@@ -196,6 +201,5 @@ def _draw(folder: Path) -> None:
 
 def _emit(record: "InterventionRun", output: Output) -> None:
     """Data to stdout, warnings to stderr."""
-    for warning in record.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+    warn(record.warnings)
     output.emit(text=lambda: print_run(record), whole=record.to_dict, rows=lambda: map(asdict, record.rows))

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from spectra.cli.sweep_output import print_table
+from spectra.cli.terminal import echo
 from spectra.statistics.interval import interval_text
 
 if TYPE_CHECKING:
@@ -14,32 +13,32 @@ if TYPE_CHECKING:
 
 def print_run(record: "InterventionRun") -> None:
     """Everything for people; fits 80 columns."""
-    click.echo(
+    echo(
         f"{record.directions} of {record.count} intruder dimensions scaled, in {len(record.treated)} of "
         f"{record.matrices} matrices (k = {record.k}, epsilon = {record.epsilon:g}, select: {record.select})."
     )
     for heldout in dict.fromkeys(row.heldout for row in record.rows):
         print_points([row for row in record.rows if row.heldout == heldout])
     if record.missing:
-        click.echo(f"{len(record.missing)} points are not measured yet.")
+        echo(f"{len(record.missing)} points are not measured yet.")
     for one in record.contrasts:
         if one.control != "shrink":
-            click.echo(one.sentence)
+            echo(one.sentence)
     for sentence in record.verdicts.values():
-        click.echo(f"Verdict: {sentence}")
+        echo(f"Verdict: {sentence}")
 
 
 def print_points(rows: "Sequence[InterventionRow]") -> None:
     """The points of one held-out task."""
     first = rows[0]
-    click.echo(
+    echo(
         f"\n{first.heldout}, {first.n:,} examples; forgot: loss minus that of the base ({first.base:.4g}), {first.unit}"
     )
     header = ("arm", "lambda", "norm", "score", "forgot", "interval", "change")
     told = [_cells(row) for row in rows if row.factor != 1 or row is _unedited(rows)]
     print_table(header, told, numeric=range(1, len(header)))
     if first.task_metric:
-        click.echo(f"score: {first.task_metric} on {first.task_n:,} examples of {first.task}")
+        echo(f"score: {first.task_metric} on {first.task_n:,} examples of {first.task}")
 
 
 def _unedited(rows: "Sequence[InterventionRow]") -> "InterventionRow | None":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import FileDestination, WritingCommand
 from spectra.cli.intruders_output import print_scans
 from spectra.cli.options import (
     QUESTION,
@@ -16,19 +17,23 @@ from spectra.cli.options import (
     selection_options,
     stacked,
 )
-from spectra.cli.output import Output, output_options, require_free
+from spectra.cli.output import Output, output_options
 from spectra.cli.scanning import ray_option, scanned, tell_warnings
+from spectra.cli.terminal import echo
+from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
     from spectra.records import IntruderScan
 
 report_options = stacked(
-    click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML report here."),
+    click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report here."),
     quiet_option,
 )
 
 
-@click.command(epilog="Example:  spectra intruders my-adapter --base roberta-base --html report.html")
+@click.command(
+    cls=WritingCommand, epilog="Example:  spectra intruders my-adapter --base roberta-base --html report.html"
+)
 @click.argument("checkpoints", metavar="CKPT...", nargs=-1, required=True)
 @checkpoint_options
 @definition_options
@@ -57,7 +62,6 @@ def command(
     from spectra.records import IntruderScan
     from spectra.scanning.settings import EVERY_MATRIX
 
-    require_free(html, force=output.force)
     if html is not None and len(checkpoints) != 1:
         raise click.ClickException(
             "--html reports one checkpoint. Scan them one by one, or compare their --json files."
@@ -88,4 +92,4 @@ def write_html(scan: "IntruderScan", path: Path) -> None:
     from spectra.records.provenance import command_line
     from spectra.report import write_scan_report
 
-    click.echo(f"Report: {write_scan_report(scan, path, command=command_line())}", err=True)
+    echo(f"Report: {write_scan_report(scan, path, command=command_line())}", err=True)

@@ -1,15 +1,13 @@
 """How a scan reads on a terminal: at most 80 columns, what matters first."""
 
-import shutil
 from typing import TYPE_CHECKING
 
-import click
+from spectra.cli.terminal import console, echo, table_width
 
 if TYPE_CHECKING:
     from spectra.records import IntruderScan, MatrixScan
 
 SHOWN = 20
-WIDTH = 80
 
 
 def print_scans(scans: "list[IntruderScan]") -> None:
@@ -20,12 +18,10 @@ def print_scans(scans: "list[IntruderScan]") -> None:
 
 def print_scan(scan: "IntruderScan") -> None:
     """The matrices that hold intruders, most first, and the total in words."""
-    from rich.console import Console
     from rich.table import Table
 
-    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    console = Console(width=width, highlight=False)
-    console.print(f"[bold]{_plain(scan.checkpoint)}[/bold] against {_plain(scan.base)}")
+    shown = console(width=table_width())
+    shown.print(f"[bold]{_plain(scan.checkpoint)}[/bold] against {_plain(scan.base)}")
     holding = sorted((m for m in scan.matrices if m.count), key=lambda m: (-m.count, -m.energy_share))
     if holding:
         table = Table(box=None, pad_edge=False)
@@ -34,10 +30,10 @@ def print_scan(scan: "IntruderScan") -> None:
             table.add_column(heading, justify="right", no_wrap=True)
         for matrix in holding[:SHOWN]:
             table.add_row(*_cells(matrix))
-        console.print(table)
+        shown.print(table)
         if len(holding) > SHOWN:
-            console.print(f"... and {len(holding) - SHOWN} more matrices with intruders (--csv lists all)")
-    click.echo(sentence(scan))
+            shown.print(f"... and {len(holding) - SHOWN} more matrices with intruders (--csv lists all)")
+    echo(sentence(scan))
 
 
 def sentence(scan: "IntruderScan") -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from spectra import __version__
+from spectra.cli.terminal import echo
+from spectra.cli.troubles import sentence
 from spectra.errors import SpectraError
 from spectra.registry import use_plugins
 
@@ -68,11 +70,16 @@ class SpectraGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand; what the user can mend is told in one line."""
+        """Run a subcommand; what the user can mend is told in one line, and a bug keeps its traceback."""
         try:
             return super().invoke(ctx)
-        except SpectraError as error:
-            click.echo(f"Error: {error}", err=True)
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader of a pipe has gone
+        except (SpectraError, OSError, MemoryError, RecursionError, RuntimeError) as error:
+            told = sentence(error)
+            if told is None:
+                raise
+            echo(f"Error: {' '.join(told.split())}", err=True)
             sys.exit(1)
 
 

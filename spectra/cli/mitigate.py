@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.mitigate_choice import Chosen, choice_options, chosen, print_choice
 from spectra.cli.options import (
     device_option,
@@ -14,10 +15,12 @@ from spectra.cli.options import (
     source_options,
     stacked,
     treated_options,
+    trust_option,
     vector_options,
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
+from spectra.cli.terminal import console, echo, warn
 
 if TYPE_CHECKING:
     from spectra.interventions import Mitigation
@@ -61,14 +64,18 @@ treatment_options = stacked(
 )
 
 scan_options = stacked(
-    click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to write."),
+    click.option("-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder to write."),
     vector_options,
     device_option,
     quiet_option,
+    trust_option,
 )
 
 
-@click.command(epilog="Example:  spectra mitigate path/to/adapter --lambda 0.7 --select all -o path/to/mitigated")
+@click.command(
+    cls=WritingCommand,
+    epilog="Example:  spectra mitigate path/to/adapter --lambda 0.7 --select all -o path/to/mitigated",
+)
 @click.argument("adapter", metavar="ADAPTER")
 @source_options
 @treatment_options
@@ -94,14 +101,11 @@ def command(
     """
     from spectra.engine.cache import FactorCache
     from spectra.interventions import mitigate
-    from spectra.weights.write import require_free
 
-    require_free(out, force=output.force)
     made = chosen(adapter, choose_by, heldout, settings, quiet=quiet)
     with parts_progress("scanning", quiet=quiet) as progress:
         result = mitigate(adapter, out, cache=FactorCache(), progress=progress, force=output.force, **settings)
-    for warning in result.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+    warn(result.warnings)
     output.emit(
         text=lambda: _print(result, made),
         whole=lambda: {**result.to_dict(), **(made.to_dict() if made else {})},
@@ -111,11 +115,10 @@ def command(
 
 def _print(result: "Mitigation", made: Chosen | None = None) -> None:
     """How lambda was chosen, the treated matrices, most energy moved first, and the counts in words."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=80, highlight=False)
+    shown = console(width=80)
     if made is not None:
         print_choice(made)
     if result.matrices:
@@ -132,11 +135,11 @@ def _print(result: "Mitigation", made: Chosen | None = None) -> None:
                 f"{matrix.written_norm:.4g}",
                 f"{100 * matrix.lost_energy:.2g} %",
             )
-        console.print(table)
+        shown.print(table)
         if len(result.matrices) > SHOWN:
-            console.print(f"... and {len(result.matrices) - SHOWN} more treated matrices (--json lists all)")
+            shown.print(f"... and {len(result.matrices) - SHOWN} more treated matrices (--json lists all)")
     for sentence in sentences(result):
-        click.echo(sentence)
+        echo(sentence)
 
 
 def sentences(result: "Mitigation") -> list[str]:

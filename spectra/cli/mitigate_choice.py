@@ -11,6 +11,7 @@ from spectra.cli.intervene_types import Lambdas
 from spectra.cli.options import stacked
 from spectra.cli.progress import parts_progress
 from spectra.cli.task_option import Task
+from spectra.cli.terminal import echo
 
 if TYPE_CHECKING:
     from spectra.interventions import InterventionRun
@@ -120,4 +121,4 @@ def print_choice(made: Chosen) -> None:
     rows = [row for row in made.record.rows if row.arm == made.choice.arm]
     for heldout in dict.fromkeys(row.heldout for row in rows):
         print_points([row for row in rows if row.heldout == heldout])
-    click.echo(made.choice.reason + "\n")
+    echo(made.choice.reason + "\n")

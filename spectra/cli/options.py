@@ -156,4 +156,21 @@ precision_option = click.option(
     show_default=True,
     help="Arithmetic of the models.",
 )
+
+
+def _trust(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Let the processes of this command run the code of checkpoints."""
+    if value:
+        from spectra.models.remote_code import trust_remote_code
+
+        trust_remote_code()
+
+
+trust_option = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    expose_value=False,
+    callback=_trust,
+    help="Run Python code that a checkpoint brings along.",
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")

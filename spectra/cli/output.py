@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from spectra.cli.destinations import FileDestination
 from spectra.cli.options import Command, stacked
+from spectra.cli.terminal import echo
+from spectra.storage.destinations import TABLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,16 +49,18 @@ class Output:
             rows: The tidy table of --csv and --parquet; lists in a row become text.
         """
         if self.form == "json":
-            click.echo(json.dumps(whole(), indent=2, ensure_ascii=False))
+            echo(json.dumps(whole(), indent=2, ensure_ascii=False))
         elif self.form == "csv":
-            click.echo(_table(rows()).to_csv(index=False), nl=False)
+            from spectra.storage.tables import csv_text
+
+            echo(csv_text(_table(rows())), nl=False)
         else:
             text()
         if self.parquet is not None:
-            from spectra.storage.atomic import write_parquet
+            from spectra.storage.tables import write_parquet
 
             write_parquet(self.parquet, _table(rows()))
-            click.echo(f"Table: {self.parquet}", err=True)
+            echo(f"Table: {self.parquet}", err=True)
 
 
 def output_options(row: str, *, json_help: str = "Print one JSON object.") -> Callable[[Command], Command]:
@@ -68,9 +73,7 @@ def output_options(row: str, *, json_help: str = "Print one JSON object.") -> Ca
     options = stacked(
         click.option("--json", "as_json", is_flag=True, help=json_help),
         click.option("--csv", "as_csv", is_flag=True, help=f"Print CSV: one row per {row}."),
-        click.option(
-            "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Also write these rows as Parquet here."
-        ),
+        click.option("--parquet", type=FileDestination(TABLE), help="Also write these rows as Parquet here."),
         click.option("--force", is_flag=True, help="Replace output files that exist."),
     )
 
@@ -79,19 +82,12 @@ def output_options(row: str, *, json_help: str = "Print one JSON object.") -> Ca
         def run(*args: Any, as_json: bool, as_csv: bool, parquet: Path | None, force: bool, **rest: Any) -> Any:
             if as_json and as_csv:
                 raise click.UsageError("--json and --csv are two forms of one output. Choose one.")
-            require_free(parquet, force=force)
             form: Literal["text", "json", "csv"] = "json" if as_json else "csv" if as_csv else "text"
             return command(*args, output=Output(form, parquet, force), **rest)
 
         return options(run)
 
     return decorate
-
-
-def require_free(path: Path | None, *, force: bool) -> None:
-    """Nothing is overwritten without --force, and that is said before the work begins."""
-    if path is not None and path.exists() and not force:
-        raise click.ClickException(f"'{path}' exists. Add --force to replace it, or choose another name.")
 
 
 def _table(rows: "Rows | pd.DataFrame") -> "pd.DataFrame":

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
+from spectra.cli.terminal import console, echo
 
 LINE_SECONDS = 10.0
 
@@ -24,7 +24,6 @@ def parts_progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int, s
 
 @contextmanager
 def _bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -34,7 +33,7 @@ def _bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[name]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None, name="")
         yield lambda done, total, name: bar.update(task, completed=done, total=total, name=name)
 
@@ -51,6 +50,6 @@ def _lines(label: str) -> Callable[[int, int, str], None]:
             return
         last = now
         left = (now - began) / max(done, 1) * (total - done)
-        click.echo(f"{label}: {done} of {total}, about {left:.0f} s left ({name})", err=True)
+        echo(f"{label}: {done} of {total}, about {left:.0f} s left ({name})", err=True)
 
     return show

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import click
 
+from spectra.cli.destinations import FileDestination, WritingCommand
+from spectra.cli.terminal import echo
+from spectra.storage.destinations import REPORT
 
-@click.command(epilog="Example:  spectra report runs/demo -o demo.html")
+
+@click.command(cls=WritingCommand, epilog="Example:  spectra report runs/demo -o demo.html")
 @click.argument("sources", nargs=-1, required=True, metavar="RUN...", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the report.")
+@click.option("-o", "--out", type=FileDestination(REPORT), help="Where to write the report.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists; a run's own report.html needs no --force.")
 def command(sources: tuple[Path, ...], out: Path | None, force: bool) -> None:
     """Write one HTML file that opens offline.
@@ -18,4 +22,4 @@ def command(sources: tuple[Path, ...], out: Path | None, force: bool) -> None:
     """
     from spectra.report import report_on
 
-    click.echo(report_on(sources, out, force=force))
+    echo(report_on(sources, out, force=force))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.options import (
     QUESTION,
     checkpoint_options,
@@ -14,10 +15,11 @@ from spectra.cli.options import (
     quiet_option,
     selection_options,
     stacked,
+    trust_option,
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
-from spectra.cli.scan_output import print_scan, require_free_folder, write_folder
+from spectra.cli.scan_output import print_scan, write_folder
 from spectra.cli.scanning import ray_option, scanned, tell_warnings
 
 if TYPE_CHECKING:
@@ -41,7 +43,9 @@ measure_options = stacked(
 )
 
 
-@click.command(epilog="Example:  spectra scan my-adapter --base roberta-base --metrics intruders,ranks,nulls")
+@click.command(
+    cls=WritingCommand, epilog="Example:  spectra scan my-adapter --base roberta-base --metrics intruders,ranks,nulls"
+)
 @click.argument("checkpoint", metavar="CKPT")
 @checkpoint_options
 @measure_options
@@ -51,8 +55,9 @@ measure_options = stacked(
 @output_options("matrix, metric and side")
 @click.option("--texts", metavar="TASK", help="Also the drift of outputs on these texts: asset task or file.")
 @click.option("--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Texts at most.")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Also write every table here.")
+@click.option("-o", "--out", type=FolderDestination("scan", "whole"), help="Also write every table here.")
 @ray_option
+@trust_option
 @quiet_option
 def command(
     checkpoint: str,
@@ -73,7 +78,6 @@ def command(
     intruder dimensions, norms and ranks of the update, alignment with the base, and the base's own spectrum, each
     number beside controls: the rounding of storage, dense noise and a random update of the same norm and rank.
     """
-    require_free_folder(out, force=output.force)
     from spectra.records import chosen_groups
 
     task = opened_texts(texts, text_limit)
@@ -114,4 +118,4 @@ def emit(scan: "Scan", output: Output, out: Path | None) -> None:
     tell_warnings([scan])
     output.emit(text=lambda: print_scan(scan), whole=scan.to_dict, rows=lambda: scan.rows("measures"))
     if out is not None:
-        write_folder(scan, out)
+        write_folder(scan, out, force=output.force)

@@ -1,16 +1,16 @@
 """How a spectral scan reads on a terminal, and the folder of its tables."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-import click
+from spectra.cli.terminal import console, echo, table_width
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from spectra.records import Metric, Scan
 
-WIDTH = 80
 # Headings of the controls: as short as the columns they stand over.
 NULLS = {
     "storage rounding": "rounding",
@@ -25,18 +25,16 @@ MARKS = {"estimate": "~", "at most": "<=", "at least": ">="}
 
 def print_scan(scan: "Scan") -> None:
     """The checkpoint's figures beside their controls, then the matrices that changed most."""
-    from rich.console import Console
     from rich.markup import escape
 
-    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    console = Console(width=width, highlight=False)
-    console.print(f"[bold]{escape(scan.checkpoint)}[/bold] against {escape(scan.base)}")
-    _print_figures(scan, console)
-    _print_matrices(scan, console)
-    click.echo(_closing(scan))
+    shown = console(width=table_width())
+    shown.print(f"[bold]{escape(scan.checkpoint)}[/bold] against {escape(scan.base)}")
+    _print_figures(scan, shown)
+    _print_matrices(scan, shown)
+    echo(_closing(scan))
 
 
-def _print_figures(scan: "Scan", console: "object") -> None:
+def _print_figures(scan: "Scan", shown: "Console") -> None:
     from rich.table import Table
 
     from spectra.records import METRICS
@@ -57,7 +55,7 @@ def _print_figures(scan: "Scan", console: "object") -> None:
             table.add_row()
         group = metric.group
         table.add_row(*cells)
-    console.print(table)  # type: ignore[attr-defined]
+    shown.print(table)
 
 
 def _cells(scan: "Scan", metric: "Metric", nulls: list[str]) -> list[str] | None:
@@ -73,7 +71,7 @@ def _cells(scan: "Scan", metric: "Metric", nulls: list[str]) -> list[str] | None
     return [name, mark + _figure(value), *controls]
 
 
-def _print_matrices(scan: "Scan", console: "object") -> None:
+def _print_matrices(scan: "Scan", shown: "Console") -> None:
     """The matrices with the most intruders, then with the largest updates."""
     from rich.markup import escape
     from rich.table import Table
@@ -89,10 +87,10 @@ def _print_matrices(scan: "Scan", console: "object") -> None:
     for matrix in order[:SHOWN]:
         figures = [_figure(matrix.value(key, scan.primary_side)) for key in keys]
         table.add_row(escape(matrix.name), f"{matrix.shape[0]}x{matrix.shape[1]}", *figures)
-    console.print()  # type: ignore[attr-defined]
-    console.print(table)  # type: ignore[attr-defined]
+    shown.print()
+    shown.print(table)
     if len(order) > SHOWN:
-        console.print(f"... and {len(order) - SHOWN} more matrices (--csv lists all)")  # type: ignore[attr-defined]
+        shown.print(f"... and {len(order) - SHOWN} more matrices (--csv lists all)")
 
 
 def _closing(scan: "Scan") -> str:
@@ -111,21 +109,18 @@ def _closing(scan: "Scan") -> str:
     return text
 
 
-def require_free_folder(out: Path | None, *, force: bool) -> None:
-    """Nothing is overwritten without --force, and that is said before the work begins."""
-    if out is not None and out.exists() and any(out.iterdir()) and not force:
-        raise click.ClickException(f"'{out}' is not empty. Add --force to write into it, or choose another folder.")
-
-
-def write_folder(scan: "Scan", out: Path) -> None:
+def write_folder(scan: "Scan", out: Path, *, force: bool) -> None:
     """`scan.json`, from which the record can be read again, and each of its tables as Parquet."""
     from spectra.records.scan import Rows
-    from spectra.storage.atomic import write_json, write_parquet
+    from spectra.storage.atomic import write_json
+    from spectra.storage.destinations import whole_folder
+    from spectra.storage.tables import write_parquet
 
-    write_json(out / "scan.json", scan.to_dict())
-    for kind in _kinds(scan, get_args(Rows)):
-        write_parquet(out / f"{kind}.parquet", scan.to_dataframe(kind))  # type: ignore[arg-type]
-    click.echo(f"Tables: {out}", err=True)
+    with whole_folder(out, "scan", force=force) as folder:
+        write_json(folder / "scan.json", scan.to_dict())
+        for kind in _kinds(scan, get_args(Rows)):
+            write_parquet(folder / f"{kind}.parquet", scan.to_dataframe(kind))  # type: ignore[arg-type]
+    echo(f"Tables: {out}", err=True)
 
 
 def _kinds(scan: "Scan", kinds: tuple[str, ...]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.progress import parts_progress
+from spectra.cli.terminal import echo, warn
 
 if TYPE_CHECKING:
     from spectra.records import Scan
@@ -57,7 +58,7 @@ def scanned(
     except Interrupted as interrupted:
         again = " Run the same command to continue." if interrupted.resumes else ""
         done = sum(len(scan.matrices) for scan in interrupted.scans)
-        click.echo(f"Interrupted after {done} matrices.{again}", err=True)
+        echo(f"Interrupted after {done} matrices.{again}", err=True)
         return interrupted.scans, True
     return scans, False
 
@@ -65,5 +66,4 @@ def scanned(
 def tell_warnings(scans: "Sequence[Scan]") -> None:
     """What a reader of the numbers has to know, on stderr."""
     for scan in scans:
-        for warning in scan.warnings:
-            click.echo(f"Warning: {warning}", err=True)
+        warn(scan.warnings)

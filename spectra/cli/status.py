@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
+from spectra.cli.destinations import WritingCommand
 from spectra.cli.output import Output, output_options
 
 
-@click.command(epilog="Example:  spectra status runs/demo")
+@click.command(cls=WritingCommand, epilog="Example:  spectra status runs/demo")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @output_options("trial", json_help="Print one JSON object instead of a table.")
 def command(run: Path, output: Output) -> None:

@@ -1,5 +1,6 @@
 """`spectra sweep`: train, scan and measure every trial of a specification, then write tables and report."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import click
 
-from spectra.cli.options import quiet_option, stacked
+from spectra.cli.options import quiet_option, stacked, trust_option
+from spectra.cli.terminal import echo
 
 
 class Shard(click.ParamType):
@@ -49,6 +51,7 @@ cluster_options = stacked(
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per GPU, or one]")
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@trust_option
 @quiet_option
 def command(
     spec_and_axes: tuple[str, ...],
@@ -68,6 +71,11 @@ def command(
     Finished trials are never run again: the same command goes on where it was stopped. The exit code is 1 if a trial
     failed.
     """
+    if plan_only:
+        # Read when the libraries of the hub are imported: a plan asks nobody, and so it answers at once.
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+        if not quiet:
+            echo("Planning offline: nothing is fetched, converted or written.", err=True)
     from spectra.cli import sweep_output
     from spectra.cli.sweep_progress import shown_progress
     from spectra.report import write_report

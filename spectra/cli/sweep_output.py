@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+from spectra.cli.terminal import echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,10 +22,19 @@ NARROWEST = 16  # columns that a folded text keeps
 
 def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> None:
     """The trials of a sweep and what they are expected to cost."""
+    from spectra.assets import fetching_nothing
+    from spectra.sweep.preflight.downloads import downloads
     from spectra.sweep.preflight.look import preflight
     from spectra.sweep.spec.plan import plan
 
-    estimates = preflight(specification, plan(specification), out, planned=True).estimates
+    with fetching_nothing():
+        estimates = preflight(specification, plan(specification), out, planned=True).estimates
+    absent = downloads(specification)
+    told = (
+        "\n".join(["The sweep would download:", *(f"  {one}" for one in absent)])
+        if absent
+        else "Everything that the sweep needs is at hand."
+    )
     if as_json:
         rows = [
             {
@@ -39,7 +48,8 @@ def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> N
             }
             for one in estimates
         ]
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
+        echo(told, err=True)
         return
     print_table(
         ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
@@ -58,19 +68,26 @@ def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> N
     )
     known = [one.seconds for one in estimates if one.seconds is not None]
     total = f"training takes very roughly {minutes(sum(known))} here" if known else "the time cannot be estimated"
-    total = total if specification.methods else "all exist already and nothing is trained"
-    click.echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
+    total = (
+        total if specification.methods else "all exist already and nothing is trained, the time of measuring is unknown"
+    )
+    echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
+    echo(told)
 
 
 def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
     """The outcome of a sweep: one line per configuration at its chosen learning rate."""
-    trials, forgetting = run.table("trials"), run.table("forgetting")
+    trials, forgetting, account = (run.table(name) for name in ("trials", "forgetting", "row_account"))
     if as_json:
         tables = {
             name: json.loads(table.to_json(orient="records", double_precision=15))
-            for name, table in (("trials", trials), ("forgetting", forgetting))
+            for name, table in (
+                ("trials", trials),
+                ("forgetting", forgetting),
+                ("row_account", account),
+            )
         }
-        click.echo(json.dumps({"run": str(run.path), "report": str(report), **tables}, indent=2))
+        echo(json.dumps({"run": str(run.path), "report": str(report), **tables}, indent=2))
         return
     chosen = trials[trials["chosen"].fillna(False).astype(bool)]
     heldout = list(dict.fromkeys(forgetting["heldout"]))
@@ -91,15 +108,33 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
     header = ("configuration", "rate", "score", *held, "intruders", "|update|")
     print_table(header, rows, numeric=range(1, len(header)))
     for _, row in trials[trials["error"] != ""].iterrows():
-        click.echo(f"{row['label']}, seed {row['seed']}: failed: {row['error']}", err=True)
+        echo(f"{row['label']}, seed {row['seed']}: failed: {row['error']}", err=True)
     if len(chosen):
         first = chosen.iloc[0]
-        click.echo(
+        echo(
             f"score: {first['task_metric']} on {first['task_examples']} test examples of {first['task']}; held-out "
             f"columns: forgetting (loss of the tuned minus the base model); intruders of {first['matrices']} matrices, "
             f"k = {first['k']}, epsilon = {first['epsilon']:g}"
         )
-    click.echo(f"Report: {report}")
+    _print_account(account)
+    echo(f"Report: {report}")
+
+
+def _print_account(account: "pd.DataFrame") -> None:
+    """What became of the rows of every task, and where much was lost."""
+    table = account.drop(columns="trial").drop_duplicates()
+    for _, row in table.iterrows():
+        parts = [f"{row['used']} of {row['read']} rows used"]
+        parts += [f"{row['set_aside']} set aside"] if row["set_aside"] else []
+        parts += [str(row["reasons"])] if row["reasons"] else []
+        parts += (
+            [f"{row['texts_cut']} of {row['texts']} texts cut"] if str(row["texts_cut"]) not in ("0", "<NA>") else []
+        )
+        parts += [f"{row['classes']} labels"] if str(row["classes"]) != "<NA>" else []
+        echo(f"{row['task']}, {row['split']}: {'; '.join(parts)}")
+    for sentence in dict.fromkeys(table["warning"]):
+        if sentence:
+            echo(f"Warning: {sentence}", err=True)
 
 
 def failed(run: "Run", trials: Collection[str]) -> list[str]:
@@ -132,10 +167,10 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
     )
     for row in rows:
         if row["error"]:
-            click.echo(f"{row['id']}: {row['error']}")
+            echo(f"{row['id']}: {row['error']}")
     found = [row["state"] for row in rows]
     counted = ", ".join(f"{found.count(state)} {state}" for state in dict.fromkeys(sorted(found)))
-    click.echo(counted + _training_left(rows))
+    echo(counted + _training_left(rows))
 
 
 def _training_left(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -183,7 +218,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric
         excess -= widths[column] - narrowed
         widths[column] = narrowed
     head, *body = ("\n".join(_folded(row, widths, numeric)) for row in cells)
-    click.echo("\n".join(["", head, f" {'─' * (sum(widths) + 2 * (len(widths) - 1))}", *body, ""]))
+    echo("\n".join(["", head, f" {'─' * (sum(widths) + 2 * (len(widths) - 1))}", *body, ""]))
 
 
 def _room() -> int:

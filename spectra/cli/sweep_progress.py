@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from spectra.cli.terminal import console, echo
 
 if TYPE_CHECKING:
     from spectra.sweep import Event, Specification
@@ -77,7 +77,7 @@ def shown_progress(
     pace = Pace(waiting)
     if not quiet:
         done = f", {len(trials) - waiting} of them done already" if waiting < len(trials) else ""
-        click.echo(f"{len(trials)} trials{done}; run folder '{out}'", err=True)
+        echo(f"{len(trials)} trials{done}; run folder '{out}'", err=True)
     try:
         if quiet:
             yield lambda event: None
@@ -87,7 +87,7 @@ def shown_progress(
         else:
             yield _Lines(pace)
     except KeyboardInterrupt:
-        click.echo("Stopped; nothing is lost. Run the same command to go on.", err=True)
+        echo("Stopped; nothing is lost. Run the same command to go on.", err=True)
         sys.exit(130)
 
 
@@ -139,16 +139,15 @@ class _Lines:
                 return
             self._said = now
             pace = self._pace
-            click.echo(f"[{pace.finished}/{pace.trials}] {_sentence(event)} ({duration(pace.seconds_left)})", err=True)
+            echo(f"[{pace.finished}/{pace.trials}] {_sentence(event)} ({duration(pace.seconds_left)})", err=True)
 
 
 @contextmanager
 def _bar(pace: Pace) -> Iterator[Callable[["Event"], None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = (BarColumn(bar_width=20), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=max(pace.trials, 1), left="")
         lock = threading.Lock()
 

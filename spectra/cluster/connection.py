@@ -12,7 +12,14 @@ from typing import Any
 from spectra.errors import ClusterError
 
 # Variables of the driver that its workers need, wherever they run: where models and caches lie, how threads wait.
-PASSED_ON = ("SPECTRA_", "HF_", "TRANSFORMERS_", "OMP_", "OPENBLAS_", "MKL_", "TOKENIZERS_", "XDG_CACHE_HOME")
+# A list and no prefixes: Ray writes the environment of its tasks into logs that every user of a node can read, and
+# HF_TOKEN must not stand there. Workers use the login of the machine that they run on.
+PASSED_ON = (
+    *("SPECTRA_CACHE", "SPECTRA_CONFIG", "SPECTRA_TRUST_REMOTE_CODE", "XDG_CACHE_HOME"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT"),
+    *("TRANSFORMERS_OFFLINE", "TRANSFORMERS_VERBOSITY", "TOKENIZERS_PARALLELISM"),
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+)
 PATIENCE_SECONDS = 5.0
 DEFAULT_PORT = 6379
 
@@ -117,4 +124,7 @@ def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
 
 def passed_on() -> dict[str, dict[str, str]]:
     """The runtime environment of a task: variables of this process that its worker must see too."""
-    return {"env_vars": {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}}
+    given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if "@" in given.get("HF_ENDPOINT", ""):  # the address of a mirror may carry a password
+        del given["HF_ENDPOINT"]
+    return {"env_vars": given}

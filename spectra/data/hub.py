@@ -1,6 +1,8 @@
 """Tasks from the hub, through `datasets`: works online, or offline with what is in its cache."""
 
-from datasets import ClassLabel, Dataset, DatasetDict, Sequence, load_dataset
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, DatasetDict, Sequence, config, load_dataset
 
 from spectra.data.columns import checked_rows, decide_kind
 from spectra.data.local_files import cut
@@ -9,6 +11,11 @@ from spectra.data.rows import Counted
 from spectra.data.spec import NAMED_LABELS, TaskSpec
 from spectra.data.task import TaskData, assemble
 from spectra.errors import DataError
+
+
+def is_cached(name: str) -> bool:
+    """Whether something of a hub data set lies in the cache of `datasets`; the network is not touched."""
+    return (Path(config.HF_DATASETS_CACHE) / name.replace("/", "___").lower()).is_dir()
 
 
 def load_hub_task(spec: TaskSpec, *, held_out: bool = False) -> TaskData:

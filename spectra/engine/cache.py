@@ -4,9 +4,9 @@ One safetensors file per base matrix and kind of factors. An entry that cannot b
 is never trusted: a few products with random vectors tell, and the caller computes the factors anew.
 """
 
-import logging
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,7 @@ from spectra.linalg.operators import LinearOperator
 from spectra.linalg.svd import SVD
 from spectra.storage import atomic
 from spectra.storage.eviction import evict
-
-logger = logging.getLogger("spectra")
+from spectra.storage.private import give_up, is_sealed, is_usable, seal
 
 FORMAT = "spectra-factors-2"
 DEFAULT_LIMIT_BYTES = 10 << 30
@@ -46,11 +45,16 @@ class FactorCache:
     def read(self, name: str) -> dict[str, Tensor] | None:
         """The tensors of an entry, or None when it is absent or unreadable."""
         path = self.folder / f"{name}.safetensors"
+        if not path.exists() or not is_usable(self.folder):
+            return None
         try:
             with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("format") != FORMAT:
+                told = file.metadata() or {}
+                if told.get("format") != FORMAT:
                     return None
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            if not is_sealed(told.get("seal"), *_parts(name, tensors)):
+                return None  # somebody else wrote it
             os.utime(path)
         except (OSError, SafetensorError):
             return None
@@ -62,18 +66,15 @@ class FactorCache:
         A folder that cannot be written costs time, not the computation: it is warned of, and nothing is kept.
         """
         size = sum(tensor.nbytes for tensor in tensors.values())
-        if size > self.limit_bytes:
+        if size > self.limit_bytes or not is_usable(self.folder):
             return
         held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         try:
             with atomic.replacing(self.folder / f"{name}.safetensors") as partial:
-                save_file(held, partial, metadata={"format": FORMAT})
+                save_file(held, partial, metadata={"format": FORMAT, "seal": seal(*_parts(name, held))})
             evict(self.folder, "*.safetensors", self.limit_bytes)
         except (OSError, SafetensorError) as error:
-            logger.warning(
-                f"The factor cache '{self.folder}' cannot be written ({error}): factors are computed again each time. "
-                "Let SPECTRA_CACHE name a folder that can."
-            )
+            give_up(self.folder, error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +136,17 @@ class CacheEntry:
         self.cache.write(f"{self.key}-full", {"U": svd.U, "S": svd.S, "Vh": svd.Vh})
 
 
+def _parts(name: str, tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """What a seal binds: the W0 that an entry is of, and every tensor with its name, type and shape."""
+    yield name.encode()
+    for key, tensor in sorted(tensors.items()):
+        yield f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
 def _probe(rows: int, like: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(rows)
+    # Fresh numbers at every load: an entry cannot be made to pass for numbers that are known beforehand.
+    generator = torch.Generator().manual_seed(secrets.randbits(63))
     return torch.randn(rows, 8, generator=generator).to(like)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from spectra.errors import RunError, first_five
+from spectra.errors import RunError
 from spectra.figures.curves import count_against_epsilon
 from spectra.figures.interventions import TABLE, intervention_figures
 from spectra.figures.maps import layer_map, similarity_matrix
@@ -14,9 +14,14 @@ from spectra.figures.scatter import forgetting_scatter
 from spectra.figures.style import print_style
 from spectra.runs import Run
 from spectra.storage.atomic import replacing
+from spectra.storage.destinations import FIGURE, require_file
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# Where each format keeps what made the file; by this a figure is known again.
+MADE_BY = {"pdf": "Creator", "svg": "Creator", "png": "Software"}
 
 
 def write_figures(run: Path | str, folder: Path | str, *, kind: str = "pdf", force: bool = False) -> list[Path]:
@@ -32,18 +37,18 @@ def write_figures(run: Path | str, folder: Path | str, *, kind: str = "pdf", for
         The paths written to.
 
     Raises:
-        RunError: If the folder is no run, or a file exists and `force` is not set.
+        RunError: If the folder is no run.
+        DestinationError: If a file exists that is no such figure, or `force` is not set.
     """
     is_intervention = (Path(run) / TABLE).is_file()
     figures = dict(intervention_figures(Path(run)) if is_intervention else run_figures(Run.open(run)))
     paths = {name: Path(folder) / f"{name}.{kind}" for name in figures}
-    existing = [path for path in paths.values() if path.exists()]
-    if existing and not force:
-        raise RunError(f"{first_five(existing)} exist. Add --force to replace them, or choose another folder.")
+    for path in paths.values():
+        require_file(path, FIGURE, force=force, inputs=[Path(run)])
     with print_style():
         for name, figure in figures.items():
             with replacing(paths[name]) as partial:
-                figure.savefig(partial, format=kind)
+                figure.savefig(partial, format=kind, metadata={MADE_BY[kind]: "spectra figures"})
     return list(paths.values())
 
 

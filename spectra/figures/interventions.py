@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from spectra.errors import RunError
 from spectra.figures.curves import intervention_curve
 from spectra.figures.style import COLUMN, legend_below, looks, new_figure, print_style
+from spectra.storage.tables import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +19,7 @@ TABLE = "interventions.parquet"
 
 def intervention_figures(folder: Path) -> Iterator[tuple[str, Figure]]:
     """The figures of a folder that `spectra intervene` wrote, with their file names."""
-    import pandas as pd
-
-    table = pd.read_parquet(folder / TABLE)
+    table = read_parquet(folder / TABLE, error=RunError)
     for number, heldout in enumerate(dict.fromkeys(table["heldout"]), start=1):
         rows = table[table["heldout"] == heldout]
         forgetting = f"Forgetting ({rows['unit'].iloc[0]})"

@@ -28,6 +28,7 @@ from spectra.models import (
 from spectra.records.provenance import versions
 from spectra.statistics.paired import Forgetting, forgetting
 from spectra.statistics.scores import Scores
+from spectra.storage.destinations import require_continued
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -99,6 +100,8 @@ def measure_forgetting(
         ModelError: If the base is not stated, or a model lacks the head that a measure needs.
         DataError: If a task does not fit its measure.
     """
+    if folder is not None:
+        require_continued(folder, "forget", inputs=[Path(checkpoint) for checkpoint in checkpoints])
     reference = base or _stated_base(checkpoints)
     for checkpoint in checkpoints:
         _require_heads(checkpoint, held_out)

@@ -8,6 +8,7 @@ from typing import Any
 from spectra.forgetting.held_out import HeldOut
 from spectra.statistics.scores import Scores
 from spectra.storage.atomic import read_json, write_json
+from spectra.storage.destinations import mark
 
 
 class ScoreStore:
@@ -29,7 +30,8 @@ class ScoreStore:
 
     def keep(self, model: dict[str, Any], held_out: HeldOut, scores: Scores) -> None:
         """Write scores, whole or not at all."""
-        if (path := self._path(model, held_out)) is not None:
+        if self._folder is not None and (path := self._path(model, held_out)) is not None:
+            mark(self._folder, "forget")
             write_json(path, scores.to_dict())
 
     def _path(self, model: dict[str, Any], held_out: HeldOut) -> Path | None:

@@ -20,7 +20,9 @@ from spectra.models import content_of
 from spectra.records.provenance import versions
 from spectra.scanning.scan import Progress
 from spectra.statistics.information import few_examples_warning
-from spectra.storage.atomic import write_csv, write_json, write_parquet
+from spectra.storage.atomic import write_json
+from spectra.storage.destinations import mark
+from spectra.storage.tables import write_csv, write_parquet
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Experiment:
         """Write interventions.json, and both tables as Parquet and CSV, into the folder, if there is one."""
         if self.folder is None:
             return
+        mark(self.folder, "intervene")
         for name, rows in (("interventions", "points"), ("intervention_contrasts", "contrasts")):
             table = record.to_dataframe(rows)  # type: ignore[arg-type] # the two words above
             write_parquet(self.folder / f"{name}.parquet", table)

@@ -21,6 +21,7 @@ from spectra.interventions.subject import Subject
 from spectra.models import base_of, content_of, is_adapter, resolve_model
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
+from spectra.storage.destinations import require_continued
 from spectra.weights import open_pair
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -107,11 +108,14 @@ def experiment(
     Raises:
         SpectrumError: If there is no intruder to scale, or a setting has no meaning.
         DataError: If there is no held-out task, or two have one name.
+        DestinationError: If the folder holds what no intervention wrote.
     """
     factors = tuple(sorted({float(factor) for factor in (*lambdas, 1.0)}))
     for factor in factors:
         require_scale(factor)
     _require_distinct(held_out)
+    if folder is not None:
+        require_continued(folder, "intervene", inputs=[Path(checkpoint)])
     named = base or _stated_base(Path(checkpoint))
     reference = resolve_model(named)
     settings = ScanSettings(k=k, epsilon=epsilon, device=device)

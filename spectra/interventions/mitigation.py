@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra.engine.cache import FactorCache
-from spectra.errors import AdapterError, CheckpointError
+from spectra.errors import AdapterError
 from spectra.interventions.adapter_factors import edited_config, edited_tensors, require_editable
 from spectra.interventions.outcome import Mitigation, TreatedMatrix
 from spectra.interventions.treatment import Treatment, treated_factors
@@ -15,11 +15,11 @@ from spectra.records.scan import Scan
 from spectra.records.verdicts import Skipped
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
+from spectra.storage.destinations import require_folder
 from spectra.weights import CheckpointPair, Origin, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
 from spectra.weights.methods.adapter import Adapter, find_adapter, open_adapter
 from spectra.weights.methods.changes import LoraChange, Replaced
-from spectra.weights.write import require_free
 
 
 def mitigate(
@@ -67,7 +67,8 @@ def mitigate(
 
     Raises:
         AdapterError: If it is no adapter, or of a kind that cannot be edited (DoRA, methods other than LoRA).
-        CheckpointError: If a file cannot be read, or `out` exists and `force` is not given.
+        CheckpointError: If a file cannot be read.
+        DestinationError: If `out` exists and `force` is not given, or it is no adapter that this package wrote.
         SpectrumError: If a setting has no meaning.
 
     Source: Shuttleworth et al., arXiv:2410.21228, section 5.
@@ -77,7 +78,8 @@ def mitigate(
     settings = ScanSettings(k=k, epsilon=epsilon, device=device)
     opened = _open(adapter, opening)
     require_editable(opened)
-    _require_free(Path(out), opened, force=force)
+    kept = [opened.path, *(Path(named) for named in (base, opened.base) if named)]
+    require_folder(Path(out), "adapter", force=force, inputs=kept)
     pair = _treatable(open_pair(base, adapter, **opening))
     (before,) = scan_pairs([pair], settings, cache=cache, progress=progress)
     treated = [
@@ -101,13 +103,6 @@ def _open(adapter: str | Path, opening: dict[str, Any]) -> Adapter:
     if place.adapter is None:
         raise AdapterError(f"'{adapter}' is no adapter folder, and only adapters are mitigated. Name one.")
     return open_adapter(place.adapter, allow_pickle=bool(opening.get("allow_pickle")), adapter_name=name)
-
-
-def _require_free(out: Path, adapter: Adapter, *, force: bool) -> None:
-    """Say what stands in the way before the work begins; the source is never written over."""
-    require_free(out, force=force)
-    if out.resolve() in (adapter.path.resolve(), *adapter.path.resolve().parents):
-        raise CheckpointError(f"'{out}' is or holds the adapter itself. Write the result to another folder.")
 
 
 def _treatable(pair: CheckpointPair) -> CheckpointPair:

@@ -9,6 +9,7 @@ from typing import Any
 
 from spectra.forgetting import Scores
 from spectra.storage.atomic import read_json, write_json
+from spectra.storage.destinations import mark
 
 BASE = "base"
 TUNED = "tuned"
@@ -70,7 +71,8 @@ class PointStore:
         """Keep a point; its file is whole or absent."""
         key = self._key(state)
         self._found[key] = point
-        if (path := self._path(key)) is not None:
+        if self.folder is not None and (path := self._path(key)) is not None:
+            mark(self.folder, "intervene")
             write_json(path, {"state": dict(state), "measured_with": dict(self.common), **point.to_dict()})
 
     def _key(self, state: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from spectra.assets import catalogue, fetch
 from spectra.errors import ModelError, first_five
 from spectra.models.gguf import dequantised
 from spectra.models.kinds import CLASSES, LoadedModel, ModelKind, kind_of_architecture
+from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:
@@ -70,9 +71,11 @@ def load_kind(reference: str) -> ModelKind:
         ModelError: If its configuration cannot be found.
     """
     try:
-        architectures = AutoConfig.from_pretrained(resolve_model(reference)).architectures
+        architectures = AutoConfig.from_pretrained(
+            resolve_model(reference), trust_remote_code=trusts_remote_code()
+        ).architectures
     except (OSError, ValueError) as error:
-        raise _not_loaded(f"The configuration of '{reference}'", error) from error
+        raise _not_loaded(f"The configuration of '{reference}'", reference, error) from error
     return kind_of_architecture((architectures or [""])[0])
 
 
@@ -83,9 +86,11 @@ def load_tokenizer(reference: str, revision: str | None = None) -> PreTrainedTok
         ModelError: If it cannot be found, or has no vocabulary.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve_model(reference), revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolve_model(reference), revision=revision, trust_remote_code=trusts_remote_code()
+        )
     except (OSError, ValueError, ImportError) as error:  # absent or offline; of an unknown or uninstalled kind
-        raise _not_loaded(f"The tokenizer of '{reference}'", error) from error
+        raise _not_loaded(f"The tokenizer of '{reference}'", reference, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where the files are missing
         raise ModelError(
             f"The tokenizer of '{reference}' holds {len(tokenizer)} special tokens and no word, so that every text "
@@ -120,12 +125,13 @@ def load_model(
             revision=revision,
             dtype=dtype,
             use_safetensors=True,
+            trust_remote_code=trusts_remote_code(),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # a classification head of another width is replaced; others are refused
             **options,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # absent, offline, a pickle, broken; no head
-        raise _not_loaded(f"Model '{reference}' as {kind}", error) from error
+        raise _not_loaded(f"Model '{reference}' as {kind}", reference, error) from error
     _require_weights(reference, kind, model, loading)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -147,7 +153,9 @@ def _require_weights(
         )
 
 
-def _not_loaded(what: str, error: Exception) -> ModelError:
+def _not_loaded(what: str, reference: str, error: Exception) -> ModelError:
+    if (refusal := remote_code_refusal(reference, error)) is not None:
+        return refusal
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return ModelError(
         f"{what} cannot be loaded: {reason}. "

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from spectra.assets import cache_folder
+from spectra.assets import cache_folder, require_fetching
 from spectra.errors import ModelError
 from spectra.runs.lock import locked
 from spectra.storage.atomic import replacing
@@ -24,6 +24,7 @@ def dequantised(folder: Path, gguf: Path, progress: Callable[[str], None] | None
     target = cache_folder() / "models" / f"{folder.name}-float32"
     if target.is_dir():
         return target
+    require_fetching(folder.name)
     with locked(target.with_name(f"{target.name}.lock")):
         if not target.is_dir():  # another process may have converted it while this one waited
             if progress:
@@ -35,8 +36,10 @@ def dequantised(folder: Path, gguf: Path, progress: Callable[[str], None] | None
 
 def _convert(folder: Path, gguf: Path, content: Path) -> None:
     try:
-        quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+        quantised = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name, trust_remote_code=False)
     except ImportError as error:
         raise ModelError(f"Reading '{gguf.name}' needs the package gguf. Install spectra[gguf].") from error
     # transformers marks a model read from GGUF as quantised and then refuses to train or save it, although its

@@ -13,6 +13,7 @@ from spectra.models.base import load_base, load_kind, load_model, load_tokenizer
 from spectra.models.heads import adapter_label_names, name_outputs
 from spectra.models.kinds import KIND_OF_TASK_TYPE, LoadedModel, ModelKind
 from spectra.storage.json_file import read_object
+from spectra.weights.methods.bounded_patterns import require_bounded
 
 HEAD_WEIGHTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 
@@ -59,6 +60,8 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
         AdapterError: If its weights are no safetensors file or do not fit the model, or it changes no weight.
     """
     names = _names(folder)
+    config = folder / "adapter_config.json"
+    require_bounded(read_object(config), [name for name, _ in model.named_modules()], config)
     try:
         tuned = PeftModel.from_pretrained(model, folder).eval()
     except (RuntimeError, ValueError, KeyError, TypeError) as error:  # other shapes, no such modules, unknown fields

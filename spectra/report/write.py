@@ -11,6 +11,7 @@ from spectra.report.page import Page, render
 from spectra.report.pages import intervention_page, scan_page, trials_page
 from spectra.runs import Run
 from spectra.storage.atomic import write_text
+from spectra.storage.destinations import REPORT, require_file
 
 
 def write_report(run: Path | str, path: Path | str | None = None) -> Path:
@@ -27,6 +28,7 @@ def write_report(run: Path | str, path: Path | str | None = None) -> Path:
         RunError: If the folder is no run, or lacks a table.
     """
     out = Run.open(run).report if path is None else Path(path)
+    out = require_file(out, REPORT, force=True)
     write_text(out, render(trials_page(run_material(run))))
     return out
 
@@ -42,7 +44,7 @@ def write_scan_report(scan: Scan, path: Path | str, *, command: str = "") -> Pat
     Returns:
         The path written to.
     """
-    out = Path(path)
+    out = require_file(Path(path), REPORT, force=True)
     write_text(out, render(scan_page(scan_material(scan, command))))
     return out
 
@@ -57,7 +59,7 @@ def write_comparison(sources: Sequence[Path | str], path: Path | str) -> Path:
     """
     if len(sources) < 2:
         raise RunError(f"A comparison needs two runs or scans, not {len(sources)}. Name another one.")
-    out = Path(path)
+    out = require_file(Path(path), REPORT, force=True, inputs=[Path(source) for source in sources])
     write_text(out, render(_page(_together([Path(source) for source in sources]))))
     return out
 
@@ -94,11 +96,11 @@ def report_on(sources: Sequence[Path | str], out: Path | str | None = None, *, f
     if out is None and own is None:
         raise RunError("Only the report of a single folder has a place of its own. Name the file with -o OUT.")
     path = own if out is None and own is not None else Path(str(out))
-    if path.exists() and not force and (own is None or path.resolve() != own.resolve()):
-        raise RunError(f"'{path}' exists. Add --force to replace it, or choose another name.")
+    free = force or (own is not None and path.resolve() == own.resolve())
+    target = require_file(path, REPORT, force=free, inputs=[Path(source) for source in sources])
     if single is None:
         return write_comparison(sources, path)
-    write_text(path, render(_page(read_material(single))))
+    write_text(target, render(_page(read_material(single))))
     return path
 
 

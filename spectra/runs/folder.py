@@ -20,6 +20,8 @@ from spectra.runs.lock import locked
 from spectra.runs.schema import SCHEMAS, completed, tidy
 from spectra.runs.trial import TrialFolder
 from spectra.storage import atomic
+from spectra.storage.destinations import require_continued
+from spectra.storage.tables import read_parquet, write_csv, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,9 +69,10 @@ class Run:
             inputs: Given the recorded contents of what the sweep reads (None for a new folder), those to record.
 
         Raises:
-            RunError: If the folder holds another sweep, was begun by a version that recorded no contents, or holds
-                other files and no sweep.
+            RunError: If the folder holds another sweep, or was begun by a version that recorded no contents.
+            DestinationError: If it holds other files and no sweep.
         """
+        require_continued(Path(path), "sweep")
         run = cls(Path(path))
         with run.lock():
             there: dict[str, Any] = {}
@@ -81,8 +84,6 @@ class Run:
                         f"'{path}' was begun by a version that did not record what its base and data held, "
                         "so that nothing can be added to it. Choose another --out."
                     )
-            elif any(entry.name != "lock" for entry in run.path.iterdir()):
-                raise RunError(f"'{path}' holds other files and is no run folder. Choose another --out.")
             atomic.write_json(
                 run.path / "sweep.json",
                 {**sweep, "trials": _all(there, sweep), "inputs": inputs(there.get("inputs"))},
@@ -116,7 +117,10 @@ class Run:
     @property
     def specification(self) -> dict[str, Any]:
         """The resolved specification of the sweep."""
-        return dict(self.sweep["specification"])
+        found = self.sweep.get("specification")
+        if not isinstance(found, dict):
+            raise RunError(f"'{self.path / 'sweep.json'}' holds no specification. Name a folder of `spectra sweep`.")
+        return found
 
     @property
     def held_out(self) -> frozenset[str]:
@@ -168,8 +172,8 @@ class Run:
         import pandas as pd
 
         table = tidy(name, rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows)  # type: ignore[arg-type]
-        atomic.write_parquet(self.path / "tables" / f"{name}.parquet", table)
-        atomic.write_csv(self.path / "tables" / f"{name}.csv", table)
+        write_parquet(self.path / "tables" / f"{name}.parquet", table)
+        write_csv(self.path / "tables" / f"{name}.csv", table)
         return table
 
     def table(self, name: str) -> "pd.DataFrame":
@@ -180,8 +184,6 @@ class Run:
         Raises:
             RunError: If there is no such table, or the run has not written it yet.
         """
-        import pandas as pd
-
         if name not in SCHEMAS:
             raise RunError(f"There is no table '{name}'. Choose one of {', '.join(SCHEMAS)}.")
         path = self.path / "tables" / f"{name}.parquet"
@@ -189,7 +191,7 @@ class Run:
             if (self.path / "tables" / "trials.parquet").exists():  # written last
                 return tidy(name, [])
             raise RunError(f"'{self.path}' has no table '{name}' yet. Let `spectra sweep --out {self.path}` finish.")
-        return completed(name, pd.read_parquet(path))
+        return completed(name, read_parquet(path, error=RunError))
 
 
 def _all(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Any]:

@@ -6,7 +6,8 @@ adapter/ | checkpoint/   the trained weights, safetensors
 kept/step-<n>/      the weights at the steps that the sweep asks to keep
 metrics.json        validation score, cost, history's summary
 spectra/            matrices.parquet, vectors.parquet, controls.parquet, update_spectra.parquet, similarity.parquet
-history.parquet, trajectory.parquet, trajectory_matrices.parquet, forgetting.parquet, scores.parquet
+row_account.parquet, history.parquet, trajectory.parquet,
+                    trajectory_matrices.parquet, forgetting.parquet, scores.parquet
 test.json           the score on the test split, of a chosen trial only
 continual.parquet   of a sequence of tasks: every task's score after each of them
 steps/<n>/          of a sequence of tasks: a folder like this one per task, with merged/ and head.safetensors
@@ -21,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spectra.errors import RunError
 from spectra.runs.lock import is_locked, try_lock
 from spectra.runs.schema import tidy
 from spectra.storage import atomic
+from spectra.storage.tables import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,14 +150,12 @@ class TrialFolder:
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write this trial's rows of a table; the column `trial` is filled in."""
         table = tidy(name, [{**row, "trial": self.id} for row in rows])
-        atomic.write_parquet(self._table_path(name), table)
+        write_parquet(self._table_path(name), table)
 
     def rows(self, name: str) -> "pd.DataFrame | None":
         """This trial's rows of a table; None if they are not written yet."""
-        import pandas as pd
-
         path = self._table_path(name)
-        return pd.read_parquet(path) if path.exists() else None
+        return read_parquet(path, error=RunError) if path.exists() else None
 
     def add_forgetting(self, rows: Iterable[Mapping[str, Any]], examples: Iterable[Mapping[str, Any]]) -> None:
         """Add rows of held-out tasks, and the loss on every example, so that later statistics can pair them.
@@ -165,7 +166,7 @@ class TrialFolder:
 
         old, old_examples = (self._of_measured(table) for table in (self.rows("forgetting"), self.scores()))
         self.write_rows("forgetting", [*old, *rows])
-        atomic.write_parquet(self.path / "scores.parquet", pd.DataFrame([*old_examples, *examples]))
+        write_parquet(self.path / "scores.parquet", pd.DataFrame([*old_examples, *examples]))
 
     def _of_measured(self, table: "pd.DataFrame | None") -> list[Any]:
         if table is None or "heldout" not in table:
@@ -174,10 +175,8 @@ class TrialFolder:
 
     def scores(self) -> "pd.DataFrame | None":
         """Per-example losses (heldout, example, loss, weight); None if they are not written yet."""
-        import pandas as pd
-
         path = self.path / "scores.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return read_parquet(path, error=RunError) if path.exists() else None
 
     @property
     def log(self) -> Path:

@@ -20,7 +20,13 @@ from spectra.scanning.facts import PairFacts, vectors_of
 from spectra.scanning.journal import Journal, Place
 from spectra.scanning.scan import PartialScan, Progress, identity
 from spectra.scanning.settings import ScanSettings
+from spectra.storage.json_file import read_object
 from spectra.weights import CheckpointPair, open_pair
+from spectra.weights.fingerprint import fingerprint, same_base
+from spectra.weights.formats.checkpoint import open_checkpoint
+from spectra.weights.formats.hub import locate
+from spectra.weights.matching.catalogue import catalogue
+from spectra.weights.methods.adapter import CONFIG, find_adapter
 
 GROUPS = ("intruders", "update")
 SIDES: tuple[OneSide, OneSide] = ("left", "right")
@@ -73,6 +79,7 @@ def compare(
         k=k, epsilon=epsilon, side=side, method=method, dtype=dtype, device=device, groups=GROUPS, seed=seed
     )
     pairs = [open_pair(base, checkpoint, **selection) for checkpoint in checkpoints]
+    _require_same_base(pairs, checkpoints, selection)
     groups = _by_name(pairs)
     for name, places in groups.items():
         _require_one_base(name, pairs, places)
@@ -88,6 +95,43 @@ def compare(
     order = {name: place for place, name in enumerate(groups)}
     found.sort(key=lambda overlap: order[overlap.name])  # stable: rows of a matrix stay in their order
     return Comparison(scans, tuple(found), top, draws, seed, tuple(_warnings(scans, groups)), versions())
+
+
+def _require_same_base(
+    pairs: Sequence[CheckpointPair], checkpoints: Sequence[str | Path], selection: dict[str, Any]
+) -> None:
+    """Refuse checkpoints of bases that differ by what they are, whatever they are called and share.
+
+    Raises:
+        CheckpointError: If they do.
+    """
+    bases = list(dict.fromkeys(pair.base for pair in pairs if pair.base is not None))
+    if len(bases) < 2:
+        return
+    known = []
+    for base in bases:
+        path = locate(base, _revision(base, pairs, checkpoints, selection), role="base")
+        known.append(fingerprint(catalogue(open_checkpoint(path, allow_pickle=bool(selection.get("allow_pickle"))))))
+    for base, found in zip(bases[1:], known[1:], strict=True):
+        if not same_base(known[0], found):
+            raise CheckpointError(
+                f"The checkpoints were tuned from different bases: the weights of '{bases[0]}' and '{base}' differ. "
+                "Compare checkpoints of one base, or name it with --base."
+            )
+
+
+def _revision(
+    base: str, pairs: Sequence[CheckpointPair], checkpoints: Sequence[str | Path], selection: dict[str, Any]
+) -> str | None:
+    """The revision of a base: the one that was asked for, or the one that its adapter names."""
+    if selection.get("base_revision") is not None:
+        return str(selection["base_revision"])
+    named = next(checkpoint for checkpoint, pair in zip(checkpoints, pairs, strict=True) if pair.base == base)
+    found = find_adapter(locate(named, selection.get("revision")), selection.get("adapter_name")).adapter
+    if found is None or not (found / CONFIG).is_file():
+        return None
+    revision = read_object(found / CONFIG).get("revision")
+    return revision if isinstance(revision, str) and revision else None
 
 
 def _by_name(pairs: Sequence[CheckpointPair]) -> dict[str, list[Place]]:

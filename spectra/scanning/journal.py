@@ -4,6 +4,7 @@ The journal is named after everything that decides the result: the files of both
 change), the settings, the matrices, the version. A scan that finishes removes its journal.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from spectra.records.matrix_scan import MatrixScan
 from spectra.records.provenance import versions
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.eviction import evict
+from spectra.storage.private import give_up, is_sealed, is_usable, seal
 from spectra.weights import CheckpointPair
 
 LIMIT_BYTES = 1 << 30
@@ -62,13 +64,14 @@ class Journal:
 
     def read(self) -> Iterator[Finished]:
         """What was finished. A line that was cut off by a kill ends the reading."""
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
+        if not self.path.is_file() or not is_usable(self.path.parent):
             return
-        for line in lines:
+        for line in self.path.read_bytes().splitlines():
+            found, _, text = line.partition(b" ")
+            if not is_sealed(found.decode(errors="replace"), self.path.stem.encode(), text):
+                return  # cut off, or somebody else wrote it
             try:
-                entry = json.loads(line)
+                entry = json.loads(text)
                 places = [(int(i), int(j)) for i, j in entry["places"]]
                 matrices = [MatrixScan.from_dict(matrix) for matrix in entry["matrices"]]
                 yield Finished(places, matrices, entry["beside"])
@@ -78,13 +81,21 @@ class Journal:
     def add(self, finished: Finished) -> None:
         """Append the matrices of one W0."""
         entry = {"places": finished.places, "matrices": [matrix.to_dict() for matrix in finished.matrices]}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({**entry, "beside": list(finished.beside)}, allow_nan=False) + "\n")
+        if not is_usable(self.path.parent):
+            return
+        text = json.dumps({**entry, "beside": list(finished.beside)}, allow_nan=False).encode()
+        # The seal binds a line to the scan, whose inputs name the file, and to the results.
+        line = seal(self.path.stem.encode(), text).encode() + b" " + text + b"\n"
+        try:
+            with self.path.open("ab") as stream:
+                stream.write(line)
+        except OSError as error:
+            give_up(self.path.parent, error)
 
     def close(self) -> None:
         """The scan is complete: nothing is left to take up."""
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stays is found again by the same scan
+            self.path.unlink(missing_ok=True)
 
 
 def _fingerprint(pairs: Sequence[CheckpointPair], settings: ScanSettings, question: Mapping[str, Any]) -> str:

@@ -1,44 +1,66 @@
 """Writes that are whole or absent: a temporary neighbour, fsync, then one rename.
 
-A process killed at any moment leaves either the old file or the new one, and at worst a `*.partial` neighbour,
-which `remove_partials` clears once the folder's lock is held.
+A process killed at any moment leaves either the old file or folder or the new one, and at worst a `*.partial`
+neighbour, which `remove_partials` clears once the folder's lock is held.
 """
 
+import ctypes
 import json
 import os
+import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.errors import RunError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from spectra.storage.json_file import read_object
 
 PARTIAL = ".partial"
+# Of Linux's renameat2: both paths exist and change places in one step.
+RENAME_EXCHANGE, AT_FDCWD = 2, -100
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there (a file or a folder) replaces `path` at the end.
 
-    A folder cannot be renamed over a folder that holds files, so an old one is removed first; readers of a run
-    never open a folder without its marker file, which is written later still.
+    A folder cannot be renamed over a folder that holds files: the two change places, and then the old one is removed.
     """
+    if path.is_symlink():
+        path = path.resolve()  # the link stays, and what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    remove(partial)
+    # Nobody can guess the name and put a symbolic link there.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
     try:
         yield partial
         _flush(partial)
-        if partial.is_dir():
-            remove(path)
-        partial.replace(path)
+        if partial.is_dir() and path.is_dir():
+            _exchange(partial, path)
+        else:
+            partial.replace(path)
         _flush_entry(path.parent)
     finally:
         remove(partial)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Let two folders change places, in one step where the system can."""
+    if sys.platform == "linux":
+        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        if rename is not None and not rename(AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(old), RENAME_EXCHANGE):
+            return
+    # Two steps: whoever is killed between them finds the old folder whole under the third name.
+    aside = old.with_name(f".{old.name}.{secrets.token_hex(6)}.old")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except OSError:
+        aside.rename(old)
+        raise
+    aside.rename(new)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,34 +75,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object of a run folder.
 
     Raises:
         RunError: If the file is absent or is no JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(
-            f"'{path}' is missing. Check that '{path.parent}' is a run folder of `spectra sweep`."
-        ) from error
-    except ValueError as error:
-        raise RunError(f"'{path}' is not valid JSON ({error}). Delete it and run the sweep again.") from error
-    if not isinstance(value, dict):
-        raise RunError(f"'{path}' holds a {type(value).__name__}, not an object. Delete it and run the sweep again.")
-    return value
-
-
-def write_parquet(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table as Parquet, whole or not at all."""
-    with replacing(path) as partial:
-        table.to_parquet(partial, index=False)
-
-
-def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table as CSV, whole or not at all; floats keep 17 digits where they need them."""
-    with replacing(path) as partial:
-        table.to_csv(partial, index=False)
+    if not path.exists():
+        raise RunError(f"'{path}' is missing. Check that '{path.parent}' is a run folder of `spectra sweep`.")
+    return read_object(path, error=RunError, remedy="Delete it and run the sweep again.")
 
 
 def remove(path: Path) -> None:

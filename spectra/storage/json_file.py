@@ -1,32 +1,36 @@
-"""Read the JSON files of a checkpoint; whatever is wrong with one becomes one sentence."""
+"""Read JSON objects that others may have made; whatever is wrong with one becomes one sentence."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from spectra.errors import CheckpointError
+from spectra.errors import CheckpointError, SpectraError
+from spectra.storage.regular import read_regular
 
-MAX_JSON_BYTES = 200_000_000
+# Far above any configuration, index or record; a text of this size is parsed in about a second.
+MAX_JSON_BYTES = 50_000_000
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(
+    path: Path, *, error: type[SpectraError] = CheckpointError, remedy: str = "Download or save it again."
+) -> dict[str, Any]:
     """Read a JSON object.
 
+    Args:
+        path: A file.
+        error: What to raise.
+        remedy: The last sentence of the message when the content is wrong.
+
     Raises:
-        CheckpointError: If the file is unreadable, empty, no UTF-8, no JSON, or no object.
+        SpectraError: Of the kind `error`, if the file is unreadable, too large, no UTF-8, no JSON, or no object.
     """
+    content = read_regular(path, MAX_JSON_BYTES, error)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CheckpointError(
-                f"'{path}' has {path.stat().st_size} bytes, too many for a configuration. Check the path."
-            )
-        value = json.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"'{path}' cannot be read ({error.strerror}). Check the path and its permissions."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"'{path}' is not valid JSON ({error}). Download or save it again.") from error
+        value = json.loads(content.decode("utf-8"))
+    except RecursionError as cause:
+        raise error(f"'{path}' is not valid JSON (it is nested too deeply). {remedy}") from cause
+    except ValueError as cause:
+        raise error(f"'{path}' is not valid JSON ({cause}). {remedy}") from cause
     if not isinstance(value, dict):
-        raise CheckpointError(f"'{path}' holds a {type(value).__name__}, not an object. Download or save it again.")
+        raise error(f"'{path}' holds a {type(value).__name__}, not an object. {remedy}")
     return value

@@ -12,6 +12,7 @@ from spectra.data import TaskData, TaskKind
 from spectra.errors import ModelError, SpectraError, first_five
 from spectra.models import CLASSES
 from spectra.models.base import load_tokenizer
+from spectra.models.remote_code import trusts_remote_code
 from spectra.training.adapt import METHODS, attach
 from spectra.training.cost import trainable_parameters
 from spectra.training.driver import first
@@ -70,7 +71,9 @@ def bare(base: str, kind: TaskKind, num_labels: int | None) -> Bare:
         config.num_labels = num_labels
     with torch.device("meta"):
         try:
-            model: Any = CLASSES[FAMILIES[family].model_kind].from_config(config)
+            model: Any = CLASSES[FAMILIES[family].model_kind].from_config(
+                config, trust_remote_code=trusts_remote_code()
+            )
         except ValueError as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise ModelError(

@@ -9,7 +9,7 @@ from spectra.errors import DataError
 from spectra.records.matrix_scan import MatrixScan
 from spectra.records.scan import totals
 from spectra.runs import tidy
-from spectra.storage import atomic
+from spectra.storage import tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ def writer_of(path: Path) -> Any:
     Raises:
         DataError: If its ending is neither .parquet nor .csv.
     """
-    writers = {".parquet": atomic.write_parquet, ".csv": atomic.write_csv}
+    writers = {".parquet": tables.write_parquet, ".csv": tables.write_csv}
     if path.suffix not in writers:
         raise DataError(f"A trajectory cannot be written to '{path}'. Choose a name that ends in .parquet or .csv.")
     return writers[path.suffix]

@@ -1,5 +1,6 @@
 """Open a tuned checkpoint beside its base: the one entrance of this package."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def open_pair(
     """
     chosen = selection(include, exclude, roles, layers, split_fused=split_fused)
     sources = Sources(base, base_revision, tuned_base, initial_adapter, allow_pickle)
-    return _opened(tuned, sources, chosen, adapter_name, revision, take, lora_alpha)
+    return _selected(_opened(tuned, sources, chosen, adapter_name, revision, take, lora_alpha))
 
 
 def open_to_inspect(
@@ -113,7 +114,27 @@ def open_to_inspect(
     alone = base is None and find_adapter(path, adapter_name, take).adapter is None
     sources = Sources(path if alone else base, base_revision, tuned_base, initial_adapter, allow_pickle)
     pair = _opened(checkpoint, sources, chosen, adapter_name, revision, take, lora_alpha)
+    if any(words is not None for words in (include, exclude, roles, layers)):
+        pair = _selected(
+            pair
+        )  # what was selected away is no finding; without a selection, nothing to compare may be one
     return replace(pair, base=None) if alone else pair
+
+
+def _selected(pair: CheckpointPair) -> CheckpointPair:
+    """The pair, if the selection leaves a matrix.
+
+    Raises:
+        CheckpointError: If it leaves none: a count of nothing is no finding.
+    """
+    if pair.matrices:
+        return pair
+    reasons = Counter(skipped.reason for skipped in pair.skipped)
+    told = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(5)) or "nothing was found"
+    raise CheckpointError(
+        f"No matrix of '{pair.checkpoint}' is left to compare ({told}). Widen the selection; `spectra inspect` lists "
+        "the matrices."
+    )
 
 
 def _opened(

@@ -1,16 +1,15 @@
 """Write adapters that peft loads again and full checkpoints that transformers loads again, whole or not at all."""
 
-import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from spectra.errors import CheckpointError
+from spectra.storage.atomic import write_json
+from spectra.storage.destinations import MARKER, whole_folder
 from spectra.weights.formats.checkpoint import INDICES, SINGLE, Checkpoint, open_checkpoint
 from spectra.weights.formats.hub import locate
 from spectra.weights.formats.safetensors_writer import TensorToWrite, write_safetensors
@@ -46,21 +45,23 @@ def write_adapter(
         force: Replace an existing folder.
 
     Raises:
-        CheckpointError: If the folder exists, or a tensor holds NaN or infinity.
+        DestinationError: If the folder exists without `force`, or is no adapter that this package wrote.
+        CheckpointError: If a tensor holds NaN or infinity.
     """
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(
             f"'{broken[0]}' holds NaN or infinity and is not written to '{folder}'. Check its source."
         )
+    kept = [] if source is None else [source]
     named = {name if name.startswith("base_model.") else PREFIX + name: tensor for name, tensor in tensors.items()}
-    with whole_folder(folder, force=force) as partial:
+    with whole_folder(folder, "adapter", force=force, inputs=kept) as partial:
         if source is not None:
             _keep(source, partial)
         entries = [TensorToWrite.of(name, tensor) for name, tensor in sorted(named.items())]
         write_safetensors(partial / SAFETENSORS, entries)
-        _write_json(partial / CONFIG, config)
-        _write_json(partial / ORIGIN, origin.to_dict())
+        write_json(partial / CONFIG, config)
+        write_json(partial / ORIGIN, origin.to_dict())
 
 
 def write_full_checkpoint(
@@ -85,7 +86,8 @@ def write_full_checkpoint(
         shard_bytes: Begin another file before this size.
 
     Raises:
-        CheckpointError: If the folder exists, the source is dequantised, or a matrix is none of the source's.
+        DestinationError: If the folder exists without `force`, or is no checkpoint that this package wrote.
+        CheckpointError: If the source is dequantised, or a matrix is none of the source's.
     """
     path = locate(source)
     checkpoint = open_checkpoint(path)
@@ -96,47 +98,16 @@ def write_full_checkpoint(
         TensorToWrite(name, tensor.dtype, tensor.shape, _producer(tensor, changes.get(name, ())))
         for name, tensor in checkpoint.tensors.items()
     ]
-    with whole_folder(folder, force=force) as partial:
+    with whole_folder(folder, "checkpoint", force=force, inputs=[path]) as partial:
         _keep(path if path.is_dir() else path.parent, partial)
         _write_shards(partial, _shards(entries, shard_bytes))
-        _write_json(partial / ORIGIN, origin.to_dict())
-
-
-def require_free(folder: Path, *, force: bool) -> None:
-    """Refuse to write over what exists, unless it is forced.
-
-    Raises:
-        CheckpointError: If the folder exists and `force` is not given.
-    """
-    if folder.exists() and not force:
-        raise CheckpointError(f"'{folder}' exists. Choose another folder, or replace it with --force.")
-
-
-@contextmanager
-def whole_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder` that takes its place at the end, or leaves no trace.
-
-    Raises:
-        CheckpointError: If the folder exists and `force` is not given.
-    """
-    require_free(folder, force=force)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_json(partial / ORIGIN, origin.to_dict())
 
 
 def _keep(source: Path, folder: Path) -> None:
     """Copy what beside the weights makes a folder loadable."""
     for file in sorted(source.iterdir()):
-        if file.is_file() and file.suffix in KEPT and file.name not in (*INDICES, ORIGIN):
+        if file.is_file() and file.suffix in KEPT and file.name not in (*INDICES, ORIGIN, MARKER):
             shutil.copyfile(file, folder / file.name)
 
 
@@ -199,12 +170,4 @@ def _write_shards(folder: Path, shards: Sequence[Sequence[TensorToWrite]]) -> No
         write_safetensors(folder / name, shard)
         weight_map.update({entry.name: name for entry in shard})
     total = sum(entry.nbytes for shard in shards for entry in shard)
-    _write_json(folder / INDICES[0], {"metadata": {"total_size": total}, "weight_map": weight_map})
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_json(folder / INDICES[0], {"metadata": {"total_size": total}, "weight_map": weight_map})

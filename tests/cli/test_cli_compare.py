@@ -45,4 +45,4 @@ def test_one_checkpoint_alone_is_refused_in_one_line(saved: Checkpoints) -> None
 def test_a_selection_without_matrices_is_refused(saved: Checkpoints) -> None:
     result = spectra_compare(saved.adapters[0], saved.adapters[1], "--roles", "nothing")
     assert result.exit_code == 1 and result.stdout == ""
-    assert "No matrix of the 2 checkpoints is left to compare. Widen the selection" in result.stderr
+    assert "14 its role is not among --roles" in result.stderr

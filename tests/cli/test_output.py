@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from spectra.cli.destinations import WritingCommand
 from spectra.cli.main import main
 from spectra.cli.output import Output, output_options
 
@@ -18,7 +19,7 @@ ROWS = [
 ]
 
 
-@click.command()
+@click.command(cls=WritingCommand)
 @output_options("matrix")
 def toy(output: Output) -> None:
     """Print two rows."""
@@ -60,10 +61,13 @@ def test_an_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
     path.write_text("precious")
     result = run("--parquet", path)
     assert result.exit_code == 1
-    assert result.stderr == f"Error: '{path}' exists. Add --force to replace it, or choose another name.\n"
+    assert str(result.exception) == f"'{path}' exists. Add --force to replace it, or choose another name."
+    assert "is not a table of spectra" in str(run("--parquet", path, "--force").exception)
     assert path.read_text() == "precious"
-    assert run("--parquet", path, "--force").exit_code == 0
-    assert len(pd.read_parquet(path)) == 2
+    path.unlink()
+    for more in ((), ("--force",)):
+        assert run("--parquet", path, *more).exit_code == 0
+        assert len(pd.read_parquet(path)) == 2
 
 
 def test_two_forms_at_once_are_refused() -> None:

@@ -35,7 +35,11 @@ def test_report_refuses_to_replace_a_foreign_file(run_folder: Path, tmp_path: Pa
     result = CliRunner().invoke(main, ["report", str(run_folder), "-o", str(out)])
     assert result.exit_code == 1
     assert result.stderr == f"Error: '{out}' exists. Add --force to replace it, or choose another name.\n"
-    assert CliRunner().invoke(main, ["report", str(run_folder), "-o", str(out), "--force"]).exit_code == 0
+    assert CliRunner().invoke(main, ["report", str(run_folder), "-o", str(out), "--force"]).exit_code == 1
+    assert out.read_text() == "precious"
+    out.unlink()
+    for more in ([], ["--force"]):
+        assert CliRunner().invoke(main, ["report", str(run_folder), "-o", str(out), *more]).exit_code == 0
 
 
 def test_report_of_nothing_is_a_usage_error() -> None:

@@ -1,5 +1,6 @@
 """The figures for papers: what they draw is what they were given, labelled, at print size, in vectors."""
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from spectra.errors import RunError
+from spectra.errors import DestinationError, RunError
 from spectra.figures import (
     count_against_epsilon,
     forgetting_scatter,
@@ -202,9 +203,13 @@ def test_every_figure_of_a_run_is_written_under_a_plain_name(tmp_path: Path) -> 
 def test_existing_figures_are_replaced_only_when_asked(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "run", [{"trial": "1", "label": "LoRA", **TRIAL}])
     first = write_figures(folder, tmp_path / "out", kind="svg")
-    with pytest.raises(RunError, match=re.escape("and 1 more exist. Add --force to replace them")):
+    with pytest.raises(DestinationError, match=re.escape("exists. Add --force to replace it")):
         write_figures(folder, tmp_path / "out", kind="svg")
     assert write_figures(folder, tmp_path / "out", kind="svg", force=True) == first
+    first[0].write_text("<svg>mine</svg>")
+    with pytest.raises(DestinationError, match="is not a figure of spectra"):
+        write_figures(folder, tmp_path / "out", kind="svg", force=True)
+    assert first[0].read_text() == "<svg>mine</svg>"
 
 
 def test_a_run_without_a_finished_trial_is_refused(tmp_path: Path) -> None:
@@ -216,3 +221,10 @@ def test_a_run_without_a_finished_trial_is_refused(tmp_path: Path) -> None:
 def test_a_label_without_a_plain_letter_still_gets_a_name() -> None:
     trials = pd.DataFrame({"label": ["αβ", "βα"], "trial": ["1", "2"]})
     assert file_names(trials) == {"trial": "1", "trial-2": "2"}
+
+
+def test_points_without_an_interval_are_drawn_without_one() -> None:
+    table = TRIALS.assign(low=None, high=TRIALS["high"].where(TRIALS.index > 0))
+    figure = forgetting_scatter(table)
+    assert len(figure.axes[0].get_legend_handles_labels()[1]) == table["label"].nunique()
+    figure.savefig(io.BytesIO(), format="svg")

@@ -11,7 +11,7 @@ from peft.tuners.lora.intruders import reduce_intruder_dimension
 from safetensors.torch import load_file, save_file
 
 import spectra
-from spectra.errors import AdapterError, CheckpointError, SpectrumError
+from spectra.errors import AdapterError, CheckpointError, DestinationError, SpectrumError
 from spectra.interventions import Mitigation, mitigate
 from spectra.weights import read_origin
 from tests import reference
@@ -305,7 +305,7 @@ def test_parts_of_fused_matrices_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_selection_without_factors_is_refused(linear: Case, tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match=r"No matrix of .* is both selected and changed by LoRA factors"):
+    with pytest.raises(CheckpointError, match=r"No matrix of .* is left to compare .*not among --roles"):
         run(linear, tmp_path / "out", roles="k_proj")
 
 
@@ -329,11 +329,12 @@ def test_a_setting_without_meaning_is_refused_before_anything_is_read(
 def test_nothing_is_overwritten_without_force_and_the_source_never(linear: Case, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("")
-    with pytest.raises(CheckpointError, match=r"exists\. Choose another folder, or replace it with --force"):
-        run(linear, tmp_path / "out")
+    for force, told in ((False, "Add --force to replace it"), (True, "is no adapter that spectra wrote")):
+        with pytest.raises(DestinationError, match=told):
+            run(linear, tmp_path / "out", force=force)
     assert (tmp_path / "out" / "precious").exists()
-    run(linear, tmp_path / "out", force=True)
-    assert not (tmp_path / "out" / "precious").exists()
+    for _ in range(2):
+        run(linear, tmp_path / "other", force=True)
     for out in (linear.adapter, linear.adapter.parent):
-        with pytest.raises(CheckpointError, match="is or holds the adapter itself"):
+        with pytest.raises(DestinationError, match="which the command reads"):
             run(linear, out, force=True)

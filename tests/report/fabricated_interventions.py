@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra.runs import tidy
-from spectra.storage.atomic import write_parquet
+from spectra.storage.tables import write_parquet
 
 ARMS = ("intruders", "shrink", "shrink-all", "random", "random-matched", "neighbour", "stand-in")
 FACTORS = (0.0, 0.5, 1.0, 1.5)

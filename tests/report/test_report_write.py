@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fabricated import scan_of, sweep_tables, write_run
 
-from spectra.errors import RunError
+from spectra.errors import DestinationError, RunError
 from spectra.records import read_scan
 from spectra.report import report_on, write_comparison
 from spectra.report.inputs.sources import compared, read_material, run_material, scan_material
@@ -64,10 +64,15 @@ def test_the_report_of_a_run_lies_in_its_folder_and_is_replaced_freely(tmp_path:
 def test_another_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
     scan, out = scan_file(tmp_path), tmp_path / "out.html"
     out.write_text("precious")
-    with pytest.raises(RunError, match=r"out\.html' exists\. Add --force to replace it, or choose another name\.$"):
+    with pytest.raises(
+        DestinationError, match=r"out\.html' exists\. Add --force to replace it, or choose another name\.$"
+    ):
         report_on([scan], out)
+    with pytest.raises(DestinationError, match="is not an HTML report of spectra"):
+        report_on([scan], out, force=True)
     assert out.read_text() == "precious"
-    assert report_on([scan], out, force=True) == out
+    out.unlink()
+    assert report_on([scan], out) == report_on([scan], out, force=True) == out
     assert out.read_text().startswith("<!DOCTYPE html>")
 
 

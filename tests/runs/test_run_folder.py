@@ -4,7 +4,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spectra.errors import RunError
+from spectra.errors import DestinationError, RunError
 from spectra.runs import SCHEMAS, Run, tidy
 
 
@@ -22,8 +22,9 @@ def test_a_folder_is_continued_by_the_same_sweep_only(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_files_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(RunError, match="holds other files"):
+    with pytest.raises(DestinationError, match="holds other files"):
         Run.create(tmp_path, sweep(), same=())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_folder_without_a_sweep_is_no_run(tmp_path: Path) -> None:

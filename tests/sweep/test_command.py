@@ -54,6 +54,7 @@ def test_a_plan_says_what_it_cannot_know_without_the_base(written: str) -> None:
     assert result.exit_code == 0, result.output
     assert "?" in result.stdout
     assert "the time cannot be estimated" in result.stdout
+    assert "The sweep would download:\n  base 'some/model-nobody-has' (size unknown)\n" in result.stdout
 
 
 def test_a_finished_sweep_prints_its_table_and_its_report(written: str, undisturbed: Run) -> None:
@@ -177,6 +178,8 @@ def test_the_presets_of_the_paper_are_planned_without_the_hub(preset: str) -> No
     if preset == "paper-llama2":
         assert [row["rank"] for row in rows] == [None, 16, 64, 256] * 2
         assert all(row["trainable_parameters"] == 0 for row in rows)
+        assert all(row["disk_bytes"] is row["seconds"] is None for row in rows)
+        assert result.stderr.count("checkpoint 'LoRA-TMLR-2024/") == 8
     else:
         assert {row["rank"] for row in rows} == {None, 1, 2, 4, 8, 16, 64}
         assert all(row["trainable_parameters"] is None for row in rows)

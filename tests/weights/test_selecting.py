@@ -42,9 +42,9 @@ def test_roles_layers_and_patterns_narrow_the_choice(base: Path) -> None:
     assert skipped["layers.1.mlp.up_proj"] == "its layer is not among --layers"
 
 
-def test_a_choice_that_leaves_nothing_is_empty_and_accounted_for(base: Path) -> None:
-    pair = open_pair(base, base, roles="no_such_role")
-    assert pair.matrices == () and len(pair.skipped) == 16
+def test_a_choice_that_leaves_nothing_is_refused_with_the_reasons(base: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is left to compare \(14 its role is not among --roles; .*Widen"):
+        open_pair(base, base, roles="no_such_role")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from tuned import Tuned, quiet, tune
 
-from spectra.errors import CheckpointError
+from spectra.errors import CheckpointError, DestinationError
 from spectra.weights import Origin, base_fingerprint, open_pair, read_origin, write_adapter, write_full_checkpoint
 
 ORIGIN = Origin("base", (1.0, 2.0), "a test")
@@ -83,11 +83,14 @@ def test_every_layout_is_written_back_in_its_place(family: str, tmp_path: Path) 
 def test_an_existing_folder_is_replaced_only_by_force(tuned: Tuned, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("")
-    with pytest.raises(CheckpointError, match=r"'.*out' exists. Choose another folder, or replace it with --force"):
-        write_adapter(tmp_path / "out", {}, {"x": torch.ones(1)}, ORIGIN)
+    for force, told in ((False, "Add --force to replace it"), (True, "is no adapter that spectra wrote")):
+        with pytest.raises(DestinationError, match=told):
+            write_adapter(tmp_path / "out", {}, {"x": torch.ones(1)}, ORIGIN, force=force)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["precious"]
-    write_adapter(tmp_path / "out", {}, {"x": torch.ones(1)}, ORIGIN, force=True)
-    assert not (tmp_path / "out" / "precious").exists()
+    (tmp_path / "out" / "precious").unlink()
+    for number in (1, 2):
+        write_adapter(tmp_path / "out", {"n": number}, {"x": torch.ones(1)}, ORIGIN, force=True)
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text()) == {"n": 2}
 
 
 def test_a_failure_leaves_nothing_behind(tuned: Tuned, tmp_path: Path) -> None:

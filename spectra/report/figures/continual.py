@@ -73,7 +73,7 @@ def scores_of_all_tasks(material: Material) -> Figure | None:
 
 def _whole_steps(table: "pd.DataFrame") -> alt.Axis:
     """A label at every step; there is nothing between two of them."""
-    return alt.Axis(values=list(range(1, int(table["step"].max()) + 1)), format="d")
+    return alt.Axis(values=sorted({int(step) for step in table["step"]}), format="d")
 
 
 def count_over_tasks(material: Material) -> Figure | None:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectra.errors import RunError
 from spectra.runs import BESIDE_RUNS, completed, tidy
 from spectra.storage.atomic import read_json
+from spectra.storage.tables import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +38,7 @@ def intervention_tables(folders: Sequence[Path]) -> "dict[str, pd.DataFrame]":
 
     tables = {}
     for name in BESIDE_RUNS:
-        parts = [completed(name, pd.read_parquet(folder / f"{name}.parquet")) for folder in folders]
+        parts = [completed(name, read_parquet(folder / f"{name}.parquet", error=RunError)) for folder in folders]
         kept = [part for part in parts if len(part)]
         tables[name] = pd.concat(kept, ignore_index=True) if kept else tidy(name, [])
     return tables

@@ -10,6 +10,7 @@ from spectra.assets import cache_folder
 from spectra.errors import RunError
 from spectra.storage import atomic
 from spectra.storage.eviction import evict
+from spectra.storage.private import give_up, is_sealed, is_usable, seal
 
 FORMAT = "spectra-nulls-2"
 LIMIT_BYTES = 1 << 30
@@ -37,15 +38,29 @@ class NullStore:
             found = self._read(name)
             if found is None:
                 found = answer()
-                if self.folder is not None:
-                    atomic.write_json(self.folder / f"{name}.json", {"question": dict(question), "answer": found})
+                self._write(name, question, found)
             self.known[name] = found
         return self.known[name]
 
     def _read(self, name: str) -> Any:
-        if self.folder is None or not (self.folder / f"{name}.json").is_file():
+        if self.folder is None or not (self.folder / f"{name}.json").is_file() or not is_usable(self.folder):
             return None
         try:
-            return atomic.read_json(self.folder / f"{name}.json").get("answer")
+            stored = atomic.read_json(self.folder / f"{name}.json")
         except RunError:
             return None
+        return stored.get("answer") if is_sealed(stored.get("seal"), *_parts(name, stored.get("answer"))) else None
+
+    def _write(self, name: str, question: Mapping[str, Any], answer: Any) -> None:
+        if self.folder is None or not is_usable(self.folder):
+            return
+        held = {"question": dict(question), "answer": answer, "seal": seal(*_parts(name, answer))}
+        try:
+            atomic.write_json(self.folder / f"{name}.json", held)
+        except OSError as error:
+            give_up(self.folder, error)
+
+
+def _parts(name: str, answer: Any) -> tuple[bytes, bytes]:
+    """What a seal binds: the question, which the name is a hash of, and the answer."""
+    return name.encode(), json.dumps(answer, sort_keys=True).encode()

@@ -8,7 +8,8 @@ from functools import cache
 import torch
 
 from spectra.data import TaskData
-from spectra.sweep.spec.given import is_given
+from spectra.sweep.preflight.downloads import model_download
+from spectra.sweep.spec.given import is_given, reference
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
 from spectra.training.settings import TrainingSettings
@@ -40,6 +41,12 @@ class Estimate:
     seconds: float | None
 
 
+def _of_given(trial: PlannedTrial) -> Estimate:
+    """Nothing is trained; how long scanning and measuring take is not known, nor the size of what only the hub has."""
+    absent = model_download(reference(trial.settings)) is not None
+    return Estimate(trial, 0, 0, None if absent else 0, None)
+
+
 def estimates(
     specification: Specification,
     trials: Sequence[PlannedTrial],
@@ -59,7 +66,7 @@ def estimates(
     for trial in trials:
         settings = trial.settings
         if is_given(settings):
-            found.append(Estimate(trial, 0, 0, 0, 0.0))
+            found.append(_of_given(trial))
             continue
         size = sizes(settings)
         if size is None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from spectra.errors import SpecificationError
+from spectra.storage.regular import read_regular
 from spectra.sweep.spec.axes import apply_axes
 from spectra.sweep.spec.specification import (
     CheckpointSpecification,
@@ -20,6 +21,8 @@ from spectra.sweep.spec.specification import (
 from spectra.sweep.spec.yaml_text import Place, read_yaml
 
 SHOWN = 5
+# Far above any sweep, far below what takes seconds.
+MAX_BYTES = 1_000_000
 
 
 def presets() -> list[str]:
@@ -54,12 +57,13 @@ def _text(source: Path | str) -> tuple[str, str]:
         return f"preset '{source}'", resources.files("spectra.sweep").joinpath(f"presets/{source}.yaml").read_text(
             "utf-8"
         )
-    try:
-        return f"'{source}'", Path(source).read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError) as error:
+    path = Path(source)
+    if path.is_dir() or not path.exists():
         raise SpecificationError(
             f"There is no specification '{source}'. Name a YAML file or one of the presets {', '.join(presets())}."
-        ) from error
+        )
+    try:
+        return f"'{source}'", read_regular(path, MAX_BYTES, SpecificationError).decode("utf-8")
     except UnicodeDecodeError as error:
         raise SpecificationError(f"'{source}' is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
 

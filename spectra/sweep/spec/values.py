@@ -10,6 +10,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
 RULE = re.compile(r"(\d+\.?\d*|\.\d+)?r")
 LONGEST_RANGE = 100_000
+MOST_DIGITS = 18
 
 
 def one_or_many(value: Any) -> Any:
@@ -24,6 +25,8 @@ def expand_integers(value: Any) -> Any:
     expanded: list[Any] = []
     for part in one_or_many(value):
         bounds = RANGE.fullmatch(part) if isinstance(part, str) else None
+        if bounds and max(len(bounds[1]), len(bounds[2])) > MOST_DIGITS:
+            raise ValueError(f"'{part[:20]}...' holds more than {LONGEST_RANGE:,} numbers; give a smaller range")
         if bounds and int(bounds[2]) - int(bounds[1]) >= LONGEST_RANGE:
             raise ValueError(f"'{part}' holds more than {LONGEST_RANGE:,} numbers; give a smaller range")
         expanded += range(int(bounds[1]), int(bounds[2]) + 1) if bounds else [part]

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from spectra.errors import CheckpointError
+from spectra.storage.regular import require_regular, require_regular_entries
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PATTERNS = ["*.safetensors", "*.json", "*.bin"]
@@ -23,6 +24,10 @@ def locate(name: str | Path, revision: str | None = None, *, role: str = "checkp
     """
     path = Path(name).expanduser()
     if path.exists():
+        if path.is_dir():
+            require_regular_entries(path, CheckpointError)
+        else:
+            require_regular(path, CheckpointError)
         return path
     text = str(name)
     if not HUB_ID.fullmatch(text) or text.startswith("."):

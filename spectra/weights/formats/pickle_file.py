@@ -105,6 +105,8 @@ def _refusal(path: Path, error: Exception) -> str:
             f"'{path}' holds a Python object beside its tensors ({found[1]}), which opening it would have "
             "to run code for. Save only the model's state dict, best as safetensors."
         )
+    if "weights_only" in str(error) or isinstance(error, pickle.UnpicklingError):
+        return f"'{path}' holds more than tensors, or is damaged, and is not opened. Convert it to safetensors."
     reason = str(error).split("\n")[0].rstrip(". ") or type(error).__name__
     return f"'{path}' cannot be opened safely ({reason}). Convert it to safetensors."
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from spectra.errors import CheckpointError
 from spectra.weights.matching.names import DIFFUSION_BLOCKS, EMBEDDING, MatrixName
 
+MOST_LAYERS = 100_000
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -102,5 +104,7 @@ def _layers(text: str) -> frozenset[int]:
         span = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if span is None or (span[2] is not None and int(span[2]) < int(span[1])):
             raise CheckpointError(f"--layers '{text}' is no list of layers. Write it like 0-11 or 0,3,8-11.")
+        if int(span[2] or span[1]) > MOST_LAYERS:
+            raise CheckpointError(f"--layers '{text}' goes beyond {MOST_LAYERS}. Name layers that the model has.")
         chosen.update(range(int(span[1]), int(span[2] or span[1]) + 1))
     return frozenset(chosen)

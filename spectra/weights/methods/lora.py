@@ -11,6 +11,7 @@ from spectra.weights.matching.alignment import Alignment
 from spectra.weights.matching.matching import Match
 from spectra.weights.matching.names import layer_of
 from spectra.weights.methods.adapter import CONFIG, Adapter, Factors, lora_factors
+from spectra.weights.methods.bounded_patterns import require_bounded
 from spectra.weights.methods.changes import Change, DoraChange, LoraChange
 from spectra.weights.methods.parameters import assigned, container_of, targeted_parameters
 from spectra.weights.methods.problems import Findings, MisfitError, Problem, resized
@@ -95,6 +96,7 @@ def lora_patterns(adapter: Adapter) -> LoraPatterns:
     """
     config = adapter.config
     path = adapter.path / CONFIG
+    require_bounded(config, {factors.module for factors in lora_factors(adapter)}, path)
     ranks = {"r": config.get("r"), **_pattern(adapter, "rank_pattern")}
     alphas = {"lora_alpha": config.get("lora_alpha"), **_pattern(adapter, "alpha_pattern")}
     wrong = [f"{key} = {rank!r}" for key, rank in ranks.items() if type(rank) is not int or rank < 1]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from spectra.errors import AdapterError
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.architecture import quietly
-from spectra.weights.methods.adapter import Adapter
+from spectra.weights.methods.adapter import CONFIG, Adapter
+from spectra.weights.methods.bounded_patterns import require_bounded
 
 # peft has no common error for "this cannot be merged"; these are the ones it raises.
 PEFT_ERRORS = (NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError)
@@ -190,6 +191,7 @@ def targeted_modules(adapter: Adapter, modules: Sequence[str]) -> list[str]:
     from peft.tuners.tuners_utils import check_target_module_exists
 
     config = peft_config(adapter)
+    require_bounded(adapter.config, modules, adapter.path / CONFIG)
     return [module for module in modules if check_target_module_exists(config, module)]
 
 
