@@ -1,5 +1,6 @@
 """The figures for papers: what they draw is what they were given, labelled, at print size, in vectors."""
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -220,3 +221,10 @@ def test_a_run_without_a_finished_trial_is_refused(tmp_path: Path) -> None:
 def test_a_label_without_a_plain_letter_still_gets_a_name() -> None:
     trials = pd.DataFrame({"label": ["αβ", "βα"], "trial": ["1", "2"]})
     assert file_names(trials) == {"trial": "1", "trial-2": "2"}
+
+
+def test_points_without_an_interval_are_drawn_without_one() -> None:
+    table = TRIALS.assign(low=None, high=TRIALS["high"].where(TRIALS.index > 0))
+    figure = forgetting_scatter(table)
+    assert len(figure.axes[0].get_legend_handles_labels()[1]) == table["label"].nunique()
+    figure.savefig(io.BytesIO(), format="svg")

@@ -1,7 +1,10 @@
 """Interventions on a page: the verdict as it was reached, every number the table's, wherever the folder lies."""
 
+import io
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from document import Document
 from fabricated import HOSTILE, SHOWN, sweep_tables, write_run
@@ -9,6 +12,7 @@ from fabricated_interventions import ARMS, SENTENCE, contrasts_of, rows_of, writ
 from test_report_packed import unpacked
 
 from spectra.errors import RunError
+from spectra.figures.interventions import intervention_figures
 from spectra.report import report_on
 from spectra.runs import tidy
 
@@ -106,3 +110,16 @@ def test_a_damaged_folder_is_named(tmp_path: Path) -> None:
     (folder / "interventions.json").write_text("{")
     with pytest.raises(RunError, match=r"interventions\.json' is not valid JSON"):
         report_on([folder])
+
+
+def test_intervals_without_ends_are_left_open_in_page_and_figures(tmp_path: Path) -> None:
+    folder = write_intervention(tmp_path / "out")
+    ends = {"low", "high", "change_low", "change_high", "forgetting_low", "forgetting_high", "equal_score_low"}
+    for name in ("interventions", "intervention_contrasts"):
+        table = pd.read_parquet(folder / f"{name}.parquet")
+        table[[column for column in table if column in ends]] = np.nan
+        table.to_parquet(folder / f"{name}.parquet")
+    page = Document(report_on([folder]))
+    assert "NaN" not in page.text and "[nan" not in page.text
+    for _, figure in intervention_figures(folder):
+        figure.savefig(io.BytesIO(), format="svg")

@@ -191,3 +191,17 @@ def test_marks_stand_out_from_both_grounds(colour: str, ground: str) -> None:
 def test_a_scan_of_next_to_nothing_still_makes_a_page(tmp_path: Path, layers: int) -> None:
     path = write_scan_report(scan_of(1, layers=layers, intruders=0), tmp_path / "scan.html")
     assert "intruder dimension" in Document(path).text
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_forgetting_that_cannot_be_told_has_no_interval_and_says_why(every: bool, tmp_path: Path) -> None:
+    reason = "there is only 1 example, and 20 are needed"
+    rows = sweep_tables()
+    for row in rows["forgetting"] if every else rows["forgetting"][::4]:
+        row |= {"n": 1, "low": None, "high": None, "finding": "cannot tell", "cannot_tell": reason}
+    page = Document(write_report(write_run(tmp_path / "run", rows), tmp_path / "report.html"))
+    said = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert reason in said and ("whether any trial forgot" in said) == every
+    assert "(no interval)" in said or not every
+    assert "[nan" not in said and "NaN" not in said and "Infinity" not in said
+    assert [text for text, _ in page.column("forgetting", "Reading")].count("cannot tell") >= 1
