@@ -15,6 +15,7 @@ that differ.
 """
 
 import argparse
+import os
 import shlex
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin slow whatever else runs
 
 import bench_checkpoint
 import bench_triplets
@@ -186,6 +189,7 @@ def main() -> None:
         return
     shapes = list(ROBERTA) if asked.roberta else [parse(text) for text in asked.shapes.split(",")]
     lines: list[str] = []
+    load_before = os.getloadavg()[0]
 
     def tell(line: str) -> None:
         lines.append(line)
@@ -201,7 +205,8 @@ def main() -> None:
     if asked.roberta:
         tell(roberta_total(measured))
     facts = [f"{key} {value}" for key, value in hardware().items()]
-    tell(f"\nSeed {asked.seed}, {torch.get_num_threads()} threads, {', '.join(facts)}, torch {versions()['torch']},")
+    tell(f"\nLoad of the machine {load_before:.1f} before, {os.getloadavg()[0]:.1f} after.")
+    tell(f"Seed {asked.seed}, {torch.get_num_threads()} threads, {', '.join(facts)}, torch {versions()['torch']},")
     tell(f"commit {commit()}. Command: {shlex.join(['python', *sys.argv])}")
     if asked.out:
         asked.out.write_text("\n".join(lines) + "\n")
