@@ -96,7 +96,7 @@ def test_code_of_a_repository_is_never_run(causal: str, tmp_path: Path) -> None:
     config.write_text(
         text.replace("{", '{"auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"},', 1)
     )
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match=r"brings its own code .* --trust-remote-code"):
         load_base(causal, "causal-lm")
     assert not mark.exists()
 

@@ -77,11 +77,15 @@ def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> N
 
 def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
     """The outcome of a sweep: one line per configuration at its chosen learning rate."""
-    trials, forgetting = run.table("trials"), run.table("forgetting")
+    trials, forgetting, account = (run.table(name) for name in ("trials", "forgetting", "row_account"))
     if as_json:
         tables = {
             name: json.loads(table.to_json(orient="records", double_precision=15))
-            for name, table in (("trials", trials), ("forgetting", forgetting))
+            for name, table in (
+                ("trials", trials),
+                ("forgetting", forgetting),
+                ("row_account", account),
+            )
         }
         echo(json.dumps({"run": str(run.path), "report": str(report), **tables}, indent=2))
         return
@@ -112,7 +116,25 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
             f"columns: forgetting (loss of the tuned minus the base model); intruders of {first['matrices']} matrices, "
             f"k = {first['k']}, epsilon = {first['epsilon']:g}"
         )
+    _print_account(account)
     echo(f"Report: {report}")
+
+
+def _print_account(account: "pd.DataFrame") -> None:
+    """What became of the rows of every task, and where much was lost."""
+    table = account.drop(columns="trial").drop_duplicates()
+    for _, row in table.iterrows():
+        parts = [f"{row['used']} of {row['read']} rows used"]
+        parts += [f"{row['set_aside']} set aside"] if row["set_aside"] else []
+        parts += [str(row["reasons"])] if row["reasons"] else []
+        parts += (
+            [f"{row['texts_cut']} of {row['texts']} texts cut"] if str(row["texts_cut"]) not in ("0", "<NA>") else []
+        )
+        parts += [f"{row['classes']} labels"] if str(row["classes"]) != "<NA>" else []
+        echo(f"{row['task']}, {row['split']}: {'; '.join(parts)}")
+    for sentence in dict.fromkeys(table["warning"]):
+        if sentence:
+            echo(f"Warning: {sentence}", err=True)
 
 
 def failed(run: "Run", trials: Collection[str]) -> list[str]:

@@ -33,6 +33,7 @@ from spectra.report.tables.html_tables import (
     forgetting_table,
     matrices_table,
     pairs_table,
+    rows_table,
     statistics_table,
     trials_table,
 )
@@ -106,6 +107,7 @@ def trials_page(material: Material) -> Page:
             tables=(cost_table(material),),
         ),
         Section("all-trials", "Every trial", tables=(trials_table(material),)),
+        Section("rows", "What was read and used", tables=(rows_table(material),)),
     ]
     return Page(
         title=material.title,

@@ -79,6 +79,25 @@ FORGETTING = (
     Column("cannot_tell", "text", 'Why the examples hold too little information for a verdict; "" where they do not.'),
 )
 
+ROW_ACCOUNT = (
+    TRIAL,
+    Column("task", "text", "The task that was trained on, or the held-out task."),
+    Column("role", "text", '"task" or "held out".'),
+    Column("split", "text", "train, validation or test."),
+    Column("read", "integer", "Rows read for the split; read = used + set_aside + dropped."),
+    Column("used", "integer", "Rows that are left of it, before any limit on examples."),
+    Column("set_aside", "integer", "Rows moved to another split."),
+    Column("dropped", "integer", "Rows that no split uses."),
+    Column("reasons", "text", "Why they were dropped, with their numbers."),
+    Column("classes", "integer", "Different labels; missing where a task has none."),
+    Column("unseen", "text", "Labels that no training row has."),
+    Column("max_length", "integer", "Tokens that a text is cut to."),
+    Column("texts", "integer", "Texts that were cut to tokens."),
+    Column("texts_cut", "integer", "Those that were longer."),
+    Column("tokens_lost", "integer", "Tokens that were cut away."),
+    Column("warning", "text", "A sentence where more than a hundredth is lost, or a label was never seen."),
+)
+
 MATRICES = (
     TRIAL,
     Column("name", "text", "Canonical name of the matrix."),
@@ -282,6 +301,7 @@ PAIRS = (
 SCHEMAS: Mapping[str, tuple[Column, ...]] = {
     "trials": TRIALS,
     "forgetting": FORGETTING,
+    "row_account": ROW_ACCOUNT,
     "matrices": MATRICES,
     "vectors": VECTORS,
     "controls": CONTROLS,

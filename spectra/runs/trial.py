@@ -6,7 +6,8 @@ adapter/ | checkpoint/   the trained weights, safetensors
 kept/step-<n>/      the weights at the steps that the sweep asks to keep
 metrics.json        validation score, cost, history's summary
 spectra/            matrices.parquet, vectors.parquet, controls.parquet, update_spectra.parquet, similarity.parquet
-history.parquet, trajectory.parquet, trajectory_matrices.parquet, forgetting.parquet, scores.parquet
+row_account.parquet, history.parquet, trajectory.parquet,
+                    trajectory_matrices.parquet, forgetting.parquet, scores.parquet
 test.json           the score on the test split, of a chosen trial only
 continual.parquet   of a sequence of tasks: every task's score after each of them
 steps/<n>/          of a sequence of tasks: a folder like this one per task, with merged/ and head.safetensors

@@ -143,7 +143,7 @@ def test_finished_points_are_not_measured_again(base: Path, prose: HeldOut, tmp_
     second.write(whole)
     assert whole.missing == () and whole.rows == intervene(tuned, [prose], **{**question, "folder": None}).rows
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "points", "interventions.json", "interventions.parquet", "interventions.csv",
+        ".spectra.json", "points", "interventions.json", "interventions.parquet", "interventions.csv",
         "intervention_contrasts.parquet", "intervention_contrasts.csv",
     }  # fmt: skip
 

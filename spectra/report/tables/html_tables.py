@@ -185,6 +185,29 @@ def pairs_table(material: Material) -> HtmlTable:
     return html_table("pairs", "Each adapter beside full fine-tuning of the same seed", table, PAIR_COLUMNS)
 
 
+ROW_COLUMNS = {
+    "task": Column("task", str, is_number=False),
+    "split": Column("split", str, is_number=False),
+    "read": Column("rows read", numbers.count),
+    "used": Column("used", numbers.count),
+    "set_aside": Column("set aside", numbers.count),
+    "dropped": Column("dropped", numbers.count),
+    "reasons": Column("why", str, is_number=False),
+    "classes": Column("labels", numbers.count),
+    "unseen": Column("labels not in training", str, is_number=False),
+    "texts": Column("texts", numbers.count),
+    "texts_cut": Column("cut", numbers.count),
+    "max_length": Column("to tokens", numbers.count),
+    "tokens_lost": Column("tokens lost", numbers.count),
+}
+
+
+def rows_table(material: Material) -> HtmlTable:
+    """What became of the rows of every task, once where all trials read the same."""
+    table = material.tables["row_account"].drop(columns="trial").drop_duplicates(ignore_index=True)
+    return html_table("rows", "Rows of every task and split: read, used, dropped, cut", table, ROW_COLUMNS)
+
+
 def contrasts_table(material: Material) -> HtmlTable:
     """The area between the intruders' curve and that of each control."""
     table = material.tables["intervention_contrasts"]

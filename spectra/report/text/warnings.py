@@ -19,6 +19,7 @@ def warnings(material: Material) -> list[str]:
     """Every warning that the material deserves, gravest first."""
     return [
         *failed_trials(material),
+        *lost_rows(material),
         *different_questions(material),
         *skipped_matrices(material),
         *saturated_counts(material),
@@ -43,6 +44,12 @@ def failed_trials(material: Material) -> list[str]:
         ]
     )
     return [f"{len(failed)} of {len(trials)} trials failed: {names}. First reason: {failed['error'].iloc[0]}"]
+
+
+def lost_rows(material: Material) -> list[str]:
+    """Rows that were left out, texts that were cut and labels that were never seen, where they are many."""
+    said = material.tables["row_account"]["warning"]
+    return [str(sentence) for sentence in dict.fromkeys(said) if sentence]
 
 
 def different_questions(material: Material) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 
 from spectra.data import TaskData
 from spectra.models import LoadedModel, content_of, load_base, load_kind, load_tuned, resolve_model
+from spectra.models.base import load_tokenizer
 from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import BASE_TASK, Run, TrialFolder
 from spectra.sweep.execution.schedule import Outcome
@@ -22,6 +23,7 @@ from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.continual import TaskSequence, mean_score
 from spectra.sweep.trial.held_out import HeldOutTasks
 from spectra.sweep.trial.inputs import open_tasks, require_unchanged
+from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
@@ -146,6 +148,8 @@ class Runner:
                 summary = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
                 folder.write_metrics({**(folder.metrics or {}), **summary})
             on_stage("measuring", 0, 0)
+            tokenizer = load_tokenizer(self.specification.base)
+            folder.write_rows("row_account", account_rows(self.tasks, self.held_out.tasks, trial.settings, tokenizer))
             folder.add_forgetting(*self.held_out.measure_tuned(self._load(weights), missing))
             folder.finish({*folder.measured, *(task.name for task in missing)})
         return "done"
