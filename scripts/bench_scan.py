@@ -10,8 +10,8 @@
 - each of 8: eight further adapters in one scan that reads that cache, time per adapter.
 - basis cached: the full SVD of W0 is at hand.
 
-Verdicts are compared with those of the exact method (of the eight, for the first `--checked`); the last column counts those
-that differ.
+Verdicts are compared with those of the exact method (of the eight, for the first `--checked`); the last column counts
+those that differ.
 """
 
 import argparse
