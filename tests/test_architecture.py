@@ -1,6 +1,10 @@
-"""The import table: the only place that says which package may import which. Imports go down only."""
+"""The import table: it says which package may import which. Imports go down only."""
 
 import ast
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ import pytest
 import spectra
 
 PACKAGE = Path(spectra.__file__).parent
+ROOT = Path(__file__).resolve().parent.parent
 
 # Layers from the bottom up. A package may import any package on a lower layer.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -38,7 +43,7 @@ GUARDED: dict[str, set[str]] = {
     "pydantic": {"sweep"},
 }
 
-# Rooms that must stay usable without torch.
+# Packages that must stay usable without torch.
 TORCH_FREE = {
     *("errors", "records", "statistics", "storage", "runs", "assets"),
     *("data", "report", "figures", "cli"),
@@ -121,3 +126,43 @@ def test_modules_of_a_package_import_each_other_without_cycles(package: str) -> 
 
     for module in modules:
         visit(module, ())
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_written_layers_are_those_of_the_import_table(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ((?:`\w+`[, ]*)+)\|", text, flags=re.MULTILINE)
+    assert len(rows) == len(LAYERS)
+    assert {int(layer): tuple(re.findall(r"\w+", packages)) for layer, packages in rows} == dict(enumerate(LAYERS))
+
+
+def first_with_torch(modules: list[str]) -> str | None:
+    """The first of these modules whose import, in a process of its own, has loaded torch."""
+    program = (
+        "import importlib, json, sys\n"
+        "for name in json.loads(sys.argv[1]):\n"
+        "    importlib.import_module(name)\n"
+        "    if 'torch' in sys.modules:\n"
+        "        sys.exit(f'torch: {name}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(modules)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    if done.returncode == 0:
+        return None
+    assert done.stderr.startswith("torch: "), done.stderr
+    return done.stderr.removeprefix("torch: ").strip()
+
+
+def test_importing_the_torch_free_packages_loads_no_torch() -> None:
+    modules = [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in FILES
+        if package_of(path) in TORCH_FREE
+    ]
+    assert {name.split(".")[1] for name in modules} == TORCH_FREE
+    assert first_with_torch(["spectra", *modules]) is None
+
+
+def test_an_import_of_torch_is_found() -> None:
+    assert first_with_torch(["spectra.errors", "spectra.linalg.svd", "spectra.runs"]) not in (None, "spectra.errors")
