@@ -10,6 +10,7 @@ from spectra.data.spec import TaskKind, TaskSpec
 from spectra.data.splits import ordered, split, without, without_duplicates
 from spectra.data.task import TaskData, assemble
 from spectra.errors import DataError
+from spectra.storage.regular import require_regular
 
 LARGEST_VALIDATION, LARGEST_TEST = 1000, 2000  # rows set aside when the specification does not say
 
@@ -67,6 +68,7 @@ def _located(path: Path, spec: TaskSpec) -> list[Located]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"File '{path}' has the suffix {path.suffix!r}. Use one of {', '.join(READERS)}.")
+    require_regular(path, DataError)
     if not path.is_file():
         raise DataError(f"File '{path}' of task '{spec.name}' does not exist. Check its path.")
     if spec.unit != "paragraph" and path.suffix.lower() != ".txt":

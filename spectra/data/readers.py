@@ -16,7 +16,10 @@ import pyarrow.parquet
 
 from spectra.data.spec import Unit
 from spectra.errors import DataError, first_five
+from spectra.storage.regular import read_regular
 
+MAX_BYTES = 2_000_000_000  # of a file, and of a table that a small file expands to
+MAX_CELLS = 200_000_000
 Located = tuple[str, Mapping[str, Any]]  # where a row stands, in words, and the row
 LINE_END = re.compile(r"\r\n|\r|\n")  # of a text file; U+2028, NEL and form feed belong to the text
 
@@ -124,6 +127,8 @@ def _json_lines(path: Path, reading: Reading) -> Iterator[Located]:
             ) from error
         except RecursionError as error:
             raise DataError(f"{where} is nested too deeply. Write one JSON object per line.") from error
+        except ValueError as error:  # a whole number of thousands of digits
+            raise DataError(f"{where} holds a number with too many digits. Write it as a text.") from error
         if not isinstance(row, dict):
             raise DataError(
                 f"{where} holds a {type(row).__name__} instead of an object. Write one JSON object per line."
@@ -140,11 +145,22 @@ def _parquet(path: Path, reading: Reading) -> Iterator[Located]:
     try:
         file = pyarrow.parquet.ParquetFile(path)
         _require_distinct(file.schema_arrow.names, f"File '{path}'")
+        cells = file.metadata.num_rows * max(file.metadata.num_columns, 1)
+        if cells > MAX_CELLS or _told_bytes(file.metadata) > MAX_BYTES:
+            raise DataError(
+                f"File '{path}' claims {cells} cells and {_told_bytes(file.metadata)} bytes, more than the {MAX_CELLS} "
+                f"cells and {MAX_BYTES} bytes that are read. Give a smaller file."
+            )
         rows = file.read().to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"File '{path}' is no readable Parquet file: {error}. Write it again.") from error
     for number, row in enumerate(rows, start=1):
         yield f"'{path}', row {number}", row
+
+
+def _told_bytes(metadata: pyarrow.parquet.FileMetaData) -> int:
+    """The size of a table before compression, as its file tells it."""
+    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
 def _plain_text(path: Path, reading: Reading) -> Iterator[Located]:
@@ -171,7 +187,7 @@ def _require_distinct(columns: list[str], where: str) -> None:
 
 
 def _text(path: Path) -> str:
-    content = path.read_bytes()
+    content = read_regular(path, MAX_BYTES, DataError)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

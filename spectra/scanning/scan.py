@@ -302,6 +302,8 @@ class PartialScan:
         return [self._scan(i, pair) for i, pair in enumerate(self.pairs)]
 
     def _take(self, finished: Finished) -> None:
+        if all(place in self.found for place in finished.places):
+            return  # a journal that two processes wrote at once has it twice
         self.found.update(zip(finished.places, finished.matrices, strict=True))
         self.beside += finished.beside
 

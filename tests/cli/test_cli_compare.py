@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import peft
 import pytest
 from click.testing import CliRunner, Result
+from transformers import AutoModel, AutoModelForCausalLM
 
 from spectra.cli.main import main
 from tests.scanning.checkpoints import Checkpoints, save
+from tests.tiny import save_model
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +49,28 @@ def test_a_selection_without_matrices_is_refused(saved: Checkpoints) -> None:
     result = spectra_compare(saved.adapters[0], saved.adapters[1], "--roles", "nothing")
     assert result.exit_code == 1 and result.stdout == ""
     assert "14 its role is not among --roles" in result.stderr
+
+
+def test_adapters_of_llama_and_of_bert_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    adapters = []
+    for family, kind, modules in (
+        ("llama", AutoModelForCausalLM, ["q_proj", "v_proj"]),
+        ("bert", AutoModel, ["query", "value"]),
+    ):
+        base = save_model(tmp_path / family, family)
+        model = peft.get_peft_model(
+            kind.from_pretrained(base), peft.LoraConfig(r=2, target_modules=modules, init_lora_weights=False)
+        )
+        model.peft_config["default"].base_model_name_or_path = base
+        adapters.append(tmp_path / f"adapter-{family}")
+        model.save_pretrained(adapters[-1])
+    out = tmp_path / "out.json"
+    for given, told in (
+        (adapters, "were tuned from different bases"),
+        (adapters[::-1], "were tuned from different bases"),
+        ((*adapters, "--base", tmp_path / "llama"), "the base has no such matrix"),
+    ):
+        result = spectra_compare(*given, "-q", "--json", "-o", out)
+        assert result.exit_code == 1 and result.stdout == "" and not out.exists()
+        [line] = result.stderr.splitlines()
+        assert line.startswith("Error: ") and told in line
