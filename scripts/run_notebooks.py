@@ -4,17 +4,21 @@ Timings and kernel versions are left out, so that a second run changes the files
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
 LONGEST_CELL_SECONDS = 600
+# Without ipywidgets, progress bars in a kernel warn on import; an output must not depend on that.
+QUIET = "ignore:IProgress not found"
 
 
 def execute(path: Path) -> None:
     """Run every cell and write the outputs back; a cell that raises stops the script with its traceback."""
     notebook = nbformat.read(path, as_version=4)
+    os.environ.setdefault("PYTHONWARNINGS", QUIET)  # the kernel inherits it
     client = NotebookClient(
         notebook,
         timeout=LONGEST_CELL_SECONDS,
