@@ -4,10 +4,11 @@ from typing import Any
 
 import click
 
+from spectra.cli.destinations import WritingCommand
 from spectra.cli.output import Output, output_options
 
 
-@click.command(epilog="Example:  spectra --plugin my_metric.py plugins")
+@click.command(cls=WritingCommand, epilog="Example:  spectra --plugin my_metric.py plugins")
 @output_options("entry", json_help="Print one JSON object per entry.")
 def command(output: Output) -> None:
     """List what can be extended, and what an installed package or --plugin has added.
