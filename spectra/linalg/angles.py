@@ -38,6 +38,8 @@ from spectra.linalg.krylov import RitzPairs
 # Only a gapless run of pairs whose neighbour bound lies below this serves as the s leading ones: Ritz values that have
 # not found their place yet say little of what lies between them.
 TRUSTED_ANGLE = 0.2
+# Roundings of the product of its singular value and the largest, by which the relation of a Ritz pair may be off.
+RELATION_ROUNDINGS = 8.0
 # An eigenvalue of the Gram operator below this many roundings of the largest one may as well be zero.
 NULL_ROUNDINGS = 64.0
 
@@ -108,7 +110,7 @@ def image_angle_bounds(pairs: RitzPairs, angles: Float[Tensor, " k"], dtype: tor
 
 def residual_rounding(pairs: RitzPairs, dtype: torch.dtype) -> Float[Tensor, " n"]:
     """What rounding leaves of every residual, however long the run: 8 eps sqrt(lambda_1 theta_l)."""
-    return 8 * torch.finfo(dtype).eps * (pairs.largest * pairs.values.clamp_min(0)).sqrt()
+    return RELATION_ROUNDINGS * torch.finfo(dtype).eps * (pairs.largest * pairs.values.clamp_min(0)).sqrt()
 
 
 def nearest_distance(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

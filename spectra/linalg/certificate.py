@@ -30,8 +30,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.linalg.angles import RELATION_ROUNDINGS
 from spectra.linalg.brackets import Brackets, brackets_from_known
-from spectra.linalg.completeness import RELATION_ROUNDINGS
 from spectra.linalg.krylov import RitzPairs
 
 LARGEST_DEPTH = 16

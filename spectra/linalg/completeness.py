@@ -40,14 +40,13 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import gammaincinv
 from torch import Tensor
 
+from spectra.linalg.angles import residual_rounding
 from spectra.linalg.krylov import RitzPairs
 
 # The probability, per matrix and question, that a leading eigenvalue is missing all the same.
 FAILURE = 1e-9
 # Found pairs that may share a cell.
 LARGEST_GROUP = 2
-# Roundings of the product of its singular value and the largest, by which the relation of a Ritz pair may be off.
-RELATION_ROUNDINGS = 8.0
 # Neighbours nearer than this many such errors share a cell.
 SHARED_ERRORS = 300.0
 # Terms of the Taylor series, for intervals whose half width is at most this share of the distance to the next pole ...
@@ -103,7 +102,7 @@ def complete_pairs(pairs: RitzPairs, dtype: torch.dtype, *, at_least: int, at_mo
 
     Cost: some hundred sums over the Ritz pairs, whatever the size of H.
     """
-    error = RELATION_ROUNDINGS * torch.finfo(dtype).eps * (pairs.largest * pairs.values.clamp_min(0)).sqrt()
+    error = residual_rounding(pairs, dtype)
     cells = _cells(pairs.values, error, at_least, at_most)
     if cells is None:
         return None
