@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from spectra.errors import RunError
 from spectra.models import resolve_model
 from spectra.runs import Run
-from spectra.sweep.trial.choice import best_configuration
+from spectra.sweep.trial.learning_rate_selection import best_configuration
 from spectra.weights import CheckpointPair, open_pair
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from spectra.sweep import Specification, read_specification, run_sweep
 from spectra.sweep.execution.progress import OnEvent
 from spectra.sweep.spec.plan import plan
 from spectra.sweep.sweep import Executor
-from spectra.sweep.trial.choice import best_configuration
+from spectra.sweep.trial.learning_rate_selection import best_configuration
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.destinations import FolderDestination, WritingCommand
-from spectra.cli.mitigate_choice import Chosen, choice_options, chosen, print_choice
+from spectra.cli.lambda_selection import Chosen, choice_options, chosen, print_choice
 from spectra.cli.options import (
     device_option,
     name_options,
@@ -42,7 +42,7 @@ class Rank(click.ParamType):
         return int(value)
 
 
-treatment_options = stacked(
+plan_options = stacked(
     click.option(
         "--lambda",
         "lam",
@@ -78,7 +78,7 @@ scan_options = stacked(
 )
 @click.argument("adapter", metavar="ADAPTER")
 @source_options
-@treatment_options
+@plan_options
 @name_options
 @choice_options
 @scan_options

@@ -47,7 +47,7 @@ class SpreadScan:
             nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= gpus]
             actors = [_actor(ray, node, gpus, given) for node in nodes if node["Resources"].get("CPU", 0) >= 1]
             try:
-                yield from _handed_out(ray, actors, groups)
+                yield from _dispatched(ray, actors, groups)
             finally:
                 for actor in actors:
                     ray.kill(actor)
@@ -98,7 +98,7 @@ def _actor(ray: Any, node: Mapping[str, Any], gpus: int, given: tuple[Any, ...])
     )
 
 
-def _handed_out(ray: Any, actors: Sequence[Any], groups: Groups) -> Iterator[Finished]:
+def _dispatched(ray: Any, actors: Sequence[Any], groups: Groups) -> Iterator[Finished]:
     """Every group to whoever is free; what an actor had when it died goes to the others.
 
     Raises:

@@ -105,7 +105,7 @@ def measure_forgetting(
     reference = base or _stated_base(checkpoints)
     for checkpoint in checkpoints:
         _require_heads(checkpoint, held_out)
-    bench = _Bench(
+    scorer = _ModelScorer(
         body=OneBase(reference, dtype=getattr(torch, dtype), device=device),
         head=OneBase(reference, dtype=getattr(torch, dtype), device=device),
         store=ScoreStore(folder, dtype=dtype, batch_size=batch_size, device=device),
@@ -115,8 +115,8 @@ def measure_forgetting(
     )
     results = {}
     for checkpoint in checkpoints:
-        base_scores = bench.base_scores(Path(checkpoint))
-        tuned_scores = bench.tuned_scores(Path(checkpoint))
+        base_scores = scorer.base_scores(Path(checkpoint))
+        tuned_scores = scorer.tuned_scores(Path(checkpoint))
         results[checkpoint] = tuple(
             forgetting(before, after, seed=seed, resamples=resamples, level=level)
             for before, after in zip(base_scores, tuned_scores, strict=True)
@@ -125,7 +125,7 @@ def measure_forgetting(
 
 
 @dataclass(frozen=True, eq=False)
-class _Bench:
+class _ModelScorer:
     """What the measurements of one run share.
 
     `head` holds the base once more, as a masked-LM, when tuned bodies have to be put under its head.

@@ -1,15 +1,15 @@
 """Interventions on singular directions: scale, remove, shrink; the controls; the mitigated adapter."""
 
 from spectra.interventions.arms import CONTROLS
-from spectra.interventions.choice import chosen_directions
 from spectra.interventions.controls import neighbours, norm_matched_shrink, random_directions, stand_ins
+from spectra.interventions.direction_selection import selected_directions
 from spectra.interventions.directions import leading_triplets, scaled_directions, truncated
 from spectra.interventions.experiment import Experiment
 from spectra.interventions.in_place import edited
 from spectra.interventions.intervene import LAMBDAS, experiment, intervene
 from spectra.interventions.intervention_run import Contrast, InterventionRow, InterventionRun
 from spectra.interventions.mitigation import mitigate
-from spectra.interventions.outcome import Mitigation, TreatedMatrix
+from spectra.interventions.outcome import MitigatedMatrix, Mitigation
 from spectra.interventions.own_task import OwnTask, on_validation
 
 __all__ = [
@@ -19,10 +19,9 @@ __all__ = [
     "Experiment",
     "InterventionRow",
     "InterventionRun",
+    "MitigatedMatrix",
     "Mitigation",
     "OwnTask",
-    "TreatedMatrix",
-    "chosen_directions",
     "edited",
     "experiment",
     "intervene",
@@ -33,6 +32,7 @@ __all__ = [
     "on_validation",
     "random_directions",
     "scaled_directions",
+    "selected_directions",
     "stand_ins",
     "truncated",
 ]

@@ -9,9 +9,9 @@ from typing import Any
 from spectra.errors import RunError
 from spectra.forgetting import HeldOut
 from spectra.interventions.arms import INTRUDERS, Arm
-from spectra.interventions.bench import Bench
 from spectra.interventions.in_place import edited
 from spectra.interventions.intervention_run import InterventionRun
+from spectra.interventions.model_scorer import ModelScorer
 from spectra.interventions.own_task import OwnTask
 from spectra.interventions.points import Point, PointStore
 from spectra.interventions.subject import Subject
@@ -48,7 +48,7 @@ class Experiment:
         subject: The checkpoint, its verdicts and what is treated.
         arms: The intruder arm, and the controls matched to it.
         left_out: Controls that could not be built, and why.
-        bench: Loads models and scores them.
+        scorer: Loads models and scores them.
         lambdas: Increasing factors, 1 included.
         statistics: Of the figures.
         store: Finished points.
@@ -58,7 +58,7 @@ class Experiment:
     subject: Subject
     arms: Sequence[Arm]
     left_out: Mapping[str, str]
-    bench: Bench
+    scorer: ModelScorer
     lambdas: tuple[float, ...]
     statistics: Statistics
     store: PointStore
@@ -69,16 +69,16 @@ class Experiment:
         wanted = [None, *self._states]
         missing = [state for state in wanted if self._find(state) is None]
         if None in missing:
-            self.store.keep(self._key(None), self.bench.base_point())
+            self.store.keep(self._key(None), self.scorer.base_point())
             self._say(progress, missing, None)
         if any(state is not None for state in missing):
-            tuned = self.bench.tuned()
+            tuned = self.scorer.tuned()
             for state in missing:
                 if state is not None:
                     arm, factor = state
                     edits = {} if factor == 1 else self._by_name[arm].edits(factor)
                     with edited(tuned.model, edits):
-                        self.store.keep(self._key(state), self.bench.point(tuned))
+                        self.store.keep(self._key(state), self.scorer.point(tuned))
                     self._say(progress, missing, state)
 
     def record(self) -> InterventionRun:
@@ -103,7 +103,7 @@ class Experiment:
         return InterventionRun(
             trial=labels["trial"],
             checkpoint=labels["checkpoint"],
-            base=self.bench.base,
+            base=self.scorer.base,
             select=self.subject.select,
             share=self.subject.share,
             k=scan.k,

@@ -11,10 +11,10 @@ from spectra.errors import DataError, SpectrumError
 from spectra.forgetting import HeldOut
 from spectra.forgetting.run import Precision
 from spectra.interventions.arms import CONTROLS, arms_of
-from spectra.interventions.bench import Bench
 from spectra.interventions.directions import require_scale
 from spectra.interventions.experiment import Experiment, Statistics, described
 from spectra.interventions.intervention_run import InterventionRun
+from spectra.interventions.model_scorer import ModelScorer
 from spectra.interventions.own_task import OwnTask
 from spectra.interventions.points import PointStore
 from spectra.interventions.subject import Subject
@@ -133,7 +133,7 @@ def experiment(
         subject=subject,
         arms=arms,
         left_out=left_out,
-        bench=Bench(named, Path(checkpoint), held_out, task, getattr(torch, dtype), device, batch_size),
+        scorer=ModelScorer(named, Path(checkpoint), held_out, task, getattr(torch, dtype), device, batch_size),
         lambdas=factors,
         statistics=Statistics(seed, resamples, level),
         store=PointStore.at(folder, common),

@@ -8,8 +8,8 @@ from typing import Any
 from spectra.engine.cache import FactorCache
 from spectra.errors import AdapterError
 from spectra.interventions.adapter_factors import edited_config, edited_tensors, require_editable
-from spectra.interventions.outcome import Mitigation, TreatedMatrix
-from spectra.interventions.treatment import Treatment, treated_factors
+from spectra.interventions.mitigation_plan import MitigationPlan, mitigated_factors
+from spectra.interventions.outcome import MitigatedMatrix, Mitigation
 from spectra.records.provenance import versions
 from spectra.records.scan import Scan
 from spectra.records.verdicts import Skipped
@@ -49,7 +49,7 @@ def mitigate(
         out: The folder to write.
         base: The pre-trained checkpoint; by default the one that the adapter names.
         lam: Factor on the treated singular values, in [0, 2]: 0 removes, 1 changes nothing.
-        select: "top", "all" or "energy" (see `choice.chosen_directions`).
+        select: "top", "all" or "energy" (see `direction_selection.selected_directions`).
         share: Of the intruders' energy, for "energy".
         rank: "exact" (present rank + treated directions, module by module), "same" (truncated to the present rank,
             which loses energy) or the largest rank of a treated module.
@@ -74,7 +74,7 @@ def mitigate(
     Source: Shuttleworth et al., arXiv:2410.21228, section 5.
         Difference: exact in the adapter's own format, where peft's `reduce_intruder_dimension` truncates to the rank.
     """
-    treatment = Treatment(lam, select, share, rank, shrink)
+    plan = MitigationPlan(lam, select, share, rank, shrink)
     settings = ScanSettings(k=k, epsilon=epsilon, device=device)
     opened = _open(adapter, opening)
     require_editable(opened)
@@ -83,18 +83,18 @@ def mitigate(
     pair = _treatable(open_pair(base, adapter, **opening))
     (before,) = scan_pairs([pair], settings, cache=cache, progress=progress)
     treated = [
-        treated_factors(matrix, spectrum, treatment, device)
+        mitigated_factors(matrix, spectrum, plan, device)
         for matrix, spectrum in zip(pair.matrices, before.matrices, strict=True)
         if spectrum.count
     ]
     exchanged = [factors for factors, _ in treated]
-    origin = Origin(str(pair.base), _fingerprint(base, opened, opening), _made_by(treatment, settings), str(adapter))
+    origin = Origin(str(pair.base), _fingerprint(base, opened, opening), _made_by(plan, settings), str(adapter))
     config, tensors = edited_config(opened, exchanged), edited_tensors(opened, exchanged)
     write_adapter(Path(out), config, tensors, origin, source=opened.path, force=force)
     reopening = {name: value for name, value in opening.items() if name not in ("adapter_name", "revision")}
     records = [record for _, record in treated]
     after = _scan_again(open_pair(base, out, **reopening), before, records, settings, cache, progress)
-    return _outcome(before, after, treatment, records, str(out))
+    return _outcome(before, after, plan, records, str(out))
 
 
 def _open(adapter: str | Path, opening: dict[str, Any]) -> Adapter:
@@ -126,7 +126,7 @@ def _treatable(pair: CheckpointPair) -> CheckpointPair:
 def _scan_again(
     written: CheckpointPair,
     before: Scan,
-    treated: Sequence[TreatedMatrix],
+    treated: Sequence[MitigatedMatrix],
     settings: ScanSettings,
     cache: FactorCache | None,
     progress: Progress | None,
@@ -148,25 +148,27 @@ def _fingerprint(base: str | Path | None, adapter: Adapter, opening: dict[str, A
     return base_fingerprint(str(adapter.base), revision or adapter.revision)
 
 
-def _made_by(treatment: Treatment, settings: ScanSettings) -> str:
-    how = "--shrink" if treatment.shrink else f"--rank {treatment.rank}"
-    share = f"--share {treatment.share:g} " if treatment.select == "energy" else ""
+def _made_by(plan: MitigationPlan, settings: ScanSettings) -> str:
+    how = "--shrink" if plan.shrink else f"--rank {plan.rank}"
+    share = f"--share {plan.share:g} " if plan.select == "energy" else ""
     return (
-        f"spectra mitigate --lambda {treatment.lam:g} --select {treatment.select} {share}{how} "
+        f"spectra mitigate --lambda {plan.lam:g} --select {plan.select} {share}{how} "
         f"-k {settings.k} --epsilon {settings.epsilon:g}"
     )
 
 
-def _outcome(before: Scan, after: Scan, treatment: Treatment, treated: Sequence[TreatedMatrix], out: str) -> Mitigation:
+def _outcome(
+    before: Scan, after: Scan, plan: MitigationPlan, treated: Sequence[MitigatedMatrix], out: str
+) -> Mitigation:
     warnings = list(dict.fromkeys((*before.warnings, *after.warnings)))
     return Mitigation(
         adapter=before.checkpoint,
         base=before.base,
         out=out,
-        lam=treatment.lam,
-        select=treatment.select,
-        rank=treatment.rank,
-        shrink=treatment.shrink,
+        lam=plan.lam,
+        select=plan.select,
+        rank=plan.rank,
+        shrink=plan.shrink,
         k=before.k,
         epsilon=before.epsilon,
         scanned=len(before.matrices),

@@ -8,14 +8,14 @@ from spectra.records.verdicts import Skipped
 
 
 @dataclass(frozen=True)
-class TreatedMatrix:
+class MitigatedMatrix:
     """One matrix whose directions were treated.
 
     Attributes:
         name: Canonical name.
         module: The module under the adapter's own name.
         directions: Positions of the treated vectors among the leading ones of W_tuned, from 0.
-        singular_values: Theirs, before the treatment.
+        singular_values: Theirs, before the mitigation.
         rank_before: Columns of B before.
         rank_after: Columns of B as written.
         update_norm: ||delta_W||_F before.
@@ -73,7 +73,7 @@ class Mitigation:
     scanned: int
     count_before: int
     count_after: int
-    matrices: tuple[TreatedMatrix, ...]
+    matrices: tuple[MitigatedMatrix, ...]
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)

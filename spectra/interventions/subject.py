@@ -8,10 +8,10 @@ import torch
 
 from spectra.engine.storage import as_operator
 from spectra.errors import SpectrumError
-from spectra.interventions.choice import chosen_directions
 from spectra.interventions.deltas import Delta, delta_of, squared_norm
+from spectra.interventions.direction_selection import selected_directions
 from spectra.interventions.directions import leading_triplets
-from spectra.interventions.treatment import require_same
+from spectra.interventions.mitigation_plan import require_same
 from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate, Updated
 from spectra.linalg.svd import SVD
 from spectra.records.matrix_scan import MatrixScan
@@ -26,7 +26,7 @@ class Subject:
     Attributes:
         pair: The checkpoint beside its base.
         scan: The verdicts on its matrices, in the same order.
-        select: Which intruders are treated; see `choice.chosen_directions`.
+        select: Which intruders are treated; see `direction_selection.selected_directions`.
         share: For the selection "energy".
         device: torch device of the computation.
     """
@@ -46,7 +46,7 @@ class Subject:
             SpectrumError: If no matrix has an intruder.
         """
         found = {
-            spectrum.name: chosen_directions(spectrum.side_vectors("left"), self.select, share=self.share)
+            spectrum.name: selected_directions(spectrum.side_vectors("left"), self.select, share=self.share)
             for spectrum in self.scan.matrices
         }
         treated = {name: positions for name, positions in found.items() if positions}

@@ -15,7 +15,7 @@ from spectra.linalg.svd import low_rank_svd
 
 # A vector counts as found when its direction is known to this (sine of the angle) ...
 ANGLE_TOLERANCE = 1e-3
-# ... and is handed out up to this many times as far, where the basis limit was reached first.
+# ... and is given out up to this many times as far, where the basis limit was reached first.
 SLACKENED = 10
 # Beyond this basis size the re-orthogonalisation costs more than the factorisation it avoids.
 LARGEST_BASIS = 640

@@ -40,12 +40,12 @@ def rank_correlation(
     x: Float[np.ndarray, " n"],
     y: Float[np.ndarray, " n"],
     clusters: Shaped[np.ndarray, " n"],
-    given: Float[np.ndarray, " n"] | None = None,
+    controlling_for: Float[np.ndarray, " n"] | None = None,
     *,
     samples: int = RESAMPLES,
     seed: int = 0,
 ) -> Correlation:
-    """Spearman's rho of x and y, with the ranks of `given` held fixed if it is there, and its 95 % interval.
+    """Spearman's rho of x and y, with the ranks of `controlling_for` held fixed if it is there, and its 95 % interval.
 
     rho_xy = Pearson's r of the ranks (ties share their mean rank);
     rho_xy.z = (rho_xy - rho_xz rho_yz) / sqrt((1 - rho_xz^2) (1 - rho_yz^2)).
@@ -56,7 +56,7 @@ def rank_correlation(
         x: One measure.
         y: The other.
         clusters: Which points belong together: those of one cluster are drawn together or not at all.
-        given: The measure that is held fixed.
+        controlling_for: The measure that is held fixed.
         samples: Bootstrap samples.
         seed: Of the bootstrap.
 
@@ -66,7 +66,7 @@ def rank_correlation(
     """
     _, member = np.unique(clusters, return_inverse=True)
     number = int(member.max()) + 1 if len(member) else 0
-    columns = [x, y] if given is None else [x, y, given]
+    columns = [x, y] if controlling_for is None else [x, y, controlling_for]
     if number < FEWEST_CLUSTERS:
         return Correlation(None, note=f"too few: {number} settings, {FEWEST_CLUSTERS} are needed")
     rho = float(_coefficients(columns, np.ones((1, len(x))))[0])
@@ -87,7 +87,7 @@ def rank_correlation(
 
 
 def _coefficients(columns: list[np.ndarray], weights: Float[np.ndarray, "samples n"]) -> Float[np.ndarray, " samples"]:
-    """rho, or partial rho given the third column, of every sample; nan where it is undefined."""
+    """rho, or partial rho controlling for the third column, of every sample; nan where it is undefined."""
     ranks = [_weighted_ranks(column, weights) for column in columns]
     xy = _pearson(ranks[0], ranks[1], weights)
     if len(columns) == 2:

@@ -74,21 +74,21 @@ def test_an_adapter_that_changes_w0_itself_does_not_spoil_the_base(tmp_path: Pat
     adapted = get_peft_model(small.llama(), config)
     adapted.peft_config["default"].base_model_name_or_path = base
     pissa = small.save(tmp_path / "pissa", adapted)
-    bench = OneBase(base, dtype=torch.float32, device="cpu")
-    published = weight_bits(bench.untouched("causal-lm").model)
-    with bench.wearing(Path(pissa), "causal-lm"):
+    scorer = OneBase(base, dtype=torch.float32, device="cpu")
+    published = weight_bits(scorer.untouched("causal-lm").model)
+    with scorer.wearing(Path(pissa), "causal-lm"):
         pass
-    assert weight_bits(bench._loaded.model) != published  # type: ignore[union-attr] # what the guard is there for
-    assert weight_bits(bench.untouched("causal-lm").model) == published
+    assert weight_bits(scorer._loaded.model) != published  # type: ignore[union-attr] # what the guard is there for
+    assert weight_bits(scorer.untouched("causal-lm").model) == published
 
 
 def test_taking_an_adapter_off_leaves_the_same_model_in_memory(family: dict[str, str]) -> None:
-    bench = OneBase(family["base"], dtype=torch.float32, device="cpu")
-    model = bench.untouched("causal-lm").model
+    scorer = OneBase(family["base"], dtype=torch.float32, device="cpu")
+    model = scorer.untouched("causal-lm").model
     for name in ("first", "second"):
-        with bench.wearing(Path(family[name]), "causal-lm"):
+        with scorer.wearing(Path(family[name]), "causal-lm"):
             pass
-        assert bench.untouched("causal-lm").model is model
+        assert scorer.untouched("causal-lm").model is model
 
 
 def test_a_classification_adapter_is_probed_and_its_body_put_under_the_masked_head(tmp_path: Path) -> None:

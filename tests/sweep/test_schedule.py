@@ -49,7 +49,7 @@ def test_a_trial_is_tried_three_times_and_then_recorded_while_the_rest_goes_on(r
     assert not schedule.stopped
 
 
-def test_a_lost_job_is_handed_out_again_without_blame_but_not_for_ever(run: Run) -> None:
+def test_a_lost_job_is_dispatched_again_without_blame_but_not_for_ever(run: Run) -> None:
     schedule, trial = after_the_base(run)
     schedule.next_job()
     for _ in range(LOSSES):

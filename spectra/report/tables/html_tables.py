@@ -260,5 +260,5 @@ def statistics_table(material: Material) -> HtmlTable:
 
 
 def _measure_text(row: Association) -> str:
-    given = MEASURES.get(row.given, "")
+    given = MEASURES.get(row.controlling_for, "")
     return MEASURES[row.measure] + (f", given the {given[0].lower()}{given[1:]}" if given else "")

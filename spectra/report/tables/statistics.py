@@ -32,7 +32,7 @@ class Association:
     Attributes:
         target: The held-out task whose forgetting it is, or `SCORE`.
         measure: Column of the trials table.
-        given: Column whose ranks are held fixed, or "" for the plain coefficient.
+        controlling_for: Column whose ranks are held fixed, or "" for the plain coefficient.
         trials: How many are behind it.
         settings: How many configurations at one learning rate they are of.
         rho: The coefficient; None where it is undefined.
@@ -43,7 +43,7 @@ class Association:
 
     target: str
     measure: str
-    given: str
+    controlling_for: str
     trials: int
     settings: int
     rho: float | None
@@ -81,31 +81,33 @@ def _with_every_measure(table: "pd.DataFrame", target: str, column: str) -> Iter
     for measure in MEASURES:
         if measure in table:
             yield association(table, target, measure, column=column)
-    for measure, given in GIVEN:
-        if measure in table and given in table:
-            yield association(table, target, measure, given=given, column=column)
+    for measure, controlling_for in GIVEN:
+        if measure in table and controlling_for in table:
+            yield association(table, target, measure, controlling_for=controlling_for, column=column)
 
 
 def association(
-    table: "pd.DataFrame", target: str, measure: str, *, given: str = "", column: str = "forgetting"
+    table: "pd.DataFrame", target: str, measure: str, *, controlling_for: str = "", column: str = "forgetting"
 ) -> Association:
     """One coefficient, from the rows in which every column it needs is present.
 
     Args:
-        table: Columns label, learning_rate, `column`, `measure` and `given`.
+        table: Columns label, learning_rate, `column`, `measure` and `controlling_for`.
         target: What `column` is called.
         measure: The spectral measure.
-        given: The measure whose ranks are held fixed.
+        controlling_for: The measure whose ranks are held fixed.
         column: What the measure might go with.
     """
-    names = [measure, column, *([given] if given else [])]
+    names = [measure, column, *([controlling_for] if controlling_for else [])]
     complete = table.dropna(subset=names)
     settings = complete.groupby(["label", "learning_rate"], dropna=False).ngroup().to_numpy()
     counts = (len(complete), len(set(settings)))
     constant = [name for name in names if complete[name].nunique() < 2]
     if constant and len(complete) > 1:
         what = MEASURES.get(constant[0], "the score" if constant[0] == SCORE else constant[0])
-        return Association(target, measure, given, *counts, None, note=f"{what[0].lower()}{what[1:]} never varies")
+        return Association(
+            target, measure, controlling_for, *counts, None, note=f"{what[0].lower()}{what[1:]} never varies"
+        )
     x, y, *z = (complete[name].to_numpy(dtype=float) for name in names)
     found = rank_correlation(x, y, settings, z[0] if z else None)
-    return Association(target, measure, given, *counts, found.rho, found.low, found.high, found.note)
+    return Association(target, measure, controlling_for, *counts, found.rho, found.low, found.high, found.note)

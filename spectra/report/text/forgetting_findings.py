@@ -134,8 +134,8 @@ def association_findings(material: Material, rows: "pd.DataFrame") -> list[str]:
         "the update's norm."
     ]
     if by_count.low is not None and by_norm.low is not None:
-        given_norm = association(table, heldout, "count", given="update_relative")
-        given_count = association(table, heldout, "update_relative", given="count")
+        given_norm = association(table, heldout, "count", controlling_for="update_relative")
+        given_count = association(table, heldout, "update_relative", controlling_for="count")
         said.append(
             f"With the norm held fixed, the count keeps {_rho(given_norm)}; with the count held fixed, the norm keeps "
             f"{_rho(given_count)}."

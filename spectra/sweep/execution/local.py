@@ -1,6 +1,6 @@
 """The default executor: worker processes on this machine, one per device, one job at a time each.
 
-A worker that dies takes only its own job with it: the job is blamed, tried again at most twice, then recorded as
+A worker that dies takes only its own job with it: the job is tried again at most twice, then recorded as
 failed, and the rest goes on in a new worker.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from spectra.runs import Run
-from spectra.sweep.execution.foreman import Foreman, work_all
 from spectra.sweep.execution.logs import last_words, log_of
 from spectra.sweep.execution.progress import OnEvent
 from spectra.sweep.execution.schedule import Job, Schedule
+from spectra.sweep.execution.supervisor import Supervisor, work_all
 from spectra.sweep.spec.specification import Specification
 
 
@@ -50,7 +50,7 @@ def run_local(
         "save_seconds": save_seconds,
     }
     devices = _devices(workers)
-    work_all(schedule, [_ProcessForeman(schedule, run, on_event, first=first, environment=each) for each in devices])
+    work_all(schedule, [_ProcessSupervisor(schedule, run, on_event, first=first, environment=each) for each in devices])
 
 
 def _devices(workers: int | None) -> list[dict[str, str]]:
@@ -65,7 +65,7 @@ def _devices(workers: int | None) -> list[dict[str, str]]:
 
 
 @dataclass
-class _ProcessForeman(Foreman):
+class _ProcessSupervisor(Supervisor):
     """Keeps one worker process, which does one job after another."""
 
     first: dict[str, Any] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class _ProcessForeman(Foreman):
     _process: "subprocess.Popen[str] | None" = None
 
     def work(self) -> None:
-        """Hand out jobs until there are none; no worker outlives this."""
+        """Dispatch jobs until there are none; no worker outlives this."""
         finished = False
         try:
             super().work()
@@ -85,7 +85,7 @@ class _ProcessForeman(Foreman):
                     self._process.kill()
                 self._process.wait()
 
-    def hand_out(self, job: Job) -> None:
+    def dispatch(self, job: Job) -> None:
         process = self._worker()
         self._send(process, {"job": job.kind, "settings": job.trial.settings.to_dict()})
         for line in process.stdout or ():

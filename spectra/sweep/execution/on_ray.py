@@ -1,7 +1,7 @@
 """The executor for a Ray cluster: one Ray task per job, on whichever node has room for it.
 
-The run folder is the only state, so it lies on a file system that all nodes share. A worker that dies is blamed on its
-trial, as on one machine; a node that dies takes no blame to a trial, whose job is handed out again.
+The run folder is the only state, so it lies on a file system that all nodes share. A worker that dies
+counts as a failed attempt of its trial, as on one machine; a job that was lost with its node is dispatched again.
 """
 
 import time
@@ -14,10 +14,10 @@ from typing import Any
 from spectra.cluster import Places, joined, passed_on, places
 from spectra.errors import ClusterError
 from spectra.runs import Run
-from spectra.sweep.execution.foreman import Foreman, work_all
 from spectra.sweep.execution.logs import log_of
 from spectra.sweep.execution.progress import OnEvent
 from spectra.sweep.execution.schedule import Job, Schedule
+from spectra.sweep.execution.supervisor import Supervisor, work_all
 from spectra.sweep.spec.specification import Specification
 
 MOST_AT_ONCE = 64  # jobs handed to Ray at the same time; what has no room yet waits there
@@ -81,15 +81,15 @@ def run_on_ray(
             specification.model_dump_json(exclude_unset=True),
             save_seconds,
         )
-        foremen = [
-            _TaskForeman(schedule, run, on_event, ray=ray, task=task, given=given)
+        supervisors = [
+            _TaskSupervisor(schedule, run, on_event, ray=ray, task=task, given=given)
             for _ in range(min(workers or MOST_AT_ONCE, max(schedule.size, 1)))
         ]
-        work_all(schedule, foremen)
+        work_all(schedule, supervisors)
 
 
 @dataclass
-class _TaskForeman(Foreman):
+class _TaskSupervisor(Supervisor):
     """Has one Ray task after another done, and listens to it."""
 
     ray: Any = None
@@ -97,7 +97,7 @@ class _TaskForeman(Foreman):
     given: tuple[Any, ...] = ()
     _answers: Any = None  # of the task that runs now
 
-    def hand_out(self, job: Job) -> None:
+    def dispatch(self, job: Job) -> None:
         errors = self.ray.exceptions
         self._answers = self.task.remote(*self.given, job.kind, job.trial.settings.to_dict())
         try:

@@ -8,12 +8,12 @@ from typing import Literal
 from spectra.runs import Run, TrialFolder
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Keep
-from spectra.sweep.trial.choice import chosen, groups
+from spectra.sweep.trial.learning_rate_selection import chosen, groups
 
 JobKind = Literal["base", "trial", "test"]
 Outcome = Literal["done", "busy", "stopped"]
 RETRIES = 2
-LOSSES = 5  # so often may a job be lost before it is blamed after all
+LOSSES = 5  # losses of one job before it counts as failed
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Job:
 
 
 class Schedule:
-    """Hands out the jobs of a sweep and learns how they ended; may be asked from several threads.
+    """Dispatches the jobs of a sweep and learns how they ended; may be asked from several threads.
 
     Args:
         run: The run folder.
@@ -34,7 +34,7 @@ class Schedule:
 
     Attributes:
         size: Number of trials.
-        stopped: True when nothing more is handed out.
+        stopped: True when nothing more is dispatched.
     """
 
     def __init__(self, run: Run, trials: tuple[PlannedTrial, ...], keep: Keep) -> None:
@@ -75,7 +75,7 @@ class Schedule:
             return None
 
     def stop(self) -> None:
-        """Hand out nothing more."""
+        """Dispatch nothing more."""
         with self._changed:
             self.stopped = True
             self._changed.notify_all()
@@ -126,10 +126,10 @@ class Schedule:
         return self._base_attempts
 
     def lost(self, job: Job) -> bool:
-        """A job ended through no fault of its own: it is handed out again, unless that happens to it all the time.
+        """A job was lost with its node: it is dispatched again, up to `LOSSES` times.
 
         Returns:
-            Whether it will be handed out again; if not, somebody has to be blamed.
+            Whether it will be dispatched again; if not, it has failed.
         """
         with self._changed:
             self._losses[job.kind, job.trial.id] += 1

@@ -9,7 +9,7 @@ import torch
 
 from spectra.data import TaskData
 from spectra.sweep.preflight.downloads import model_download
-from spectra.sweep.spec.given import is_given, reference
+from spectra.sweep.spec.existing import is_existing, reference
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
 from spectra.training.settings import TrainingSettings
@@ -41,7 +41,7 @@ class Estimate:
     seconds: float | None
 
 
-def _of_given(trial: PlannedTrial) -> Estimate:
+def _of_existing(trial: PlannedTrial) -> Estimate:
     """Nothing is trained; how long scanning and measuring take is not known, nor the size of what only the hub has."""
     absent = model_download(reference(trial.settings)) is not None
     return Estimate(trial, 0, 0, None if absent else 0, None)
@@ -65,8 +65,8 @@ def estimates(
     found = []
     for trial in trials:
         settings = trial.settings
-        if is_given(settings):
-            found.append(_of_given(trial))
+        if is_existing(settings):
+            found.append(_of_existing(trial))
             continue
         size = sizes(settings)
         if size is None:

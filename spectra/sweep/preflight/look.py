@@ -22,7 +22,7 @@ from spectra.models.base import load_tokenizer
 from spectra.runs import Run
 from spectra.sweep.preflight.estimate import Estimate, estimates
 from spectra.sweep.preflight.texts import text_problems
-from spectra.sweep.spec.given import is_given
+from spectra.sweep.spec.existing import is_existing
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Specification
@@ -197,7 +197,7 @@ class _Look:
                 built = bare(self.specification.base, kind, labels)
         for trial in self.trials:
             key = _key(trial.settings)
-            if is_given(trial.settings) or built is None or key in self._sizes:
+            if is_existing(trial.settings) or built is None or key in self._sizes:
                 continue
             self._sizes[key] = None
             with self._noted():
@@ -312,7 +312,7 @@ class _Look:
 
 def _is_left(trial: PlannedTrial, run: Run | None) -> bool:
     """Whether a trial is still to be trained."""
-    return not is_given(trial.settings) and (run is None or not run.trial(trial.id).is_finished)
+    return not is_existing(trial.settings) and (run is None or not run.trial(trial.id).is_finished)
 
 
 def _key(settings: TrainingSettings) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from spectra.errors import SpecificationError
 from spectra.records.naming import told_apart
-from spectra.sweep.spec.given import given_settings, is_given
+from spectra.sweep.spec.existing import existing_checkpoints, is_existing
 from spectra.sweep.spec.specification import TRAINING, MethodSpecification, Specification
 from spectra.sweep.spec.values import resolved_alpha
 from spectra.training.adapt import METHODS
@@ -34,7 +34,7 @@ class PlannedTrial:
 
     def described(self) -> dict[str, Any]:
         """What tells it from the other trials; a checkpoint that exists already has no learning rate and no seed."""
-        given = is_given(self.settings)
+        given = is_existing(self.settings)
         return {
             "id": self.id,
             "label": self.label,
@@ -56,7 +56,7 @@ def planned(settings: TrainingSettings) -> PlannedTrial:
 
 
 def _label(settings: TrainingSettings) -> str:
-    return str(settings.arguments["label"]) if is_given(settings) else METHODS[settings.method].label(settings)
+    return str(settings.arguments["label"]) if is_existing(settings) else METHODS[settings.method].label(settings)
 
 
 def plan(specification: Specification) -> tuple[PlannedTrial, ...]:
@@ -68,7 +68,7 @@ def plan(specification: Specification) -> tuple[PlannedTrial, ...]:
         for own in _configurations(method)
         for seed in specification.seeds
     ]
-    trials += [planned(settings) for settings in given_settings(specification)]
+    trials += [planned(settings) for settings in existing_checkpoints(specification)]
     distinct = list({trial.id: trial for trial in trials}.values())
     return tuple(sorted(labelled(distinct), key=_by_group(trials)))
 

@@ -17,7 +17,7 @@ from spectra.models.base import load_tokenizer
 from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import BASE_TASK, Run, TrialFolder
 from spectra.sweep.execution.schedule import Outcome
-from spectra.sweep.spec.given import is_given, reference
+from spectra.sweep.spec.existing import is_existing, reference
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.continual import TaskSequence, mean_score
@@ -191,7 +191,7 @@ class Runner:
     def _inputs(self, trial: PlannedTrial) -> dict[str, Any]:
         """The contents that this trial's figures come from."""
         known = self.run.inputs
-        given = {reference(trial.settings)} if is_given(trial.settings) else set()
+        given = {reference(trial.settings)} if is_existing(trial.settings) else set()
         return {**known, "checkpoints": {name: held for name, held in known["checkpoints"].items() if name in given}}
 
     def _require_base(self) -> None:
@@ -205,7 +205,7 @@ class Runner:
             return self._sequence(trial, folder).learn(
                 lambda settings, step: self._learn(replace(trial, settings=settings), step, on_stage)
             )
-        if not is_given(trial.settings):
+        if not is_existing(trial.settings):
             return folder.weights or self._train(trial, folder, on_stage)
         name = reference(trial.settings)
         weights = locate(name)

@@ -7,9 +7,9 @@ import pandas as pd
 
 from spectra.records.pairs import matched_pairs
 from spectra.runs import BASE_TASK, SCHEMAS, Run, TrialFolder
-from spectra.sweep.spec.given import is_given
+from spectra.sweep.spec.existing import is_existing
 from spectra.sweep.spec.plan import PlannedTrial, labelled, planned
-from spectra.sweep.trial.choice import chosen, groups
+from spectra.sweep.trial.learning_rate_selection import chosen, groups
 from spectra.training.settings import TrainingSettings
 
 OF_TRAINING = ("learning_rate", "seed", "steps")  # not known of a checkpoint that existed already
@@ -64,7 +64,7 @@ def _together(name: str, finished: list[TrialFolder]) -> pd.DataFrame:
 def _row(trial: PlannedTrial, folder: TrialFolder, is_chosen: bool, base: dict[str, Any]) -> dict[str, Any]:
     settings, failure = trial.settings, folder.failure
     test = folder.test if is_chosen else None
-    absent = OF_TRAINING if is_given(settings) else ()
+    absent = OF_TRAINING if is_existing(settings) else ()
     return {
         "trial": trial.id,
         "label": trial.label,

@@ -15,7 +15,7 @@ from spectra.cli.terminal import echo
 
 if TYPE_CHECKING:
     from spectra.interventions import InterventionRun
-    from spectra.interventions.choose import Choice
+    from spectra.interventions.lambda_selection import Choice
 
 choice_options = stacked(
     click.option(
@@ -75,7 +75,7 @@ def chosen(
         raise click.UsageError("--choose-by needs --heldout, and --heldout is for --choose-by. Give both or neither.")
     if choose_by is None:
         return None
-    from spectra.interventions.choose import choose_lambda
+    from spectra.interventions.lambda_selection import choose_lambda
 
     record = _measured(adapter, choose_by, heldout, asked, settings, quiet=quiet)
     arm = "shrink" if settings["shrink"] else "intruders"
@@ -96,7 +96,7 @@ def _measured(
     """The curve, on validation splits alone."""
     from spectra.engine.cache import FactorCache
     from spectra.interventions import intervene, on_validation
-    from spectra.interventions.choose import held_out_validation
+    from spectra.interventions.lambda_selection import held_out_validation
 
     limits = {name: asked[name] for name in LIMITS}
     held_out = [held_out_validation(task) for task in held_out_tasks(heldout, limits, whole=False)]

@@ -8,7 +8,7 @@ import pytest
 from spectra.errors import DataError
 from spectra.forgetting import HeldOut, open_held_out
 from spectra.interventions import InterventionRow, InterventionRun
-from spectra.interventions.choose import choose_lambda, held_out_validation
+from spectra.interventions.lambda_selection import choose_lambda, held_out_validation
 from tests import tiny
 
 

@@ -17,7 +17,7 @@ from spectra.models import LoadedModel, adapter_labels, is_adapter, load_base, l
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class ModelScorer:
     """Loads the base and the checkpoint, and scores whatever state they are in.
 
     Attributes:

@@ -10,7 +10,7 @@ from spectra.training.settings import TrainingSettings
 EVALUATION = ("base", "batch_size", "max_length", "validation_examples", "test_examples")
 
 
-def given_settings(specification: Specification) -> Iterator[TrainingSettings]:
+def existing_checkpoints(specification: Specification) -> Iterator[TrainingSettings]:
     """The settings that stand for each checkpoint; nothing in them is trained with."""
     for one in specification.checkpoints:
         yield TrainingSettings(
@@ -26,7 +26,7 @@ def given_settings(specification: Specification) -> Iterator[TrainingSettings]:
         )
 
 
-def is_given(settings: TrainingSettings) -> bool:
+def is_existing(settings: TrainingSettings) -> bool:
     """Whether these settings stand for a checkpoint that exists already."""
     return "checkpoint" in settings.arguments
 

@@ -1,4 +1,4 @@
-"""What every executor of worker processes shares: foremen that hand out jobs, answer for deaths, and stop on Ctrl-C."""
+"""What executors of worker processes share: supervisors that dispatch jobs, record dead workers, stop on Ctrl-C."""
 
 import signal
 import threading
@@ -16,13 +16,13 @@ from spectra.sweep.execution.schedule import Job, Schedule
 
 
 @dataclass
-class Foreman(ABC):
-    """Keeps one place of work busy, from a thread of its own. An executor says what handing out means.
+class Supervisor(ABC):
+    """Keeps one worker busy, from a thread of its own. An executor says how a job is dispatched.
 
     Attributes:
         schedule: The jobs.
         run: The run folder.
-        on_event: Called from this foreman's thread.
+        on_event: Called from the thread of this supervisor.
         fatal: Why the whole sweep has to end, if it has.
     """
 
@@ -33,12 +33,12 @@ class Foreman(ABC):
     stopping: bool = False
 
     def work(self) -> None:
-        """Hand out jobs until there are none."""
+        """Dispatch jobs until there are none."""
         while job := self.schedule.next_job():
-            self.hand_out(job)
+            self.dispatch(job)
 
     @abstractmethod
-    def hand_out(self, job: Job) -> None:
+    def dispatch(self, job: Job) -> None:
         """Have one job done and tell the schedule how it ended."""
 
     @abstractmethod
@@ -65,7 +65,7 @@ class Foreman(ABC):
         return True
 
     def died(self, job: Job, cause: str) -> None:
-        """A worker died: its job is blamed, unless somebody ended the worker on purpose."""
+        """A worker died: the job counts as a failed attempt, unless somebody ended the worker on purpose."""
         if self.stopping:
             self.schedule.put_back(job)
         else:
@@ -81,8 +81,8 @@ class Foreman(ABC):
         self.on_event(Event("retried" if retried else "failed", job, message=error))
 
 
-def work_all(schedule: Schedule, foremen: Sequence[Foreman]) -> None:
-    """Let all foremen work, each in a thread.
+def work_all(schedule: Schedule, supervisors: Sequence[Supervisor]) -> None:
+    """Let all supervisors work, each in a thread.
 
     The first Ctrl-C lets every worker write a checkpoint and stop; the second ends them at once.
 
@@ -90,22 +90,22 @@ def work_all(schedule: Schedule, foremen: Sequence[Foreman]) -> None:
         RunError: If the base model cannot be measured.
         KeyboardInterrupt: After a Ctrl-C, when the workers have stopped.
     """
-    with _interrupts() as interrupts, ThreadPoolExecutor(len(foremen)) as pool:
-        working = [pool.submit(foreman.work) for foreman in foremen]
+    with _interrupts() as interrupts, ThreadPoolExecutor(len(supervisors)) as pool:
+        working = [pool.submit(supervisor.work) for supervisor in supervisors]
         answered = 0
         while wait(working, timeout=0.2).not_done:
             broken = any(future.done() and future.exception() for future in working)
             if len(interrupts) > answered or broken:
                 schedule.stop()
-                for foreman in foremen:
-                    foreman.stopping = True
-                    foreman.kill() if answered or broken else foreman.stop()
+                for supervisor in supervisors:
+                    supervisor.stopping = True
+                    supervisor.kill() if answered or broken else supervisor.stop()
                 answered = len(interrupts)
     for future in working:
         future.result()
     if interrupts:
         raise KeyboardInterrupt
-    if fatal := next((foreman.fatal for foreman in foremen if foreman.fatal), None):
+    if fatal := next((supervisor.fatal for supervisor in supervisors if supervisor.fatal), None):
         raise RunError(fatal)
 
 

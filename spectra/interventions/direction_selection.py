@@ -10,7 +10,7 @@ Select = Literal["top", "all", "energy"]
 SELECTS: tuple[Select, ...] = ("top", "all", "energy")
 
 
-def chosen_directions(verdicts: Sequence[VectorVerdict], select: str, *, share: float = 0.9) -> tuple[int, ...]:
+def selected_directions(verdicts: Sequence[VectorVerdict], select: str, *, share: float = 0.9) -> tuple[int, ...]:
     """Positions of the singular vectors of one matrix that are treated.
 
     "top" is the highest-ranked intruder (the paper), "all" every intruder among the k (peft), "energy" the fewest

@@ -1,4 +1,4 @@
-"""The treatment of one matrix: from verdicts to the factors that are written, and the record of it."""
+"""A mitigation plan carried out on one matrix: from verdicts to the factors that are written, and the record of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 from spectra.engine.storage import as_operator
 from spectra.errors import AdapterError, SpectrumError
 from spectra.interventions.adapter_factors import ExchangedFactors, factor_dtype, module_of
-from spectra.interventions.choice import chosen_directions
 from spectra.interventions.controls import norm_matched_shrink
+from spectra.interventions.direction_selection import selected_directions
 from spectra.interventions.directions import frobenius, leading_triplets, require_scale, scaled_directions, truncated
-from spectra.interventions.outcome import TreatedMatrix
+from spectra.interventions.outcome import MitigatedMatrix
 from spectra.linalg.operators import LowRankUpdate
 from spectra.records.matrix_scan import MatrixScan
 from spectra.weights import MatrixPair
 from spectra.weights.methods.changes import LoraChange
 
-# The scan and the treatment find the same vectors by different routes; their singular values agree far better.
+# The scan and the mitigation find the same vectors by different routes; their singular values agree far better.
 SINGULAR_VALUE_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
-class Treatment:
-    """How the intruders of each matrix are treated; see `mitigate`."""
+class MitigationPlan:
+    """How the intruders of each matrix are edited; see `mitigate`."""
 
     lam: float
     select: str
@@ -36,22 +36,22 @@ class Treatment:
             SpectrumError: With the value.
         """
         require_scale(self.lam)
-        chosen_directions((), self.select, share=self.share)
+        selected_directions((), self.select, share=self.share)
         if self.rank not in ("exact", "same") and (type(self.rank) is not int or self.rank < 1):
             raise SpectrumError(f"The rank is {self.rank!r}. Give 'exact', 'same' or a positive number.")
         if self.shrink and self.rank != "exact":
             raise SpectrumError(f"A shrunk update keeps its rank, and rank is {self.rank!r}. Leave the rank out.")
 
 
-def treated_factors(
-    matrix: MatrixPair, spectrum: MatrixScan, treatment: Treatment, device: str
-) -> tuple[ExchangedFactors, TreatedMatrix]:
+def mitigated_factors(
+    matrix: MatrixPair, spectrum: MatrixScan, plan: MitigationPlan, device: str
+) -> tuple[ExchangedFactors, MitigatedMatrix]:
     """The new factors of one matrix, and what they mean.
 
     Args:
         matrix: A matrix that an adapter changes by factors of its own.
         spectrum: Its verdicts; at least one vector is an intruder.
-        treatment: What is done.
+        plan: What is done.
         device: torch device of the computation.
 
     Raises:
@@ -61,7 +61,7 @@ def treated_factors(
     change = matrix.change
     if not isinstance(change, LoraChange):
         raise TypeError("only a LoRA change has factors to exchange")
-    chosen = chosen_directions(spectrum.side_vectors("left"), treatment.select, share=treatment.share)
+    chosen = selected_directions(spectrum.side_vectors("left"), plan.select, share=plan.share)
     dtype = factor_dtype(change)
     update = change.low_rank(matrix.W0, dtype, device)
     if update.scaling == 0:
@@ -71,9 +71,9 @@ def treated_factors(
     W0 = as_operator(matrix.W0, dtype=dtype, device=device, memory_bytes=None)
     triplets = leading_triplets(W0, update, max(chosen) + 1)
     require_same(spectrum, [float(triplets.S[index]) for index in chosen], chosen)
-    edit = scaled_directions(triplets, chosen, treatment.lam)
-    new, lost, factor = _new_factors(update, edit, treatment)
-    record = TreatedMatrix(
+    edit = scaled_directions(triplets, chosen, plan.lam)
+    new, lost, factor = _new_factors(update, edit, plan)
+    record = MitigatedMatrix(
         name=spectrum.name,
         module=module_of(change),
         directions=chosen,
@@ -90,15 +90,15 @@ def treated_factors(
 
 
 def _new_factors(
-    update: LowRankUpdate, edit: LowRankUpdate, treatment: Treatment
+    update: LowRankUpdate, edit: LowRankUpdate, plan: MitigationPlan
 ) -> tuple[LowRankUpdate, float, float | None]:
     """What is written in place of the update, the energy that truncation loses, and the shrink factor if any."""
-    if treatment.shrink:
+    if plan.shrink:
         shrunk = norm_matched_shrink(update, edit)
         factor = 1 + shrunk.scaling / update.scaling
         return replace(update, B=factor * update.B), 0.0, factor
-    edited = update if treatment.lam == 1 else update.plus(edit)  # lambda = 1 changes nothing and needs no room
-    rank = {"exact": edited.rank, "same": update.rank}.get(str(treatment.rank), treatment.rank)
+    edited = update if plan.lam == 1 else update.plus(edit)  # lambda = 1 changes nothing and needs no room
+    rank = {"exact": edited.rank, "same": update.rank}.get(str(plan.rank), plan.rank)
     if edited.rank <= int(rank):
         return edited, 0.0, None
     return *truncated(edited, int(rank)), None

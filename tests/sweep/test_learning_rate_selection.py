@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectra.advice.evidence import _looked_at
-from spectra.sweep.trial.choice import best_by_mean, best_configuration
+from spectra.sweep.trial.learning_rate_selection import best_by_mean, best_configuration
 
 Scores = dict[float, dict[int, float | None]]
 
