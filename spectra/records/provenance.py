@@ -10,13 +10,15 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from spectra import __version__
+
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "transformers", "peft", "accelerate", "datasets", "safetensors")
 
 
 @cache
 def versions() -> Mapping[str, str]:
     """Versions of `spectra`, Python and the packages that results depend on; an absent package is left out."""
-    found = {"spectra": package_version("spectra") or "unknown", "python": platform.python_version()}
+    found = {"spectra": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         if version := package_version(name):
             found[name] = version
