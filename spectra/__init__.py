@@ -31,12 +31,13 @@ _HOMES = {
 __all__ = ["SpectraCallback", "__version__", "advise", "compare", "intruders", "open_pair", "run_sweep", "scan"]
 
 if TYPE_CHECKING:
-    from spectra.advice import advise
-    from spectra.scanning.compare import compare
-    from spectra.scanning.scan import intruders, scan
-    from spectra.sweep import run_sweep
-    from spectra.training import SpectraCallback
-    from spectra.weights import open_pair
+    from spectra.advice import advise as advise
+    from spectra.scanning.compare import compare as compare
+    from spectra.scanning.scan import intruders as intruders
+    from spectra.scanning.scan import scan as scan
+    from spectra.sweep import run_sweep as run_sweep
+    from spectra.training import SpectraCallback as SpectraCallback
+    from spectra.weights import open_pair as open_pair
 
 
 def __getattr__(name: str) -> Any:

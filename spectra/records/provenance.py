@@ -1,5 +1,6 @@
 """What a result was made with: versions, hardware, commit. Read without importing any heavy package."""
 
+import importlib
 import os
 import platform
 import shlex
@@ -10,15 +11,13 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from spectra import __version__
-
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "transformers", "peft", "accelerate", "datasets", "safetensors")
 
 
 @cache
 def versions() -> Mapping[str, str]:
     """Versions of `spectra`, Python and the packages that results depend on; an absent package is left out."""
-    found = {"spectra": __version__, "python": platform.python_version()}
+    found = {"spectra": importlib.import_module("spectra").__version__, "python": platform.python_version()}
     for name in PACKAGES:
         if version := package_version(name):
             found[name] = version
