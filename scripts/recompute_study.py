@@ -110,7 +110,8 @@ def question_a(trials: pd.DataFrame, level: float) -> dict[tuple[str, str], Any]
                 if low <= at <= high:
                     w = 0.0 if low == high else (at - x[left]) / (x[left + 1] - x[left])
                     count, chance = (
-                        (1 - w) * full[name].iloc[left] + w * full[name].iloc[left + 1] for name in ("counted", "chance")
+                        (1 - w) * full[name].iloc[left] + w * full[name].iloc[left + 1]
+                        for name in ("counted", "chance")
                     )
                     row = {"label": one["label"], "seed": one["seed"]}
                     variance = one["counted"] + count + 1

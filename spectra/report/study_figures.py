@@ -1,6 +1,7 @@
 """A chart per question of a study: effects with their intervals, and the counts and losses behind them."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 
@@ -18,9 +19,6 @@ from spectra.report.figures.figure import (
 )
 from spectra.report.study_inputs import StudyMaterial
 from spectra.report.tables import numbers
-
-if TYPE_CHECKING:
-    pass
 
 LOG = alt.Scale(type="log", nice=False, padding=14)
 COUNTED = {
@@ -57,7 +55,7 @@ def effects(material: StudyMaterial, question: str) -> Figure | None:
         ),
         base.mark_point(filled=True, size=70).encode(x="value:Q", y=y, opacity=shade, tooltip=fields(headings, table)),
     )
-    told = [f"{one.what}: {numbers.compact(one.value)} {one.finding}" for one in table.itertuples()]
+    told = [f"{one['what']}: {numbers.compact(one['value'])} {one['finding']}" for one in table.to_dict("records")]
     level = float(material.record["each_level"])
     return Figure(
         identity=f"study-{question}-effects",
@@ -108,7 +106,9 @@ def counts_beside_controls(material: StudyMaterial) -> Figure | None:
         shows="Intruder dimensions of each adapter at its chosen learning rate, of a random update of the same norm "
         "and rank, and of full fine-tuning at the same validation score and at the same norm.",
         caveat="Where no learning rate of full fine-tuning reaches the adapter's score or norm, its mark is absent.",
-        alternative=listed([f"{one.label}, {one.what}: {numbers.compact(one.count)}" for one in table.itertuples()]),
+        alternative=listed(
+            [f"{one['label']}, {one['what']}: {numbers.compact(one['count'])}" for one in table.to_dict("records")]
+        ),
         chart=page_wide(chart, 34 * table["label"].nunique() + 10),
         table=table[list(headings)],
         headings=headings,
@@ -148,8 +148,8 @@ def counts_against_rate(material: StudyMaterial) -> Figure | None:
         caveat="Ranks differ in the norm of the update too, which the figure does not hold fixed.",
         alternative=listed(
             [
-                f"{one.label} at {numbers.exact(one.learning_rate)}: {numbers.compact(one.count)}"
-                for one in table.itertuples()
+                f"{one['label']} at {numbers.exact(one['learning_rate'])}: {numbers.compact(one['count'])}"
+                for one in table.to_dict("records")
             ]
         ),
         chart=page_wide(layers, 320),
@@ -193,8 +193,11 @@ def forgetting_beside_norm(material: StudyMaterial) -> Figure | None:
         "update; the larger the mark, the more intruder dimensions.",
         caveat="An association is no cause: interventions are what tells whether the intruders do the harm.",
         alternative=listed(
-            [f"{one.label}: norm {numbers.compact(one.update_relative)}, forgetting {numbers.compact(one.forgetting)}, "
-             f"intruders {numbers.compact(one.share)} %" for one in table.itertuples()]
+            [
+                f"{one['label']}: norm {numbers.compact(one['update_relative'])}, "
+                f"forgetting {numbers.compact(one['forgetting'])}, intruders {numbers.compact(one['share'])} %"
+                for one in table.to_dict("records")
+            ]
         ),
         chart=page_wide(chart, 320),
         table=table[[*headings, "method"]],
@@ -211,7 +214,7 @@ def figures_of(material: StudyMaterial, question: str) -> tuple[Figure, ...]:
     return tuple(figure for figure in (own, effects(material, question)) if figure is not None)
 
 
-def _named(row: "dict[str, object]") -> str:
+def _named(row: Mapping[Any, Any]) -> str:
     over = "" if row["over"] == "all" else f" · {row['over']}"
     heldout = f" · {row['heldout']}" if row["heldout"] else ""
     return f"{row['name']}{over}{heldout}"

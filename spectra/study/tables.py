@@ -88,14 +88,14 @@ def _control_counts(controls: pd.DataFrame) -> Mapping[str, Mapping[str, int]]:
     if controls.empty:
         return {}
     counts = controls.assign(one=controls["is_intruder"].fillna(False).astype(int))
-    summed = counts.groupby(["trial", "control"])["one"].sum()
+    summed = counts.groupby(["trial", "control"])["one"].sum().reset_index()
     found: dict[str, dict[str, int]] = {}
-    for (trial, control), count in summed.items():
+    for trial, control, count in zip(summed["trial"], summed["control"], summed["one"], strict=True):
         found.setdefault(str(trial), {})[str(control)] = int(count)
     return found
 
 
-def _row(run: Run, trial: Mapping[str, Any], bar: Bar, controls: Mapping[str, int]) -> dict[str, Any]:
+def _row(run: Run, trial: Mapping[Any, Any], bar: Bar, controls: Mapping[str, int]) -> dict[str, Any]:
     control = next((name for name in (LOW_RANK, DENSE) if name in controls), "")
     count, beside = trial["count"], controls.get(control)
     known = not (count is None or pd.isna(count))
@@ -115,7 +115,7 @@ def _row(run: Run, trial: Mapping[str, Any], bar: Bar, controls: Mapping[str, in
     }
 
 
-def _exclusion(trial: Mapping[str, Any], bar: Bar) -> str:
+def _exclusion(trial: Mapping[Any, Any], bar: Bar) -> str:
     """Why a trial is not used, or ""."""
     if trial["status"] != "done":
         return "it failed"

@@ -11,22 +11,23 @@ from tests import tiny
 
 def tiny_study(folder: Path) -> dict[str, Any]:
     """Two methods, three seeds and a few steps."""
-    heldout = tiny.save_sentiment(folder / "heldout.jsonl", 200, seed=5)
+    heldout = tiny.save_prose(folder / "heldout.jsonl", 100, seed=5)
     return {
         "title": "A tiny study",
-        "base": tiny.save_model(folder / "bert", "bert"),
-        "task": tiny.save_sentiment(folder / "task.jsonl", 300),
-        "heldout": [{"task": f"{heldout}:nearest-neighbour", "max_length": 16}],
+        "base": tiny.save_model(folder / "llama", "llama"),
+        "task": tiny.save_answers(folder / "task.jsonl", 100),
+        "heldout": [{"task": f"{heldout}:lm-loss", "max_length": 16}],
         "methods": [
             {"method": "full", "learning_rate": [1e-2, 1e-3]},
-            {"method": "lora", "rank": [4], "learning_rate": 3e-2},
+            {"method": "lora", "rank": [4], "learning_rate": 5e-2},
         ],
         "seeds": [0, 1, 2],
-        "steps": 12,
+        "steps": 8,
         "batch_size": 4,
         "max_length": 16,
         "trajectory": 3,
         "k": 3,
+        "epsilon": 0.9,
         "study": {"interventions": {"lambdas": [0.0], "controls": ["shrink"], "resamples": 200}},
     }
 

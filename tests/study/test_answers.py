@@ -85,7 +85,9 @@ def test_full_fine_tuning_is_interpolated_between_learning_rates_and_never_extra
             "chosen": True, "excluded": "", **more,
         }  # fmt: skip
 
-    trials = pd.DataFrame([row("full", 1e-3, 0.6, 0.1, 0), row("full", 1e-2, 0.8, 0.4, 10), row("lora", 1e-2, 0.7, 0.8, 9)])
+    trials = pd.DataFrame(
+        [row("full", 1e-3, 0.6, 0.1, 0), row("full", 1e-2, 0.8, 0.4, 10), row("lora", 1e-2, 0.7, 0.8, 9)]
+    )
     empty = simulated(Plant(), np.random.default_rng(0))
     tables = StudyTables(**{**vars(empty), "trials": trials})
     matches = answers_of(tables, ASKED).tables["matches"].set_index("matched_on")

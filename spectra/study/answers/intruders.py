@@ -70,7 +70,7 @@ def _without_match(lost: pd.DataFrame) -> str:
     return "; ".join(f"no match for {labels}: {reason}" for reason, labels in reasons.items())
 
 
-def _interpolated(adapter: Mapping[str, Any], full: pd.DataFrame, kind: str) -> dict[str, Any]:
+def _interpolated(adapter: Mapping[Any, Any], full: pd.DataFrame, kind: str) -> dict[str, Any]:
     """Counts of full fine-tuning where it has the adapter's score or norm, between neighbouring learning rates.
 
     w = (at - x_i) / (x_{i+1} - x_i),   count = (1 - w) count_i + w count_{i+1},  for the first i, by learning rate,
