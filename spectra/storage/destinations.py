@@ -229,8 +229,10 @@ def _is_empty(target: Path, path: Path) -> bool:
 
 
 def _is_begun(target: Path, path: Path) -> bool:
-    """True for a folder without files, but for the lock of somebody who begins with it at the same time."""
-    return _is_empty(target, path) or [entry.name for entry in target.iterdir()] == ["lock"]
+    """True for a folder without files, but for the lock and the partial files of somebody who began with it."""
+    return _is_empty(target, path) or all(
+        entry.name == "lock" or atomic.is_partial(entry.name) for entry in target.iterdir()
+    )
 
 
 def _marked(folder: Path, what: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ import pytest
 
 from spectra.data import TaskSpec, load_task, readers
 from spectra.errors import DataError
+from spectra.storage import tables
 
 
 def huge(path: Path) -> None:
@@ -42,7 +43,7 @@ def test_a_hostile_file_of_examples_is_refused_in_one_sentence(
     name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "MAX_BYTES", 10_000 if name == "large" else 10_000_000)
-    monkeypatch.setattr(readers, "MAX_CELLS", 10_000)
+    monkeypatch.setattr(tables, "MAX_CELLS", 10_000)
     file, make, told = HOSTILE[name]
     make(tmp_path / file)
     good = tmp_path / "good.jsonl"
@@ -56,12 +57,28 @@ def test_a_hostile_file_of_examples_is_refused_in_one_sentence(
 
 
 def test_a_small_table_that_expands_without_bound_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(tables, "MAX_BYTES", 1_000_000)
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": [f"{i}{'x' * 20_000}" for i in range(100)]}), path, compression="zstd")
     assert path.stat().st_size < 1_000_000
     with pytest.raises(DataError, match="claims 100 cells and 20"):
         load_task(str(path))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_text_that_is_stored_once_and_used_often_is_not_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool
+) -> None:
+    monkeypatch.setattr(tables, "MAX_BYTES", 1_000_000)
+    path = tmp_path / "a.parquet"
+    text = pa.array(["x" * 100_000] * 50)
+    column = pa.ListArray.from_arrays(range(len(text) + 1), text) if nested else text
+    pq.write_table(pa.table({"text": column}), path, compression="none")
+    assert path.stat().st_size < 200_000  # and stands for 5 MB
+    began = time.perf_counter()
+    with pytest.raises(DataError, match=r"more than the .* bytes that are read"):
+        load_task(str(path))
+    assert time.perf_counter() - began < 5.0
 
 
 def test_the_index_that_a_table_describes_is_not_built(tmp_path: Path) -> None:
