@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from spectra.weights.kernels import without_kernels
+
 # transformers has no common error for a configuration it cannot build; these are the ones it raises.
 BUILD_ERRORS = (
     *(NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError),
@@ -191,6 +193,7 @@ def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
         return None
     import transformers
 
+    config = without_kernels(config)
     named = [getattr(transformers, str(name), None) for name in config.get("architectures") or ()]
     try:
         with quietly(), torch.device("meta"):
