@@ -79,7 +79,11 @@ def _locked(folder: Path) -> Iterator[bool | None]:
     if sys.platform == "win32":
         yield None
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield False  # whoever held it has removed it
+        return
     try:
         mine: bool | None = True
         try:

@@ -103,12 +103,16 @@ def _expanded_bytes(column: "pa.Array") -> int:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):  # maps are lists
+    if isinstance(column, pa.MapArray):
+        return _expanded_bytes(column.keys) + _expanded_bytes(column.items)
+    if isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         return _expanded_bytes(column.flatten())
     if isinstance(column, pa.StructArray):
         return sum(_expanded_bytes(field) for field in column.flatten())
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
+    if pa.types.is_primitive(column.type.value_type):
+        return len(column) * column.type.value_type.bit_width // 8
     lengths = pc.binary_length(column.dictionary)
     return int(pc.sum(pc.cast(pc.take(lengths, column.indices), pa.int64())).as_py() or 0)
 
