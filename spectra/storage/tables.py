@@ -80,7 +80,8 @@ def read_arrow(path: Path, *, error: type[SpectraError]) -> "pa.Table":
         )
         schema = file.schema_arrow
         texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    batches, cells, size = [], 0, 0
+    batches: list[pa.RecordBatch] = []
+    cells = size = 0
     with _told_by_arrow(path, error), pq.ParquetFile(path, read_dictionary=texts) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             cells += batch.num_rows * max(batch.num_columns, 1)
@@ -112,7 +113,7 @@ def _expanded_bytes(column: "pa.Array") -> int:
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
     if pa.types.is_primitive(column.type.value_type):
-        return len(column) * column.type.value_type.bit_width // 8
+        return int(len(column) * column.type.value_type.bit_width // 8)
     lengths = pc.binary_length(column.dictionary)
     return int(pc.sum(pc.cast(pc.take(lengths, column.indices), pa.int64())).as_py() or 0)
 

@@ -49,10 +49,10 @@ def test_a_hostile_file_of_examples_is_refused_in_one_sentence(
     good = tmp_path / "good.jsonl"
     good.write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(20)))
     given = {"path": str(good), place: str(tmp_path / file)}
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(DataError, match=told) as refusal:
         load_task(TaskSpec("t", **given))
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0
     assert "\n" not in str(refusal.value)
 
 
@@ -75,10 +75,10 @@ def test_a_text_that_is_stored_once_and_used_often_is_not_written_out(
     column = pa.ListArray.from_arrays(range(len(text) + 1), text) if nested else text
     pq.write_table(pa.table({"text": column}), path, compression="none")
     assert path.stat().st_size < 200_000  # and stands for 5 MB
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(DataError, match=r"more than the .* bytes that are read"):
         load_task(str(path))
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0
 
 
 def test_the_index_that_a_table_describes_is_not_built(tmp_path: Path) -> None:
@@ -86,6 +86,6 @@ def test_the_index_that_a_table_describes_is_not_built(tmp_path: Path) -> None:
     described = json.dumps({"index_columns": [index], "columns": []}).encode()
     table = pa.table({"text": [f"text {i}" for i in range(20)]}).replace_schema_metadata({b"pandas": described})
     pq.write_table(table, tmp_path / "a.parquet")
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(load_task(str(tmp_path / "a.parquet")).train) == 18 - 2
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0
