@@ -14,13 +14,10 @@ from spectra.models.gguf import dequantised
 from spectra.models.kinds import CLASSES, LoadedModel, ModelKind, kind_of_architecture
 from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
 from spectra.weights.kernels import require_no_kernels
+from spectra.weights.matching.architecture import BUILD_ERRORS
 
-# Absent or offline, a pickle, broken, no such head, of an uninstalled kind; and what transformers raises on settings
-# of another type than it expects.
-UNREADABLE = (
-    OSError, ValueError, RuntimeError, SafetensorError, ImportError, TypeError, AttributeError, LookupError,
-    ArithmeticError,
-)  # fmt: skip
+# Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
+UNREADABLE = (OSError, SafetensorError, *BUILD_ERRORS)
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from spectra.weights.kernels import without_kernels
@@ -19,7 +20,7 @@ from spectra.weights.kernels import without_kernels
 # transformers has no common error for a configuration it cannot build; these are the ones it raises.
 BUILD_ERRORS = (
     *(NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError),
-    *(ImportError, ZeroDivisionError, AssertionError),
+    *(ImportError, ZeroDivisionError, AssertionError, StrictDataclassError),
 )
 
 
