@@ -37,7 +37,12 @@ class UnitMean:
 
 
 def mean_over_units(
-    values: Float[np.ndarray, " units"], *, level: float, shared_error: float = 0.0, least_error: float = 0.0
+    values: Float[np.ndarray, " units"],
+    *,
+    level: float,
+    shared_error: float = 0.0,
+    least_error: float = 0.0,
+    unit: str = "seed",
 ) -> UnitMean:
     """The mean of a few units, with the interval of `unit_intervals`.
 
@@ -48,11 +53,12 @@ def mean_over_units(
             seeds are measured on: between units it does not show.
         least_error: Standard error that the mean has at least, such as that of a count: units that agree by chance, as
             three counts of 2 do, show none.
+        unit: What a unit is called where there are too few.
     """
     n = len(values)
     mean = float(values.mean()) if n else float("nan")
     if n < FEWEST_UNITS:
-        reason = f"there {'is 1 unit' if n == 1 else f'are {n} units'}, and {FEWEST_UNITS} are needed"
+        reason = f"there {f'is 1 {unit}' if n == 1 else f'are {n} {unit}s'}, and {FEWEST_UNITS} are needed"
         return UnitMean(Estimate.unknown(mean, reason), 0.0, max(n - 1.0, 0.0), n, None)
     error, low, high = (
         float(one[0])
@@ -61,7 +67,7 @@ def mean_over_units(
         )
     )
     if error == 0 and mean != 0:
-        reason = "all units are the same, which says nothing of how much they differ"
+        reason = f"all {unit}s give the same figure, which says nothing of how much they differ"
         return UnitMean(Estimate.unknown(mean, reason), 0.0, n - 1.0, n, None)
     estimate = Estimate(mean, low, high, method="Student's t over units")
     return UnitMean(estimate, error, n - 1.0, n, smallest_effect(error, n - 1.0, level))

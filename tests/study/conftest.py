@@ -10,7 +10,7 @@ from tests import tiny
 
 
 def tiny_study(folder: Path) -> dict[str, Any]:
-    """Two methods, three seeds and a few steps."""
+    """Two methods, two seeds and a few steps."""
     heldout = tiny.save_prose(folder / "heldout.jsonl", 100, seed=5)
     return {
         "title": "A tiny study",
@@ -18,14 +18,14 @@ def tiny_study(folder: Path) -> dict[str, Any]:
         "task": tiny.save_answers(folder / "task.jsonl", 100),
         "heldout": [{"task": f"{heldout}:lm-loss", "max_length": 16}],
         "methods": [
-            {"method": "full", "learning_rate": [1e-2, 1e-3]},
+            {"method": "full", "learning_rate": 1e-2},
             {"method": "lora", "rank": [4], "learning_rate": 5e-2},
         ],
-        "seeds": [0, 1, 2],
-        "steps": 8,
+        "seeds": [0, 1],
+        "steps": 5,
         "batch_size": 4,
         "max_length": 16,
-        "trajectory": 3,
+        "trajectory": 2,
         "k": 3,
         "epsilon": 0.9,
         "study": {"interventions": {"lambdas": [0.0], "controls": ["shrink"], "resamples": 200}},

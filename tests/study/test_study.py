@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from spectra.study import Study, read_study, run_study, study_presets
 from spectra.study.registration import register
 from spectra.study.specification import StudySpecification
 
-ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("study_trials", "matches", "comparisons", "paper_signs")
 
 
@@ -23,7 +20,7 @@ def table(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_parquet(folder / "study" / "tables" / f"{name}.parquet")
 
 
-def test_a_study_answers_every_question_resumes_to_the_same_tables_and_is_recomputed(
+def test_a_study_asks_first_answers_every_question_and_resumes_to_the_same_tables(
     study: Study, specification: dict[str, Any], tmp_path: Path
 ) -> None:
     """One test for the whole pipeline, because the study behind it takes seconds."""
@@ -50,14 +47,6 @@ def test_a_study_answers_every_question_resumes_to_the_same_tables_and_is_recomp
     assert resumed.verdicts == study.verdicts
     for name in TABLES:
         pd.testing.assert_frame_equal(table(again, name), table(folder, name))
-
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "recompute_study.py", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
     with pytest.raises(RunError, match=r"its specification\.study\.margin is 0\.02, not 0\.5"):
         run_study({**specification, "study": {**specification["study"], "margin": 0.5}}, folder)
 

@@ -1,6 +1,5 @@
 """From one figure per configuration and seed to a comparison: configurations inside, seeds outside."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,16 +63,14 @@ def over_seeds(
 def _one(question: str, name: str, rows: pd.DataFrame, *, level: float, unit: str, **more: Any) -> Comparison:
     means = rows.groupby("seed")["value"].mean()
     seeds, settings = len(means), rows["label"].nunique()
-    found = mean_over_units(means.to_numpy(dtype=float), level=level, **_errors(rows))
+    least, shared = _errors(rows)
+    found = mean_over_units(means.to_numpy(dtype=float), level=level, least_error=least, shared_error=shared)
     return comparison(question, name, found, level=level, unit=unit, seeds=seeds, settings=settings, **more)
 
 
-def _errors(rows: pd.DataFrame) -> Mapping[str, float]:
-    """The standard error that counts have at least, and the one that all seeds share."""
-    errors: dict[str, float] = {}
-    if "variance" in rows and len(rows):
-        errors["least_error"] = float(np.sqrt(rows["variance"].sum())) / len(rows)
-    if "shared" in rows and len(rows):
-        # The same examples stand behind all rows: their errors are taken as fully dependent, which is the widest case.
-        errors["shared_error"] = float(rows["shared"].mean())
-    return errors
+def _errors(rows: pd.DataFrame) -> tuple[float, float]:
+    """The standard error that a mean of counts has at least, and the one that all seeds share."""
+    least = float(np.sqrt(rows["variance"].sum())) / len(rows) if "variance" in rows else 0.0
+    # The same examples stand behind all rows: their errors are taken as fully dependent, which is the widest case.
+    shared = float(rows["shared"].mean()) if "shared" in rows else 0.0
+    return least, shared
