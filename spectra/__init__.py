@@ -24,17 +24,29 @@ _HOMES = {
     "compare": "spectra.scanning.compare",
     "intruders": "spectra.scanning.scan",
     "open_pair": "spectra.weights",
+    "run_study": "spectra.study",
     "run_sweep": "spectra.sweep",
     "scan": "spectra.scanning.scan",
 }
 
-__all__ = ["SpectraCallback", "__version__", "advise", "compare", "intruders", "open_pair", "run_sweep", "scan"]
+__all__ = [
+    "SpectraCallback",
+    "__version__",
+    "advise",
+    "compare",
+    "intruders",
+    "open_pair",
+    "run_study",
+    "run_sweep",
+    "scan",
+]
 
 if TYPE_CHECKING:
     from spectra.advice import advise as advise
     from spectra.scanning.compare import compare as compare
     from spectra.scanning.scan import intruders as intruders
     from spectra.scanning.scan import scan as scan
+    from spectra.study import run_study as run_study
     from spectra.sweep import run_sweep as run_sweep
     from spectra.training import SpectraCallback as SpectraCallback
     from spectra.weights import open_pair as open_pair
