@@ -34,7 +34,7 @@ COMMANDS = {
     "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
     "mitigate": "Write an adapter with its intruder dimensions scaled, and count again.",
     "plugins": "List what can be extended: metrics, held-out measures, methods, formats, tasks.",
-    "report": "Write the HTML report of a run or a scan, or compare several.",
+    "report": "Write the HTML report of a run or a scan, compare several, or index many.",
     "scan": "Measure intruders, ranks, alignment and base spectra, beside their controls.",
     "status": "Show what a run has done, what failed and what is left.",
     "sweep": "Train paired LoRA and fully fine-tuned checkpoints and compare them.",

@@ -1,0 +1,124 @@
+"""What a count and a score are held against: the null control of a trial, and chance or the untouched base."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spectra.records.scan import Scan
+from spectra.statistics.proportions import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOW_RANK, NOISE = "random low rank", "dense gaussian"
+WORDS: Mapping[str, str] = {
+    LOW_RANK: "an update of equal norm and rank without training",
+    NOISE: "noise of equal norm",
+}
+COUNT = "intruders.count"
+
+
+@dataclass(frozen=True)
+class NullCount:
+    """Intruder dimensions when an update is replaced, matrix by matrix, by one that no training made.
+
+    Attributes:
+        control: A key of `WORDS`.
+        count: Sum over all compared matrices.
+    """
+
+    control: str
+    count: float
+
+
+def null_counts(trials: "pd.DataFrame", controls: "pd.DataFrame") -> dict[str, NullCount]:
+    """The null control of every trial that has one for all of its matrices.
+
+    Args:
+        trials: The trials table.
+        controls: The table of verdicts on controls.
+    """
+    grouped = controls.groupby(["trial", "control"], sort=False)
+    counts = grouped["is_intruder"].sum().to_dict()
+    sizes = grouped["name"].nunique().to_dict()
+    found = {}
+    for trial, method, matrices in zip(trials["trial"], trials["method"], trials["matrices"], strict=True):
+        for control in _preferred(str(method)):
+            if (trial, control) in counts and sizes[trial, control] == matrices:
+                found[str(trial)] = NullCount(control, float(counts[trial, control]))
+                break
+    return found
+
+
+def null_of_scan(scan: Scan) -> NullCount | None:
+    """The null control of a scan, where every matrix with a count has it."""
+    for control in _preferred(scan.kind):
+        lines = [
+            [line for line in measure.nulls if line.null == control]
+            for matrix in scan.matrices
+            if (measure := matrix.measure(COUNT, scan.primary_side)) is not None
+        ]
+        if lines and len(lines) == len(scan.matrices) and all(lines):
+            return NullCount(control, sum(found[0].mean for found in lines))
+    return None
+
+
+def _preferred(method: str) -> tuple[str, str]:
+    """The controls that suit a method: noise of full rank for full fine-tuning, factors of its rank otherwise."""
+    return (NOISE, LOW_RANK) if method == "full" else (LOW_RANK, NOISE)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The score that a trial has to beat before anything is said of it.
+
+    Attributes:
+        score: The higher of chance and the base's own.
+        words: Which of the two it is.
+    """
+
+    score: float
+    words: str
+
+
+def bars(trials: "pd.DataFrame", row_account: "pd.DataFrame") -> dict[str, Bar]:
+    """What each trial has to beat, where it is known: guessing among the task's labels, or the untouched base."""
+    labels = row_account[(row_account["role"] == "task") & row_account["classes"].notna()]
+    classes = labels.groupby("trial")["classes"].max().to_dict()
+    found = {}
+    for row in trials.to_dict("records"):
+        known = []
+        if row["task_metric"] == "accuracy" and classes.get(row["trial"], 0) > 1:
+            known.append(Bar(1 / float(classes[row["trial"]]), "chance"))
+        if row["base_task_score"] == row["base_task_score"]:
+            known.append(Bar(float(row["base_task_score"]), "the untouched base"))
+        if known:
+            found[str(row["trial"])] = max(known, key=lambda bar: bar.score)
+    return found
+
+
+def beats(row: Mapping[str, object], bar: Bar | None) -> bool:
+    """Whether a trial's score lies above its bar, with the interval of an accuracy; True where that is unknown."""
+    score = row["task_score"]
+    if score != score or score is None:
+        score = row["validation_score"] if bar is not None and bar.words == "chance" else None
+    if bar is None or score is None or score != score:
+        return True
+    examples = row["task_examples"]
+    if row["task_metric"] == "accuracy" and row["task_score"] == row["task_score"] and _is_number(examples):
+        return wilson(float(score), float(examples))[0] > bar.score  # type: ignore[arg-type]
+    return float(score) > bar.score  # type: ignore[arg-type]
+
+
+def score_interval(row: Mapping[str, object]) -> tuple[float | None, float | None]:
+    """The 95 % interval of an accuracy on the test split; none for other metrics."""
+    score, examples = row["task_score"], row["task_examples"]
+    if row["task_metric"] != "accuracy" or not _is_number(examples) or not _is_number(score):
+        return None, None
+    return wilson(float(score), float(examples))  # type: ignore[arg-type]
+
+
+def _is_number(value: object) -> bool:
+    from spectra.report.tables.numbers import absent
+
+    return not absent(value)
