@@ -64,6 +64,7 @@ def command(
     .txt) or lm-eval:NAME; MEASURE is linear-probe, nearest-neighbour, lm-loss, bits-per-byte, pseudo-loss,
     label-likelihood or rouge-l.
     """
+    gate = Gate(conditions, junit)
     result = _measured(checkpoints, out, quiet=quiet, **settings)
     if out is not None:
         from spectra.storage.atomic import write_json
@@ -71,7 +72,7 @@ def command(
         write_json(out / "forgetting.json", result.to_dict())
     output.emit(text=lambda: _print(result), whole=result.to_dict, rows=result.rows)
     if conditions:
-        Gate(conditions, junit).judge(_cases(result))
+        gate.judge(_cases(result))
 
 
 def _cases(result: "ForgettingRun") -> "Iterator[Case]":

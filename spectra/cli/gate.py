@@ -31,6 +31,11 @@ class Gate:
     conditions: "tuple[Condition, ...]"
     junit: Path | None
 
+    def __post_init__(self) -> None:
+        """Refuse a file for an outcome that there is not."""
+        if self.junit is not None and not self.conditions:
+            raise click.UsageError("--junit writes the outcome of --fail-if. Add a condition.")
+
     def needs(self, name: str) -> bool:
         """Whether a condition speaks of a figure."""
         return any(name in condition.names for condition in self.conditions)

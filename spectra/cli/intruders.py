@@ -63,7 +63,7 @@ def command(
     k leading singular vectors of the tuned matrix whose largest |cos| to any singular vector of the pre-trained
     matrix is below epsilon (Shuttleworth et al., arXiv:2410.21228). Several checkpoints of one base share the work.
     """
-    from spectra.records import IntruderScan
+    from spectra.records import IntruderScan, chosen_groups
     from spectra.scanning.settings import EVERY_MATRIX
 
     if html is not None and len(checkpoints) != 1:
@@ -74,7 +74,7 @@ def command(
     question["pictured"] = (EVERY_MATRIX,) if html is not None else ()
     gate = Gate(conditions, junit)
     if gate.needs("control"):
-        question["groups"] = ("intruders", "update", "nulls")
+        question["groups"] = chosen_groups("intruders,update,nulls")
     found, interrupted = scanned(checkpoints, base, question, options, cache=cache, ray=ray, quiet=quiet)
     scans = [IntruderScan.of(scan) for scan in found]
     emit(scans, output)

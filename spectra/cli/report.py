@@ -41,10 +41,10 @@ def command(
     from spectra.report import cases, material_of, report_on
     from spectra.report import model_card as card
 
+    judge = Gate(**gate)  # type: ignore[arg-type]
     if model_card:
         echo(card(material_of(sources)))
     else:
         echo(report_on(sources, out, force=force, baseline=baseline))
-    judge = Gate(**gate)  # type: ignore[arg-type]
     if judge.conditions:
         judge.judge(cases(material_of(sources, baseline=baseline)))

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectra.records.scan import Scan
+from spectra.report.tables.numbers import absent
 from spectra.statistics.proportions import wilson
 
 if TYPE_CHECKING:
@@ -90,35 +91,29 @@ def bars(trials: "pd.DataFrame", row_account: "pd.DataFrame") -> dict[str, Bar]:
         known = []
         if row["task_metric"] == "accuracy" and classes.get(row["trial"], 0) > 1:
             known.append(Bar(1 / float(classes[row["trial"]]), "chance"))
-        if row["base_task_score"] == row["base_task_score"]:
+        if not absent(row["base_task_score"]):
             known.append(Bar(float(row["base_task_score"]), "the untouched base"))
         if known:
             found[str(row["trial"])] = max(known, key=lambda bar: bar.score)
     return found
 
 
-def beats(row: Mapping[str, object], bar: Bar | None) -> bool:
+def beats(row: Mapping[str, Any], bar: Bar | None) -> bool:
     """Whether a trial's score lies above its bar, with the interval of an accuracy; True where that is unknown."""
-    score = row["task_score"]
-    if score != score or score is None:
-        score = row["validation_score"] if bar is not None and bar.words == "chance" else None
-    if bar is None or score is None or score != score:
+    if bar is None:
         return True
-    examples = row["task_examples"]
-    if row["task_metric"] == "accuracy" and row["task_score"] == row["task_score"] and _is_number(examples):
-        return wilson(float(score), float(examples))[0] > bar.score  # type: ignore[arg-type]
-    return float(score) > bar.score  # type: ignore[arg-type]
+    low, _ = score_interval(row)
+    if low is not None:
+        return low > bar.score
+    score = row["task_score"]
+    if absent(score) and bar.words == "chance":  # a validation score tells nothing of the base's test score
+        score = row["validation_score"]
+    return absent(score) or float(score) > bar.score
 
 
-def score_interval(row: Mapping[str, object]) -> tuple[float | None, float | None]:
+def score_interval(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """The 95 % interval of an accuracy on the test split; none for other metrics."""
     score, examples = row["task_score"], row["task_examples"]
-    if row["task_metric"] != "accuracy" or not _is_number(examples) or not _is_number(score):
+    if row["task_metric"] != "accuracy" or absent(examples) or absent(score):
         return None, None
-    return wilson(float(score), float(examples))  # type: ignore[arg-type]
-
-
-def _is_number(value: object) -> bool:
-    from spectra.report.tables.numbers import absent
-
-    return not absent(value)
+    return wilson(float(score), float(examples))
