@@ -85,7 +85,7 @@ def shown_progress(
             with _bar(pace, out) as on_event:
                 yield on_event
         else:
-            yield _Lines(pace, out)
+            yield Lines(pace, out)
     except KeyboardInterrupt:
         echo("Stopped; nothing is lost. Run the same command to go on.", err=True)
         sys.exit(130)
@@ -102,7 +102,7 @@ def _count(pace: Pace, event: "Event") -> None:
         pace.ended(event.job.trial.id)
 
 
-def _sentence(event: "Event", out: Path) -> str:
+def _sentence(event: "Event", out: Path | None) -> str:
     trial = event.job.trial.described()
     if event.job.kind == "base":
         return {"started": "base model: measuring", "done": "base model: done"}.get(event.what, "")
@@ -122,10 +122,12 @@ def _sentence(event: "Event", out: Path) -> str:
             return f"{where}: {event.what}: {event.message}"
 
 
-def _validation(event: "Event", out: Path) -> str:
-    """What the validation split says of a finished training."""
+def _validation(event: "Event", out: Path | None) -> str:
+    """What the validation split says of a finished training, where the run folder is known."""
     from spectra.runs import Run
 
+    if out is None:
+        return ""
     metrics = Run(out).trial(event.job.trial.id).metrics or {}
     score = metrics.get("validation_score")
     if not isinstance(score, float):
@@ -136,10 +138,10 @@ def _validation(event: "Event", out: Path) -> str:
     return f", validation {name} {value:.4g}"
 
 
-class _Lines:
+class Lines:
     """Plain lines: every stage, and a step now and then."""
 
-    def __init__(self, pace: Pace, out: Path) -> None:
+    def __init__(self, pace: Pace, out: Path | None = None) -> None:
         self._pace = pace
         self._out = out
         self._lock = threading.Lock()

@@ -4,27 +4,28 @@ from collections.abc import Iterator
 
 from spectra.records.conditions import Case
 from spectra.records.scan import Scan, totals
-from spectra.report.inputs.evidence import null_of_scan
+from spectra.report.inputs.evidence import null_of_scan, records
 from spectra.report.inputs.sources import Material
+from spectra.report.tables.numbers import absent
 
 
 def cases(material: Material) -> Iterator[Case]:
     """One case per chosen trial and held-out task."""
     forgetting = material.tables["forgetting"]
-    for row in material.chosen.to_dict("records"):
+    for row in records(material.chosen):
         null = material.nulls.get(str(row["trial"]))
-        score = row["task_score"] if row["task_score"] == row["task_score"] else row["validation_score"]
+        score = row["validation_score"] if absent(row["task_score"]) else row["task_score"]
         facts = {
             "intruders": float(row["count"]),
             "control": None if null is None else null.count,
             "norm": row["update_relative"],
             "score": score,
         }
-        name = str(row["label"]) + ("" if str(row["seed"]) in ("<NA>", "nan") else f", seed {row['seed']}")
+        name = str(row["label"]) + ("" if absent(row["seed"]) else f", seed {row['seed']}")
         own = forgetting[forgetting["trial"] == row["trial"]]
         if own.empty:
             yield Case(name, facts)
-        for held in own.to_dict("records"):
+        for held in records(own):
             ends = {f"forgetting.{end}": held[end] for end in ("low", "high")}
             yield Case(f"{name}, {held['heldout']}", {**facts, "forgetting": held["forgetting"], **ends})
 

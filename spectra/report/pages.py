@@ -219,7 +219,8 @@ def _interventions(material: Material) -> Section:
 def scan_page(material: Material) -> Page:
     """The page of one checkpoint."""
     matrices = material.tables["matrices"]
-    order = list(matrices.sort_values("count", ascending=False, kind="stable")["name"])
+    nearest = map_table(material).sort_values(["count", "distance"], ascending=False, kind="stable")
+    order = list(nearest["name"])
     material, left_out = _within_size(material, order)
     opened = order[0] if order else ""
     maps = _drawn([layer_map(material, opened)])

@@ -5,6 +5,7 @@ Any page may make tiles of its own: a `Tile` is a heading with a few `Entry`s, a
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spectra.report.figures.intervention import DECIDING, INTRUDERS
@@ -65,7 +66,7 @@ def _trial_tiles(material: Material) -> Iterator[Tile]:
         table = material.tables["forgetting"]
         table = table[table["heldout"] == heldout]
         unit = str(table["unit"].iloc[0])
-        yield Tile(f"Forgetting: {heldout} ({unit})", each(lambda group, table=table: _forgetting(group, table)))
+        yield Tile(f"Forgetting: {heldout} ({unit})", each(partial(_forgetting, table=table)))
     yield Tile("Intruder dimensions", tuple(_count(one, several=len(subjects) > 1) for one in subjects))
     yield Tile("Relative norm of the update", each(lambda group: _mean(group["update_relative"], numbers.compact)))
     yield Tile("Cost", each(_cost))

@@ -17,7 +17,7 @@ from spectra.report.figures.figure import (
     rows,
     shape_of_label,
 )
-from spectra.report.inputs.evidence import score_interval
+from spectra.report.inputs.evidence import records, score_interval
 from spectra.report.inputs.sources import Material
 from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
@@ -38,9 +38,7 @@ def score_against_forgetting(material: Material, heldout: str) -> Figure | None:
         return None
     first = table.iloc[0]
     task = plain_name(first["task"])
-    table["score_low"], table["score_high"] = zip(
-        *(score_interval(row) for row in table.to_dict("records")), strict=True
-    )
+    table["score_low"], table["score_high"] = zip(*(score_interval(row) for row in records(table)), strict=True)
     headings = {
         "label": "Configuration",
         "learning_rate": "Learning rate",

@@ -11,6 +11,7 @@ from spectra.report.figures.map import layer_axis, place
 from spectra.report.figures.matrix import MATRIX
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
+from spectra.report.text.phrases import highest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ def map_table(material: Material) -> "pd.DataFrame":
     vectors = primary_side(material.tables["vectors"])
     least = vectors.groupby("name", sort=False)["max_cosine"].min().to_dict()
     table = place(material.tables["matrices"])
-    return table.assign(distance=[1 - least[name] if name in least else None for name in table["name"]])
+    return table.assign(distance=[1 - least.get(name, float("nan")) for name in table["name"]])
 
 
 def measures_of(matrices: "pd.DataFrame") -> Mapping[str, str]:
@@ -98,7 +99,7 @@ def layer_map(material: Material, opened: str) -> Figure | None:
 
 def _nearest(table: "pd.DataFrame") -> str:
     """The matrix whose least similar vector is nearest to counting."""
-    row = table.loc[table["distance"].astype(float).idxmax()]
+    row = highest(table, "distance")
     return f"The least similar vector is in {row['name']}, largest |cosine| {numbers.decimal(1 - row['distance'])}."
 
 

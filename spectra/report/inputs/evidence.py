@@ -1,6 +1,6 @@
 """What a count and a score are held against: the null control of a trial, and chance or the untouched base."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,12 @@ WORDS: Mapping[str, str] = {
     NOISE: "noise of equal norm",
 }
 COUNT = "intruders.count"
+
+
+def records(table: "pd.DataFrame") -> Iterator[dict[str, Any]]:
+    """The rows of a table, with names as text."""
+    for row in table.to_dict("records"):
+        yield {str(name): value for name, value in row.items()}
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def bars(trials: "pd.DataFrame", row_account: "pd.DataFrame") -> dict[str, Bar]:
     labels = row_account[(row_account["role"] == "task") & row_account["classes"].notna()]
     classes = labels.groupby("trial")["classes"].max().to_dict()
     found = {}
-    for row in trials.to_dict("records"):
+    for row in records(trials):
         known = []
         if row["task_metric"] == "accuracy" and classes.get(row["trial"], 0) > 1:
             known.append(Bar(1 / float(classes[row["trial"]]), "chance"))

@@ -19,7 +19,7 @@ from spectra.report.inputs.beside import (
     interventions_inside,
     is_intervention,
 )
-from spectra.report.inputs.evidence import Bar, NullCount, bars, beats, null_counts, null_of_scan
+from spectra.report.inputs.evidence import Bar, NullCount, bars, beats, null_counts, null_of_scan, records
 from spectra.report.inputs.subject import (
     checkpoint_label,
     plain_name,
@@ -104,7 +104,7 @@ class Material:
         """Which of these trials beat chance and the base, as far as that is known; only of them is anything said."""
         import pandas as pd
 
-        flags = [beats(row, self.bars.get(str(row["trial"]))) for row in trials.to_dict("records")]
+        flags = [beats(row, self.bars.get(str(row["trial"]))) for row in records(trials)]
         return pd.Series(flags, index=trials.index, dtype=bool)
 
     @property

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from spectra.report.inputs.evidence import records
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
@@ -42,15 +43,15 @@ def differences(material: Material) -> "pd.DataFrame":
     table = trials.merge(first, on="trial", how="left")
     means = table.groupby(["source", "label", "method"], sort=False)[list(MEASURES)].mean().reset_index()
     own = means[means["source"] == material.baseline]
-    names = {_name(label, material.baseline): place for place, label in own["label"].items()}
+    names = {_name(str(label), material.baseline): place for place, label in enumerate(own["label"])}
     alone = {str(source): len(group) == 1 for source, group in means.groupby("source")}
     rows = []
-    for row in means[means["source"] != material.baseline].to_dict("records"):
+    for row in records(means[means["source"] != material.baseline]):
         place = names.get(_name(str(row["label"]), str(row["source"])))
         if place is None and alone[str(row["source"])] and len(own) == 1:
-            place = own.index[0]
+            place = 0
         if place is not None:
-            against = own.loc[place]
+            against = own.iloc[place]
             rows.append(
                 {
                     **{name: row[name] for name in ("label", "method", "source")},

@@ -8,7 +8,7 @@ from spectra.records.counts import primary_side, random_direction_cosine
 from spectra.report.inputs.evidence import WORDS
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
-from spectra.report.text.phrases import groups, intruders_text, matrices_text
+from spectra.report.text.phrases import groups, highest, intruders_text, matrices_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +123,7 @@ def _headline(material: Material) -> str:
         trials = f"each of {len(done)} trials" if len(done) > 1 else "the one finished trial"
         return f"No trial has an intruder dimension: 0 of {_slots(material, done)} leading vectors in {trials}."
     if material.telling["count"].max() == 0:
-        worst = done.loc[done["count"].astype(float).idxmax()]
+        worst = highest(done, "count")
         return (
             "No chosen trial has an intruder dimension; they appear only at learning rates that the validation score "
             f"did not choose ({worst['label']} at {numbers.exact(worst['learning_rate'])}: {int(worst['count'])})."
