@@ -70,7 +70,7 @@ def layer_map(material: Material, opened: str) -> Figure | None:
                     scale=alt.Scale(scheme="viridis", domainMin=0),
                     legend=alt.Legend(
                         orient="top",
-                        gradientLength=220,
+                        gradientLength=140,
                         labelExpr=f"{MEASURE} === 'count' && datum.value % 1 ? '' : format(datum.value, '.3~r')",
                     ),
                 ),

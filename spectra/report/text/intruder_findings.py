@@ -1,5 +1,6 @@
 """Sentences on the intruder dimensions of a sweep or a comparison, each count beside its null control."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,12 +92,12 @@ def focus(material: Material) -> tuple[Counted, Counted | None] | None:
     if not others:
         return configurations[0], None
     scores = material.telling.groupby("label")["task_score"].mean().to_dict()
-    aim = scores.get(reference.label) if reference is not None else None
+    aim = scores.get(reference.label, math.nan) if reference is not None else math.nan
 
     def distance(one: Counted) -> tuple[float, float]:
-        score = scores.get(one.label)
-        known = aim is not None and score is not None and aim == aim and score == score
-        return (round(abs(score - aim), 9) if known else 0.0, -one.mean)  # type: ignore[operator]
+        score = scores.get(one.label, math.nan)
+        # A configuration without a score comes last where the others have one.
+        return (0.0 if math.isnan(aim) else round(abs(score - aim), 9) if score == score else math.inf, -one.mean)
 
     return min(others, key=distance), reference
 
