@@ -178,7 +178,7 @@ def test_tables_and_figures_can_be_downloaded(scan_report: Path, opened: Open) -
     whole = json.loads(download(page, page.locator("#download-json")))
     assert [matrix["count"] for matrix in whole] == list(matrices["count"])
     assert [len(matrix["vectors"]) for matrix in whole] == [10] * 36
-    page.locator("#layer-map summary").click()
+    page.locator("#layer-map details.data summary").click()
     figure = list(csv.DictReader(io.StringIO(download(page, page.locator("[data-csv-figure=layer-map]")))))
     assert [int(row["count"]) for row in figure] == list(matrices["count"])
     assert download(page, page.locator("[data-svg=layer-map]")).startswith("<svg")

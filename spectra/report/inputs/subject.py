@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from spectra.records.scan import Scan
 from spectra.report.tables import numbers
@@ -34,9 +34,9 @@ def checkpoint_label(scan: Scan) -> str:
     return " ".join([method, *_setting("r=", ranks), *_setting("α=", alphas)])
 
 
-def _setting(name: str, values: Iterable[float]) -> list[str]:
+def _setting(name: str, values: Iterable[SupportsFloat]) -> list[str]:
     """One value, or the range of those of several matrices."""
-    ordered = sorted(values)
+    ordered = sorted(float(value) for value in values)
     if not ordered:
         return []
     low, high = numbers.exact(ordered[0]), numbers.exact(ordered[-1])
