@@ -140,7 +140,7 @@ _OWN = (
         "shipped",
         "1",
         "Apache-2.0; texts: WordNet licence and PSF-2.0",
-        "Llama of 3.7 M parameters, 4 layers, 256 wide, pre-trained on WordNet glosses and Python's docstrings",
+        "Llama of 1.1 M parameters, 4 layers, 128 wide, pre-trained on WordNet glosses and Python's docstrings",
     ),
 )
 

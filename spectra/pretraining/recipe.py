@@ -16,7 +16,7 @@ class Source:
     """Texts of one task: all of its train split is learnt.
 
     Attributes:
-        task: Name of an asset task of plain texts.
+        task: Name of a task of plain texts.
         validation: Texts of its validation split that the loss is followed on while training.
         test: Texts of its test split that the finished model is measured on.
     """
@@ -27,8 +27,8 @@ class Source:
 
     @property
     def licence(self) -> str:
-        """Of the texts."""
-        return asset(ASSET_TASKS[self.task].asset).licence
+        """Of the texts; those of a task that is registered elsewhere are the maker's to know."""
+        return asset(ASSET_TASKS[self.task].asset).licence if self.task in ASSET_TASKS else "not stated"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,10 @@ RECIPES = {
             "demo-lm",
             (Source("wordnet-glosses", 400, 2000), Source("python-docs", 50, 150)),
             vocabulary=2048,
-            steps=1500,
+            hidden_size=128,
+            intermediate_size=344,
+            steps=1200,
+            learning_rate=3e-3,
             storage="bfloat16",
         ),
     )

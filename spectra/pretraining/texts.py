@@ -23,7 +23,9 @@ def joined(recipe: Recipe, tasks: Mapping[str, TaskData]) -> TaskData:
         rows["train"] += [{"text": text} for text in task.train["text"]]
         rows["validation"] += [{"text": text} for text in task.validation["text"][: source.validation]]
         rows["test"] += [{"text": text} for text in task.test["text"]]
-    return task_from_rows(recipe.name, "causal-lm", **rows)
+    return task_from_rows(
+        recipe.name, "causal-lm", train=rows["train"], validation=rows["validation"], test=rows["test"]
+    )
 
 
 def measured_part(task: TaskData, texts: int) -> TaskData:
