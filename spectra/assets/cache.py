@@ -86,10 +86,7 @@ def fetch(name: str, *, cache: Path | None = None, progress: Callable[[str], Non
     if folder.is_dir():
         return folder
     if entry.source in ("made", "shipped"):
-        raise AssetError(
-            f"Asset '{name}' is not there: it is pre-trained, not downloaded. Run `spectra assets make {name}`"
-            + (" (about half an hour on two cores)." if entry.source == "made" else f" --out {folder}.")
-        )
+        raise AssetError(_absent(entry, folder))
     require_fetching(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):
@@ -97,6 +94,15 @@ def fetch(name: str, *, cache: Path | None = None, progress: Callable[[str], Non
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
                 _fill(entry, Path(temporary), progress or (lambda line: None)).rename(folder)
     return folder
+
+
+def _absent(entry: Asset, folder: Path) -> str:
+    if entry.source == "shipped":
+        return f"'{folder}' comes with this package and is not there. Install the package again."
+    return (
+        f"Asset '{entry.name}' is pre-trained, not downloaded, and is not in the cache. "
+        f"Run `spectra assets make {entry.name}`, which takes about 20 minutes on two cores."
+    )
 
 
 def _folder(entry: Asset, cache: Path | None) -> Path:

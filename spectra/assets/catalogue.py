@@ -112,11 +112,11 @@ _MODELS = (
 )
 
 
-def _own(name: str, source: Source, version: str, licence: str, description: str) -> Asset:
-    """A model that this project pre-trains; a new recipe is a new version."""
+def _own(kind: Kind, name: str, source: Source, version: str, licence: str, description: str) -> Asset:
+    """What this project makes itself; a new recipe is a new version."""
     return Asset(
         name=name,
-        kind="model",
+        kind=kind,
         source=source,
         package="spectra",
         version=version,
@@ -129,6 +129,7 @@ def _own(name: str, source: Source, version: str, licence: str, description: str
 
 _OWN = (
     _own(
+        "model",
         "tiny-lm",
         "made",
         "1",
@@ -136,12 +137,14 @@ _OWN = (
         "Llama of 4.2 M parameters, 4 layers, 256 wide, pre-trained here on Brown, BBC news and WordNet glosses",
     ),
     _own(
+        "model",
         "demo-lm",
         "shipped",
         "1",
         "Apache-2.0; texts: WordNet licence and PSF-2.0",
         "Llama of 1.1 M parameters, 4 layers, 128 wide, pre-trained on WordNet glosses and Python's docstrings",
     ),
+    _own("text", "wordnet-sample", "shipped", "1", "WordNet licence", "1,000 glosses that demo-lm was not trained on"),
 )
 
 
