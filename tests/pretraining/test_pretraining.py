@@ -12,7 +12,7 @@ from spectra.assets import asset, fetch, fetched
 from spectra.data import TASKS, load_task, register_task, task_from_rows
 from spectra.errors import AssetError, DestinationError
 from spectra.models import load_base
-from spectra.pretraining import RECIPES, Recipe, Source, make, recipe_of
+from spectra.pretraining import RECIPES, Recipe, Source, make
 from spectra.pretraining.start import byte_level_tokenizer
 from spectra.pretraining.texts import joined
 
