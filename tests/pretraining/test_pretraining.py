@@ -12,7 +12,7 @@ from spectra.assets import asset, fetch, fetched
 from spectra.data import TASKS, load_task, register_task, task_from_rows
 from spectra.errors import AssetError, DestinationError
 from spectra.models import load_base
-from spectra.pretraining import RECIPES, Recipe, Source, make
+from spectra.pretraining import RECIPES, Recipe, Source, make, recipe_of
 from spectra.pretraining.start import byte_level_tokenizer
 from spectra.pretraining.texts import joined
 
@@ -154,6 +154,14 @@ def test_what_has_no_recipe_is_refused() -> None:
 def test_a_model_that_was_not_made_yet_says_how() -> None:
     with pytest.raises(AssetError, match="Run `spectra assets make tiny-lm`"):
         fetch("tiny-lm")
+
+
+def test_the_model_that_comes_with_the_package_is_small_and_was_made_by_its_recipe() -> None:
+    folder = fetch("demo-lm")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10_000_000
+    card = json.loads((folder / "card.json").read_text())
+    assert card["recipe"] == json.loads(json.dumps(dataclasses.asdict(recipe_of("demo-lm"))))
+    assert set(card["licences"].values()) == {"WordNet licence", "PSF-2.0"}
 
 
 def test_every_recipe_is_an_asset_that_is_made_or_shipped() -> None:
