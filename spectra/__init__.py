@@ -12,18 +12,36 @@ _HOMES = {
     "SpectraCallback": "spectra.training.callback",
     "advise": "spectra.advice",
     "compare": "spectra.scanning.compare",
+    "convert": "spectra.surgery.convert",
+    "extract": "spectra.surgery.extract",
     "intruders": "spectra.scanning.scan",
+    "merge": "spectra.surgery.merge",
     "open_pair": "spectra.weights",
+    "resize": "spectra.surgery.resize",
     "run_sweep": "spectra.sweep",
     "scan": "spectra.scanning.scan",
 }
 
-__all__ = ["SpectraCallback", "__version__", "advise", "compare", "intruders", "open_pair", "run_sweep", "scan"]
+__all__ = [
+    "SpectraCallback",
+    "__version__",
+    "advise",
+    "compare",
+    "convert",
+    "extract",
+    "intruders",
+    "merge",
+    "open_pair",
+    "resize",
+    "run_sweep",
+    "scan",
+]
 
 if TYPE_CHECKING:
     from spectra.advice import advise
     from spectra.scanning.compare import compare
     from spectra.scanning.scan import intruders, scan
+    from spectra.surgery import convert, extract, merge, resize
     from spectra.sweep import run_sweep
     from spectra.training import SpectraCallback
     from spectra.weights import open_pair

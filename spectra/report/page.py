@@ -46,7 +46,7 @@ class Page:
 
     Attributes:
         title: The page's heading.
-        kind: "sweep", "scan" or "comparison".
+        kind: "sweep", "scan", "intervention", "comparison", "reduction" or "merge".
         findings: The first screen.
         warnings: What a reader must know.
         sections: In reading order.
