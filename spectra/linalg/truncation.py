@@ -26,6 +26,8 @@ LEAST_BLOCK = 32
 BESIDE = 8
 # The iteration ends when the triplets could lower the squared error by no more than this share of it.
 GAIN_TOLERANCE = 1e-3
+# ... and a value that the choice of the rank rests on is known to this share of it.
+VALUE_TOLERANCE = 0.05
 
 # From the largest squared singular values that are known, and ||D||_F^2, to a rank; None where they are too few.
 RankRule = Callable[[Float[Tensor, " n"], float], int | None]
@@ -99,7 +101,8 @@ def leading_values(D: Float[Tensor, "d_out d_in"], count: int, *, seed: int = 0)
 
 def _known(bracket: ErrorBracket, S: Tensor, rank: int, norm: float, D: Tensor) -> ErrorBracket:
     """The bracket where all singular values are known, which is the sharper one."""
-    rounding = RESIDUAL_ROUNDINGS * torch.finfo(D.dtype).eps * norm
+    # Each value may be off by a few roundings of the largest one, and independently of the others.
+    rounding = (RESIDUAL_ROUNDINGS + S.shape[0] ** 0.5) * torch.finfo(D.dtype).eps * norm
     least = max(float(torch.linalg.vector_norm(S[rank:])) - rounding, 0.0)
     return ErrorBracket(
         bracket.error, max(bracket.least, min(least, bracket.error)), bracket.spectral, bracket.spectral_found
@@ -139,7 +142,7 @@ def _by_krylov(D: Tensor, rule: RankRule, norm: float, seed: int) -> tuple[Tenso
             rank = squares.shape[0]
         if rank is not None and rank <= squares.shape[0]:
             rank = min(rank, squares.shape[0])
-            if run.exhausted or _settled(squares, pairs.residuals, rank, total):
+            if run.exhausted or _settled(squares, pairs.residuals, rank, total, chosen=known is None):
                 break
         if run.exhausted:
             return None
@@ -150,9 +153,14 @@ def _by_krylov(D: Tensor, rule: RankRule, norm: float, seed: int) -> tuple[Tenso
     return U, squares.sqrt(), "krylov"
 
 
-def _settled(squares: Tensor, residuals: Tensor, rank: int, total: float) -> bool:
-    """True when the leading triplets can hardly grow: each by its residual squared over its distance to the rest."""
+def _settled(squares: Tensor, residuals: Tensor, rank: int, total: float, *, chosen: bool) -> bool:
+    """True when the leading triplets can hardly grow: each by its residual squared over its distance to the rest.
+
+    Where the values chose the rank, the first one left out has to be settled too, since it only grows.
+    """
     if rank >= squares.shape[0]:
+        return False
+    if chosen and float(residuals[rank]) > max(VALUE_TOLERANCE * float(squares[rank]), 1e-12 * total):
         return False
     if rank == 0:
         return True
