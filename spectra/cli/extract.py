@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from spectra.cli.destinations import FolderDestination, WritingCommand
-from spectra.cli.options import name_options, stacked
+from spectra.cli.options import base_option, name_options, stacked
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.surgery_options import (
@@ -22,7 +22,7 @@ from spectra.cli.surgery_output import print_reduction
 from spectra.cli.terminal import warn
 
 source_options = stacked(
-    click.option("--base", required=True, metavar="BASE", help="Pre-trained checkpoint: folder, file or hub id."),
+    base_option,
     click.option("-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder to write."),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of TUNED on the hub."),
     click.option("--base-revision", metavar="REV", help="Branch, tag or commit of BASE on the hub."),

@@ -247,7 +247,7 @@ class Merge:
 
 
 def _energy_words(cancelled: float) -> str:
-    share = f"{100 * abs(cancelled):.2g} % of the adapters' squared norms"
+    share = f"{100 * abs(cancelled):.3g} % of the adapters' squared norms"
     return (
         f"{share} cancel in the sum." if cancelled >= 0 else f"The sum holds {share} more than they do: they reinforce."
     )

@@ -151,7 +151,7 @@ def convert(
         raise AdapterError(f"'{adapter}' is no adapter. Name one, or use `spectra extract` for a full checkpoint.")
     changes, apart = _of_component(opened, component)
     _require_plain(opened, changes)
-    name = _namer(changes, base, allow_pickle=allow_pickle)
+    name = _namer(changes if WRITERS[to].dotted else [], base, allow_pickle=allow_pickle)
     factors = [_factors(change, name(change)) for change in changes]
     if twice := [one for one in {each.module for each in factors} if sum(e.module == one for e in factors) > 1]:
         raise AdapterError(f"'{adapter}' changes {first_five(sorted(twice))} more than once. Save the adapter again.")

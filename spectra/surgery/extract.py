@@ -49,8 +49,8 @@ class _Adapted:
 def extract(
     tuned: str | Path,
     *,
-    base: str | Path | None,
     out: str | Path,
+    base: str | Path | None = None,
     rank: int | None = None,
     energy: float | None = None,
     error: float | None = None,
@@ -84,8 +84,8 @@ def extract(
 
     Args:
         tuned: A full checkpoint (or an adapter whose update is dense, such as DoRA).
-        base: The pre-trained checkpoint.
         out: The folder to write.
+        base: The pre-trained checkpoint; an adapter names its own.
         rank: The same rank for every matrix; exactly one of this and the next three is given.
         energy: Per matrix the smallest rank that keeps this share of ||delta_W||_F^2.
         error: Per matrix the smallest rank that leaves out singular values of at most this share of the largest.
@@ -122,8 +122,8 @@ def extract(
         SpectrumError: If a setting has no meaning.
         DestinationError: If `out` exists and `force` is not given, or it is no adapter that spectra wrote.
 
-    Source: Eckart & Young 1936; the truncated SVD of a fine-tuning as a LoRA: Ping et al. 2024, arXiv:2406.08903.
-        Difference: ranks per matrix, and a bracket of the error in place of a randomised SVD's silence.
+    Source: Eckart & Young 1936.
+        Difference: ranks per matrix, and a bracket of the error where the matrix is too large to be factorised.
     """
     choice, kinds = RankChoice(rank, energy, error, parameters), chosen_kinds(modules_to_save)
     settings = ScanSettings(k=k, epsilon=epsilon, dtype=dtype, device=device, seed=seed)
@@ -159,7 +159,7 @@ def extract(
     )
     origin = Origin(
         str(pair.base),
-        base_fingerprint(str(pair.base), base_revision),
+        base_fingerprint(str(pair.base), base_revision, allow_pickle=allow_pickle),
         f"spectra extract ({choice.words()})",
         str(tuned),
     )

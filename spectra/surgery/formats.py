@@ -19,6 +19,7 @@ from spectra.surgery.lora_folder import named_base
 from spectra.weights.formats.safetensors_writer import TensorToWrite, write_safetensors
 from spectra.weights.matching.names import DIFFUSION_BLOCKS, EMBEDDING, layer_of
 from spectra.weights.methods.adapter import CONFIG, PREFIX, SAFETENSORS
+from spectra.weights.methods.scaling import exact_patterns
 
 KOHYA_FILE, MLX_FILE = "pytorch_lora_weights.safetensors", "adapters.safetensors"
 # Where a prefix of kohya-ss is not asked for: the text encoders of image models begin with this.
@@ -70,11 +71,13 @@ class Writer:
         prepared: Gives every module its name in the format, and the scaling that it can store.
         write: Writes the folder, with the base as it was named.
         warnings: What a reader has to know.
+        dotted: Whether names keep their dots, so that those of the source must be known.
     """
 
     prepared: Callable[[Sequence[NamedFactors], str | None], list[NamedFactors]]
     write: Callable[[Path, Sequence[NamedFactors], str | None], None]
     warnings: Callable[[Sequence[NamedFactors]], list[str]] = lambda factors: []
+    dotted: bool = True
 
 
 def _tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -99,6 +102,7 @@ def _write_peft(folder: Path, factors: Sequence[NamedFactors], base: str | None)
     alphas = {each.module: _number(each.scaling * each.rank) for each in factors}
     rank = Counter(each.rank for each in factors).most_common(1)[0][0]
     alpha = Counter(alphas.values()).most_common(1)[0][0]
+    keys = exact_patterns([each.module for each in factors])
     config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": None,
@@ -106,8 +110,8 @@ def _write_peft(folder: Path, factors: Sequence[NamedFactors], base: str | None)
         "r": rank,
         "lora_alpha": alpha,
         "target_modules": [each.module for each in factors],
-        "rank_pattern": {f"^{re.escape(each.module)}": each.rank for each in factors if each.rank != rank},
-        "alpha_pattern": {f"^{re.escape(name)}": value for name, value in alphas.items() if value != alpha},
+        "rank_pattern": {keys[each.module]: each.rank for each in factors if each.rank != rank},
+        "alpha_pattern": {keys[name]: value for name, value in alphas.items() if value != alpha},
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -238,6 +242,6 @@ def _number(value: float) -> int | float:
 
 WRITERS = {
     "peft": Writer(_for_peft, _write_peft),
-    "kohya": Writer(_for_kohya, _write_kohya),
+    "kohya": Writer(_for_kohya, _write_kohya, dotted=False),
     "mlx": Writer(_for_mlx, _write_mlx, _mlx_warnings),
 }

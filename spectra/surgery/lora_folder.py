@@ -1,6 +1,5 @@
 """A plain LoRA written from factors: names, ranks and alphas as peft reads them, the update exactly B @ A."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from spectra.weights import MatrixPair
 from spectra.weights.matching.names import EMBEDDING, module_of
+from spectra.weights.methods.scaling import exact_patterns
 
 # Endings of the class that a configuration names, and peft's word for it.
 TASK_TYPES = {
@@ -84,7 +84,8 @@ def plain_config(
     """An adapter_config.json with which every module's scaling is 1: alpha is the rank, module by module."""
     ranks = Counter(each.rank for each in factors)
     rank = ranks.most_common(1)[0][0]
-    pattern = {f"^{re.escape(each.module)}": each.rank for each in factors if each.rank != rank}
+    keys = exact_patterns([each.module for each in factors])
+    pattern = {keys[each.module]: each.rank for each in factors if each.rank != rank}
     return {
         "peft_type": "LORA",
         "task_type": task_type,

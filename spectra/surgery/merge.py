@@ -173,7 +173,7 @@ def merge(
         warnings=tuple(dict.fromkeys(warning for pair in pairs for warning in pair.warnings)),
         versions=versions(),
     )
-    origin = _origin(result, base_revision)
+    origin = _origin(result, base_revision, allow_pickle=allow_pickle)
     if checkpoint is not None:
         _write_checkpoint(Path(checkpoint), result.base, updates, origin, force=force)
     if out is not None or heldout:
@@ -283,9 +283,10 @@ def _left_behind(
             yield Skipped(str(update.pair.name), "an expert's factors, which no plain LoRA holds; write the checkpoint")
 
 
-def _origin(result: Merge, base_revision: str | None) -> Origin:
+def _origin(result: Merge, base_revision: str | None, *, allow_pickle: bool) -> Origin:
     words = " + ".join(f"{weight:g} * {name}" for weight, name in zip(result.weights, result.adapters, strict=True))
-    return Origin(result.base, base_fingerprint(result.base, base_revision), f"spectra merge ({words})", words)
+    fingerprint = base_fingerprint(result.base, base_revision, allow_pickle=allow_pickle)
+    return Origin(result.base, fingerprint, f"spectra merge ({words})", words)
 
 
 @contextmanager

@@ -138,7 +138,9 @@ def resize(
     ranks = chosen_ranks_of([each.squares for each in updates], modules, choice)
     treated = [_resized(each, rank) for each, rank in zip(updates, ranks, strict=True)]
     exchanged = [factors for factors, _ in treated]
-    fingerprint = () if named is None or not count else base_fingerprint(named, base_revision or opened.revision)
+    fingerprint: tuple[float, ...] = ()
+    if named is not None and count:
+        fingerprint = base_fingerprint(named, base_revision or opened.revision, allow_pickle=allow_pickle)
     origin = Origin(str(named), fingerprint, f"spectra resize ({choice.words()})", str(adapter))
     config, tensors = edited_config(opened, exchanged), edited_tensors(opened, exchanged)
     write_adapter(Path(out), config, tensors, origin, source=opened.path, force=force)
@@ -165,7 +167,15 @@ def resize(
             take=take,
             allow_pickle=allow_pickle,
         )
-        result = counted(result, pair, settings, cache=cache, progress=progress, base_revision=base_revision)
+        result = counted(
+            result,
+            pair,
+            settings,
+            cache=cache,
+            progress=progress,
+            base_revision=base_revision,
+            allow_pickle=allow_pickle,
+        )
     if heldout or task is not None:
         found = measured(
             [str(adapter), str(out)],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra.errors import SpectrumError
@@ -104,6 +104,7 @@ def test_leading_values_are_those_of_the_matrix() -> None:
     assert found[:6].tolist() == pytest.approx(S[:6].tolist(), rel=1e-4)
 
 
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), rank=st.integers(1, 6), turned=st.booleans())
 def test_no_other_factors_are_closer_than_the_bracket_says(seed: int, rank: int, *, turned: bool) -> None:
     """The bracket is that of any orthonormal U, also of one far from the leading vectors."""
