@@ -237,7 +237,7 @@ def _factored(
         cut = truncated(each.delta(settings), rule, seed=settings.seed)
         records.append(_record(each.pair, cut))
         if cut.rank:
-            factors.append(ModuleFactors(each.module, cut.B.float().cpu(), cut.A.float().cpu(), each.transposed))
+            factors.append(ModuleFactors(each.module, cut.B.cpu(), cut.A.cpu(), each.transposed))
         if progress is not None:
             progress(place, len(adapted), str(each.pair.name))
     if not any(record.norm > 0 for record in records):

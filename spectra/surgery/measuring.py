@@ -16,7 +16,6 @@ def measured(
     *,
     heldout: Sequence[HeldOut] = (),
     task: OwnTask | None = None,
-    scored: Sequence[str] | None = None,
     device: str = "cpu",
     batch_size: int = 16,
     seed: int = 0,
@@ -29,7 +28,6 @@ def measured(
         base: Their base.
         heldout: Held-out tasks and measures.
         task: The task that was tuned on.
-        scored: Those of the checkpoints that have the head for it; None for all.
         device: torch device.
         batch_size: Texts per forward pass.
         seed: Of the bootstrap.
@@ -39,13 +37,14 @@ def measured(
         ModelError: If a model lacks the head that a measure needs.
     """
     found: list[MeasuredLoss] = []
-    for checkpoint in (checkpoints if scored is None else scored) if task is not None else ():
-        if progress is not None:
-            progress(f"{checkpoint}: scoring {task.name}")
-        loaded = load_tuned(checkpoint, base=base, dtype=torch.float32, device=device)
-        scores = measure_own_task(loaded, task, base=base, batch_size=batch_size)
-        found.append(MeasuredLoss(checkpoint, task.name, "score", scores.score, unit=scores.score_name))
-        del loaded
+    if task is not None:
+        for checkpoint in checkpoints:
+            if progress is not None:
+                progress(f"{checkpoint}: scoring {task.name}")
+            loaded = load_tuned(checkpoint, base=base, dtype=torch.float32, device=device)
+            scores = measure_own_task(loaded, task, base=base, batch_size=batch_size)
+            found.append(MeasuredLoss(checkpoint, task.name, "score", scores.score, unit=scores.score_name))
+            del loaded
     if heldout:
         run = measure_forgetting(
             checkpoints, heldout, base=base, device=device, batch_size=batch_size, seed=seed, progress=progress
