@@ -25,7 +25,7 @@ def print_reduction(result: "Reduction") -> None:
     if counts:
         table.add_column("intruders", justify="right", no_wrap=True)
     for one in sorted(result.matrices, key=lambda matrix: -matrix.error)[:SHOWN]:
-        cells = [
+        cells: list[str | Text] = [
             Text(one.name),
             str(one.rank) if one.rank_before is None else f"{one.rank_before} -> {one.rank}",
             f"{one.norm:.4g}",
