@@ -18,6 +18,7 @@ _HOMES = {
     "merge": "spectra.surgery.merge",
     "open_pair": "spectra.weights",
     "resize": "spectra.surgery.resize",
+    "run_study": "spectra.study",
     "run_sweep": "spectra.sweep",
     "scan": "spectra.scanning.scan",
 }
@@ -33,6 +34,7 @@ __all__ = [
     "merge",
     "open_pair",
     "resize",
+    "run_study",
     "run_sweep",
     "scan",
 ]
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from spectra.advice import advise
     from spectra.scanning.compare import compare
     from spectra.scanning.scan import intruders, scan
+    from spectra.study import run_study
     from spectra.surgery import convert, extract, merge, resize
     from spectra.sweep import run_sweep
     from spectra.training import SpectraCallback

@@ -41,6 +41,7 @@ COMMANDS = {
     "resize": "Write a LoRA adapter at other ranks, with what that leaves out.",
     "scan": "Measure intruders, ranks, alignment and base spectra, beside their controls.",
     "status": "Show what a run has done, what failed and what is left.",
+    "study": "Answer five questions on intruders by a sweep with seeds and by interventions.",
     "sweep": "Train paired LoRA and fully fine-tuned checkpoints and compare them.",
 }
 
