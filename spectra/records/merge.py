@@ -247,7 +247,7 @@ class Merge:
 
 
 def _energy_words(cancelled: float) -> str:
-    share = f"{100 * abs(cancelled):.3g} % of the adapters' squared norms"
-    return (
-        f"{share} cancel in the sum." if cancelled >= 0 else f"The sum holds {share} more than they do: they reinforce."
-    )
+    share = f"{100 * abs(cancelled):.3g} %"
+    if cancelled >= 0:
+        return f"{share} of the adapters' squared norms cancel in the sum."
+    return f"The squared norm of the sum is {share} above that of its parts: they reinforce each other."
