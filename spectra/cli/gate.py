@@ -66,7 +66,7 @@ class Gate:
             raise DataError(f"The condition cannot be judged ({what}). Measure it, or leave the condition out.")
 
 
-class _Condition(click.ParamType):
+class _Condition(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """A condition such as 'forgetting > 0.02'."""
 
     name = "CONDITION"

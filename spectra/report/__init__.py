@@ -3,6 +3,7 @@
 from spectra.report.cases import cases, scan_case
 from spectra.report.index import write_index
 from spectra.report.model_card import model_card
+from spectra.report.surgery_page import write_surgery_report
 from spectra.report.write import (
     material_of,
     report_on,
@@ -23,4 +24,5 @@ __all__ = [
     "write_index",
     "write_report",
     "write_scan_report",
+    "write_surgery_report",
 ]

@@ -9,7 +9,6 @@ from spectra.report.study_figures import figures_of
 from spectra.report.study_inputs import StudyMaterial, study_material
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
-from spectra.report.text.findings import MOST
 from spectra.report.tiles import Entry, Tile
 from spectra.storage.atomic import write_text
 from spectra.storage.destinations import REPORT, require_file
@@ -65,7 +64,7 @@ def study_page(material: StudyMaterial) -> Page:
         title=material.record["title"] or "A study of intruder dimensions",
         kind="report of a study",
         tiles=_tiles(material),
-        findings=tuple(material.record["counts"])[:MOST],
+        findings=tuple(material.record["counts"]),
         warnings=_warnings(material),
         sections=sections,
         facts=_facts(material),
