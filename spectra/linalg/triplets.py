@@ -179,7 +179,11 @@ class _Search:
             return
         self.pairs = self.run.ritz()
         settled = limit or _settled(self.pairs, self.k, self.W0.dtype, self.tolerance)
-        self.is_over = limit or (settled and self._is_complete(self.pairs))
+        if settled and self._is_complete(self.pairs):
+            self.is_over = self._is_found(self.pairs)
+            if not self.is_over:
+                self.count = None  # a later one will say where the next eigenvalues lie, too
+        self.is_over = self.is_over or limit
 
     def _is_complete(self, pairs: RitzPairs) -> bool:
         """True when no leading eigenvalue is missing."""
@@ -192,6 +196,18 @@ class _Search:
             self.count = (self.counter or self._counted)(pairs, k)
         return self.count is not None and self.count.is_complete(pairs.values, k)
 
+    def _is_found(self, pairs: RitzPairs) -> bool:
+        """True when the k leading vectors are as near as `LeadingVectors.converged` asks, by what is proven of them."""
+        found = self._angles(pairs) <= SLACKENED * ANGLE_TOLERANCE
+        return bool((found | clustered(pairs.values.clamp_min(0).sqrt(), self.k, self.W0.dtype)).all())
+
+    def _angles(self, pairs: RitzPairs) -> Float[Tensor, " k"]:
+        """Bounds on the angles of the k leading left vectors; a count says where the next eigenvalue may lie."""
+        counted = self.count is not None and self.count.is_complete(pairs.values, min(self.k, self.dimension))
+        limit = self.count.limit if self.count is not None and counted else None
+        angles = angle_bounds(pairs, self.k, self.W0.dtype, limit)
+        return image_angle_bounds(pairs, angles, self.W0.dtype) if self.W0.shape[0] > self.W0.shape[1] else angles
+
     def _counted(self, pairs: RitzPairs, k: int) -> Count | None:
         """What the random columns say."""
         return complete_pairs(pairs, self.W0.dtype, at_least=k, at_most=k + COUNTED_BESIDE)
@@ -203,11 +219,9 @@ class _Search:
             raise ValueError("a search has a result when it is over")
         complete = self._is_complete(pairs)
         S = pairs.values.clamp_min(0).sqrt()
-        counted = self.count is not None and self.count.is_complete(pairs.values, k)
-        angles = angle_bounds(pairs, k, dtype, self.count.limit if self.count is not None and counted else None)
+        angles = self._angles(pairs)
         U = self.run.ritz_vectors(pairs, k)
         if self.W0.shape[0] > self.W0.shape[1]:
-            angles = image_angle_bounds(pairs, angles, dtype)
             image = self.W0.matmat(U)
             if self.update is not None:
                 image = image + self.update.matmat(U)

@@ -61,3 +61,12 @@ def test_vectors_of_a_null_space_are_never_taken_for_known_singular_vectors() ->
     null = pairs.values < 1e-5 * pairs.values[0]
     assert bool(null.any())
     assert bool((angle_bounds(pairs, pairs.values.shape[0], torch.float32)[null] == 1).all())
+
+
+@pytest.mark.parametrize(("k", "seed"), [(10, 3), (8, 5), (8, 7), (8, 8)])
+def test_a_search_goes_on_until_its_proven_angles_are_as_small_as_they_have_to_be(k: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    U, V = (torch.linalg.qr(torch.randn(300, 300, generator=generator))[0] for _ in range(2))
+    S = torch.cat([40 / torch.arange(1, 25).sqrt(), torch.linspace(6, 0.1, 276)])
+    [found] = leading_vectors(Dense((U * S) @ V.mH), [None], k, tolerance=3e-3, seed=seed)
+    assert found.converged
