@@ -110,7 +110,8 @@ def image_angle_bounds(pairs: RitzPairs, angles: Float[Tensor, " k"], dtype: tor
 
 def residual_rounding(pairs: RitzPairs, dtype: torch.dtype) -> Float[Tensor, " n"]:
     """What rounding leaves of every residual, however long the run: 8 eps sqrt(lambda_1 theta_l)."""
-    return RELATION_ROUNDINGS * torch.finfo(dtype).eps * (pairs.largest * pairs.values.clamp_min(0)).sqrt()
+    size = (pairs.largest * pairs.values.clamp_min(0)).sqrt() if pairs.rounding is None else pairs.rounding
+    return RELATION_ROUNDINGS * torch.finfo(dtype).eps * size
 
 
 def nearest_distance(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -25,6 +25,9 @@ WARM_SHARE = 2
 RANDOM_COLUMNS = 12
 # Where the count of the eigenvalues is known otherwise, a few help to find all of them.
 FEW_RANDOM_COLUMNS = 4
+# Columns of a start block beyond the k that are sought: a pass over a large matrix with 20 columns takes little longer
+# than one with 12.
+BESIDE = 10
 # They never tell earlier, so that the projected problem is not even solved.
 LEAST_PASSES = 3
 # Ritz values beyond the k-th whose place is asked for, too: the next one bounds the angle of the k-th vector.
@@ -97,16 +100,19 @@ def leading_vectors(
         new leading directions lie near its range.
     Cost: about 5-9 passes over W0 with k + 6 columns per matrix on spectra with a heavy head; 2-4 when warm.
     """
-    searches = [_Search(W0, update, k, warm, tolerance, counter, seed) for update in updates]
-    open_searches = searches
-    while open_searches:
-        products = gram_together(
-            W0, [each.update for each in open_searches], [each.run.pending for each in open_searches]
-        )
-        for each, product in zip(open_searches, products, strict=True):
-            each.advance(product)
-        open_searches = [each for each in open_searches if not each.is_over]
+    searches = [Search(W0, update, k, warm, tolerance, counter, seed) for update in updates]
+    search_together(W0, searches)
     return [each.result() for each in searches]
+
+
+def search_together(W0: LinearOperator, searches: "Sequence[Search]") -> None:
+    """Feed searches on one base until all are over, sharing each pass over W0."""
+    waiting = list(searches)
+    while waiting:
+        products = gram_together(W0, [each.multiplied for each in waiting], [each.run.pending for each in waiting])
+        for each, product in zip(waiting, products, strict=True):
+            each.advance(product)
+        waiting = [each for each in waiting if not each.is_over]
 
 
 def leading_within(W: LinearOperator, basis: Float[Tensor, "d w"], count: int) -> Float[Tensor, "d count"]:
@@ -137,7 +143,7 @@ def clustered(S: Float[Tensor, " n"], k: int, dtype: torch.dtype) -> Bool[Tensor
     return (nearest_distance(S) <= CLUSTER_ROUNDINGS * torch.finfo(dtype).eps * S[:1])[:k]
 
 
-class _Search:
+class Search:
     """The search for the leading vectors of one matrix: a Krylov run, and when it may stop."""
 
     def __init__(
@@ -153,22 +159,35 @@ class _Search:
         """Make the start block: directions of the update, warm vectors, and random columns, in the smaller space."""
         self.W0, self.update, self.k, self.tolerance, self.counter = W0, update, k, tolerance, counter
         self.dimension = min(W0.shape)
-        columns = []
-        if update is not None:
-            columns.append(update_directions(W0, update, k))
-        if warm is not None:
-            columns.append(warm[:, : WARM_SHARE * k])
-        beside = sum(column.shape[1] for column in columns)
-        count = max(RANDOM_COLUMNS if counter is None else FEW_RANDOM_COLUMNS, k + 6 - beside)
-        like = torch.empty(self.dimension, 0, dtype=W0.dtype, device=W0.device)
-        scaled = [column / torch.linalg.vector_norm(column, dim=0).clamp_min(1e-30) for column in columns]
-        # The random columns come first: they stay whole where there are more columns than dimensions.
-        start = torch.cat([random_columns(count, like, seed), *scaled], dim=1)[:, : self.dimension]
-        self.run = BlockLanczos(start, random=min(count, self.dimension))
+        self.run = self._begin(warm, seed)
         self.count: Count | None = None
         self.passes = 0
         self.is_over = False
         self.pairs: RitzPairs | None = None
+
+    def _begin(self, warm: Float[Tensor, "d w"] | None, seed: int) -> BlockLanczos:
+        W0, k = self.W0, self.k
+        columns = []
+        if self.update is not None:
+            columns.append(update_directions(W0, self.update, k))
+        if warm is not None:
+            columns.append(warm[:, : WARM_SHARE * k])
+        beside = sum(column.shape[1] for column in columns)
+        count = max(RANDOM_COLUMNS if self.counter is None else FEW_RANDOM_COLUMNS, k + BESIDE - beside)
+        like = torch.empty(self.dimension, 0, dtype=W0.dtype, device=W0.device)
+        scaled = [column / torch.linalg.vector_norm(column, dim=0).clamp_min(1e-30) for column in columns]
+        # The random columns come first: they stay whole where there are more columns than dimensions.
+        start = torch.cat([random_columns(count, like, seed), *scaled], dim=1)[:, : self.dimension]
+        return BlockLanczos(start, random=min(count, self.dimension))
+
+    @property
+    def multiplied(self) -> LowRankUpdate | None:
+        """The update that a product is to be taken with, beside W0."""
+        return self.update
+
+    def ritz(self) -> RitzPairs:
+        """Ritz pairs of the Gram operator whose leading eigenvectors are sought."""
+        return self.run.ritz()
 
     def advance(self, product: Float[Tensor, "d block"]) -> None:
         """Take a product, and look whether the k leading vectors are found."""
@@ -177,7 +196,7 @@ class _Search:
         limit = self.run.exhausted or self.run.basis.shape[1] >= min(LARGEST_BASIS, self.dimension)
         if self.counter is None and self.passes < LEAST_PASSES and not limit:
             return
-        self.pairs = self.run.ritz()
+        self.pairs = self.ritz()
         settled = limit or _settled(self.pairs, self.k, self.W0.dtype, self.tolerance)
         if settled and self._is_complete(self.pairs):
             self.is_over = self._is_found(self.pairs)
