@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.linalg.operators import LinearOperator, LowRankUpdate
+from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate
 
 # A direction this small against the product it came from has lost two digits of orthogonality.
 AMPLIFIED = 0.03
@@ -210,6 +210,8 @@ def gram_together(
     widths = [block.shape[1] for block in blocks]
     left = d_out <= d_in
     stacked = torch.cat(list(blocks), dim=1)
+    if not left and isinstance(W0, Dense) and all(update is None for update in updates):
+        return list(W0.gram(stacked).split(widths, dim=1))
     half = list((W0.rmatmat(stacked) if left else W0.matmat(stacked)).split(widths, dim=1))
     for i, update in enumerate(updates):
         if update is not None:
