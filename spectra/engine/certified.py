@@ -12,6 +12,7 @@ over W0 serves all tuned matrices of the call.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -25,7 +26,7 @@ from spectra.engine.question import FINE_ANGLE, RELATIVE_FLOOR, Question
 from spectra.engine.tuned import Tuned, leading_vectors_of
 from spectra.linalg.brackets import Brackets
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
-from spectra.linalg.joint import JointSearch, delta_of, fits_jointly
+from spectra.linalg.joint import JointSearch, change_of, delta_of, fits_jointly
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import RowChunked
 from spectra.linalg.triplets import (
@@ -149,7 +150,10 @@ def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> Leadi
     if tuned.update is not None:
         directions = torch.cat([directions, update_directions(W, tuned.update, k)], dim=1)
     nearby = spectrum.neighbourhood(directions, spectrum.values.shape[0] // STARTING_SHARE)
-    return leading_vectors(W, [None], k, warm=leading_within(W, nearby, k + 2))[0]
+    counter = None
+    if tuned.update is not None and fits_jointly(base.W0, delta := delta_of(tuned.update)):
+        counter = partial(spectrum.counted_with, *change_of(base.W0, delta), delta.S)
+    return leading_vectors(W, [None], k, warm=leading_within(W, nearby, k + 2), counter=counter)[0]
 
 
 def _sharper(base: BaseFactors, tuned: Tuned, k: int, vectors: LeadingVectors) -> LeadingVectors:

@@ -38,6 +38,13 @@ def delta_of(update: LowRankUpdate) -> SVD:
     return delta.leading(rank)
 
 
+def change_of(W0: LinearOperator, delta: SVD) -> tuple[Float[Tensor, "d r"], Float[Tensor, "d r"]]:
+    """U and Z of the module's docstring, in the smaller space of W0.  Half a pass with r columns."""
+    if W0.shape[0] <= W0.shape[1]:
+        return delta.U, W0.matmat(delta.Vh.mH) * delta.S
+    return delta.Vh.mH, W0.rmatmat(delta.U) * delta.S
+
+
 def fits_jointly(W0: LinearOperator, delta: SVD) -> bool:
     """True where one run for W0 and W0 + delta_W is worth it."""
     rank = delta.S.shape[0]
@@ -65,9 +72,7 @@ class JointSearch(Search):
 
     def _begin(self, warm: Float[Tensor, "d w"] | None, seed: int) -> BlockLanczos:
         W0, delta = self.W0, self.delta
-        wide, rank = W0.shape[0] <= W0.shape[1], delta.S.shape[0]
-        own = delta.U if wide else delta.Vh.mH
-        image = (W0.matmat(delta.Vh.mH) if wide else W0.rmatmat(delta.U)) * delta.S
+        rank, (own, image) = delta.S.shape[0], change_of(W0, delta)
         lengths = torch.linalg.vector_norm(image, dim=0).clamp_min(torch.finfo(image.dtype).tiny)
         start = torch.cat([random_columns(RANDOM_COLUMNS, own, seed), own, image / lengths], dim=1)
         run = BlockLanczos(start, random=RANDOM_COLUMNS, whole=True)

@@ -87,7 +87,7 @@ def leading_vectors(
         warm: Approximate leading eigenvectors of the smaller Gram operator (left singular vectors of a wide W0,
             right ones of a tall).
         tolerance: Sine of the angle at which a vector counts as found.
-        counter: Says how many eigenvalues there are, of a single matrix; by default the random columns do.
+        counter: Says how many eigenvalues there are, of a single matrix; where it does not, the random columns do.
         seed: Of the random columns.
 
     Returns:
@@ -212,7 +212,8 @@ class Search:
         if k == 0 or self.run.basis.shape[1] == self.dimension:  # all eigenvalues are here
             return True
         if self.count is None or not self.count.is_complete(pairs.values, k):
-            self.count = (self.counter or self._counted)(pairs, k)
+            counted = None if self.counter is None else self.counter(pairs, k)
+            self.count = counted or self._counted(pairs, k)
         return self.count is not None and self.count.is_complete(pairs.values, k)
 
     def _is_found(self, pairs: RitzPairs) -> bool:
