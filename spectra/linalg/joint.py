@@ -98,7 +98,7 @@ class JointSearch(Search):
         changed[:rows, :rows] += mixed + mixed.mH + (self.own * S**2) @ self.own.mH
         pairs = self.run.ritz(changed)
         size = float(torch.linalg.matrix_norm(self.image)) + float(S.square().sum())
-        largest = pairs.largest + 2 * size  # no eigenvalue of H0 is larger (Weyl)
+        largest = max(pairs.largest, float(torch.linalg.eigvalsh(T)[-1])) if T.shape[0] else pairs.largest
         energy = (pairs.vectors * (T @ pairs.vectors)).sum(dim=0).clamp_min(0)
         along_own = torch.linalg.vector_norm(self.own.mH @ pairs.vectors[:rows], dim=0)
         along_image = torch.linalg.vector_norm(self.image.mH @ pairs.vectors[:rows], dim=0)

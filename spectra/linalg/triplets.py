@@ -1,7 +1,7 @@
 """Leading singular triplets by block Lanczos, with proven residuals, for one matrix or many on the same base."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +30,8 @@ FEW_RANDOM_COLUMNS = 4
 BESIDE = 10
 # They never tell earlier, so that the projected problem is not even solved.
 LEAST_PASSES = 3
+# From so many passes on a search ends when all that its residuals hold is rounding: the next ones would change nothing.
+FEWEST_HOPELESS = 12
 # Ritz values beyond the k-th whose place is asked for, too: the next one bounds the angle of the k-th vector.
 COUNTED_BESIDE = 2
 # Two singular values closer than this many roundings of the largest one cannot be told apart by any method.
@@ -158,7 +160,7 @@ class Search:
     ) -> None:
         """Make the start block: directions of the update, warm vectors, and random columns, in the smaller space."""
         self.W0, self.update, self.k, self.tolerance, self.counter = W0, update, k, tolerance, counter
-        self.dimension = min(W0.shape)
+        self.dimension, self.size = min(W0.shape), 0.0
         self.run = self._begin(warm, seed)
         self.count: Count | None = None
         self.passes = 0
@@ -169,7 +171,9 @@ class Search:
         W0, k = self.W0, self.k
         columns = []
         if self.update is not None:
-            columns.append(update_directions(W0, self.update, k))
+            delta = low_rank_svd(self.update.B, self.update.A, self.update.scaling).leading(k)
+            columns.append(delta.U if W0.shape[0] <= W0.shape[1] else delta.Vh.mH)
+            self.size = float(delta.S[:1].sum())
         if warm is not None:
             columns.append(warm[:, : WARM_SHARE * k])
         beside = sum(column.shape[1] for column in columns)
@@ -186,8 +190,12 @@ class Search:
         return self.update
 
     def ritz(self) -> RitzPairs:
-        """Ritz pairs of the Gram operator whose leading eigenvectors are sought."""
-        return self.run.ritz()
+        """Ritz pairs of the Gram operator whose leading eigenvectors are sought.
+
+        An update may take the head of W0 away: rounding is relative to the two parts that a product is made of.
+        """
+        pairs = self.run.ritz()
+        return replace(pairs, largest=max(pairs.largest, pairs.largest**0.5 * self.size))
 
     def advance(self, product: Float[Tensor, "d block"]) -> None:
         """Take a product, and look whether the k leading vectors are found."""
@@ -202,7 +210,9 @@ class Search:
             self.is_over = self._is_found(self.pairs)
             if not self.is_over:
                 self.count = None  # a later one will say where the next eigenvalues lie, too
-        self.is_over = self.is_over or limit
+        rounding = residual_rounding(self.pairs, self.W0.dtype)
+        stalled = bool((self.pairs.residuals <= rounding)[: self.k + COUNTED_BESIDE].all())
+        self.is_over = self.is_over or limit or (stalled and self.passes >= FEWEST_HOPELESS)
 
     def _is_complete(self, pairs: RitzPairs) -> bool:
         """True when no leading eigenvalue is missing."""
