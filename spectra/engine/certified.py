@@ -224,7 +224,6 @@ def _answer_in_adopted(
     best: tuple[BlockLanczos, RitzPairs] | None = None
     active = list(questions)
     while active:
-        # In right space the images of the columns lie in the space after one step more.
         runs = [question.run for question in active if question.run is not None]
         pairs = [run.ritz() for run in runs]
         still_active = []

@@ -174,7 +174,9 @@ class Question:
             floor=self.floor,
             margin=leak + self.error[self.columns],
         )
-        self.brackets = self.brackets.replaced(self.columns, Brackets(found.lower, found.known, found.rest + leak))
+        beside = ATOM_ANGLE * leak  # a known vector has at most the sine of its angle outside the space
+        bounds = (found.lower - beside).clamp_min(0), (found.known + beside).clamp(max=1.0), found.rest + leak
+        self.brackets = self.brackets.replaced(self.columns, Brackets(*bounds))
 
     def _coordinates(self, pairs: RitzPairs) -> tuple[Float[Tensor, "n c"], Float[Tensor, " c"]]:
         """The columns, or their images, in the basis of the run, and the size of what lies outside it."""
