@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from spectra.scanning.journal import Finished, Journal, Place
 from spectra.scanning.matrix import scan_matrices
 from spectra.scanning.nulls.null_store import NullStore
 from spectra.scanning.settings import ScanSettings
+from spectra.scanning.side_by_side import LARGEST_ENTRIES, side_by_side
 from spectra.weights import CheckpointPair, MatrixPair, open_pair
 
 Progress = Callable[[int, int, str], None]
@@ -292,10 +294,17 @@ class PartialScan:
 
     def scan_groups(self, groups: Groups) -> Iterator[Finished]:
         """Scan groups of matrices in this process; the matrices of a group share their W0."""
-        for places in groups:
-            matrices = [self.pairs[i].matrices[j] for i, j in places]
-            found, facts = scan_matrices(matrices, self.settings, self.cache, self._store)
-            yield Finished(places, found, self.look(places, facts) if self.look is not None else ())
+        alone = self.look is not None or not self.settings.is_thread_safe
+        yield from side_by_side(self._scan_group, groups, lambda places: not alone and self._is_small(places))
+
+    def _scan_group(self, places: Sequence[Place]) -> Finished:
+        matrices = [self.pairs[i].matrices[j] for i, j in places]
+        found, facts = scan_matrices(matrices, self.settings, self.cache, self._store)
+        return Finished(places, found, self.look(places, facts) if self.look is not None else ())
+
+    def _is_small(self, places: Sequence[Place]) -> bool:
+        i, j = places[0]
+        return prod(self.pairs[i].matrices[j].shape) * len(places) <= LARGEST_ENTRIES
 
     def scans(self) -> list[Scan]:
         """One scan per pair with the matrices that are done, in checkpoint order."""

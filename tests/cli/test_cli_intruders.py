@@ -96,6 +96,18 @@ def test_every_command_has_help_that_ends_in_an_example(name: str) -> None:
     assert "Example" in result.stdout
 
 
+def test_a_scan_imports_nothing_heavy_beside_torch(saved: Checkpoints) -> None:
+    heavy = ("scipy", "pandas", "transformers", "peft", "accelerate", "datasets", "matplotlib", "altair", "jinja2")
+    code = (
+        f"import sys; sys.argv = ['spectra', 'intruders', {str(saved.adapters[1])!r}, '-k', '4', '--json']\n"
+        "from spectra.cli.main import main\n"
+        f"try: main()\nexcept SystemExit: print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["matrices"]
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
 def test_help_imports_neither_torch_nor_pandas() -> None:
     code = (
         "import sys; from spectra.cli.main import main\n"
