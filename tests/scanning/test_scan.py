@@ -232,7 +232,7 @@ def test_a_meaningless_setting_is_refused_with_its_value(settings: dict, message
 
 def test_an_unknown_side_is_refused_with_the_choices(saved: Checkpoints) -> None:
     with pytest.raises(SpectrumError, match=r"side is 'top'\. Choose one of left, right, both\."):
-        spectra.intruders(saved.adapters[0], side="top")
+        ScanSettings(side="top")
 
 
 def test_a_full_checkpoint_without_a_base_asks_for_one(saved: Checkpoints) -> None:

@@ -1,0 +1,24 @@
+"""One function per command, for notebooks and programs; the command line parses, calls one of them and prints.
+
+Every function takes what it examines first, its base second, and everything else by keyword; it returns one record
+with `to_dict()` (the JSON of the command), `to_dataframe()` and, in a notebook, a table. `spectra` exports them.
+"""
+
+# The function of each command. `sweep`, `report`, `figures` and `assets` are packages, so their functions are verbs.
+COMMANDS = {
+    "advise": "advise",
+    "assets": "list_assets",
+    "compare": "compare",
+    "doctor": "doctor",
+    "figures": "write_figures",
+    "forget": "forget",
+    "inspect": "inspect",
+    "intervene": "intervene",
+    "intruders": "intruders",
+    "mitigate": "mitigate",
+    "plugins": "plugins",
+    "report": "write_report",
+    "scan": "scan",
+    "status": "status",
+    "sweep": "run_sweep",
+}

@@ -1,0 +1,44 @@
+"""`spectra.write_report`: the HTML report of a run, an intervention or a scan, or of several together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from spectra.errors import RunError
+from spectra.records.scan import Scan
+from spectra.report import report_on, write_scan_report
+from spectra.storage.destinations import REPORT, require_file
+
+
+def write_report(
+    sources: str | Path | Scan | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    force: bool = False,
+    command: str = "",
+) -> Path:
+    """Write one HTML file that opens offline.
+
+    Args:
+        sources: A run folder, a folder of `spectra intervene` or the JSON file of a scan; several of them, compared in
+            one report; or a scan itself, made with `pictures=True` where its maps are to be shown.
+        out: Where to write; may be omitted for a single folder, whose own report.html is replaced freely.
+        force: Replace `out` if it exists.
+        command: The command that makes a scan again, for the report.
+
+    Returns:
+        The path written to.
+
+    Raises:
+        RunError: If `out` is missing where it is needed, or a source is none of these.
+        DestinationError: If `out` exists and `force` is not given.
+
+    Example:
+        >>> spectra.write_report(spectra.intruders(adapter, k=4), folder / "scan.html").name
+        'scan.html'
+    """
+    if not isinstance(sources, Scan):
+        several = [sources] if isinstance(sources, str | Path) else list(sources)
+        return report_on(several, out, force=force)
+    if out is None:
+        raise RunError("A scan has no folder whose report it could be. Name the file with `out`.")
+    return write_scan_report(sources, require_file(Path(out), REPORT, force=force), command=command)
