@@ -9,7 +9,7 @@ import click
 
 import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
-from spectra.cli.intervene_types import CONTROLS, Controls, Lambdas
+from spectra.cli.option_types import CONTROLS, Controls, Lambdas, Task
 from spectra.cli.options import (
     device_option,
     heldout_option,
@@ -28,7 +28,6 @@ from spectra.cli.options import (
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress, until_interrupted
 from spectra.cli.tables import print_table
-from spectra.cli.task_option import Task
 from spectra.cli.terminal import echo, tell, warn
 from spectra.statistics.interval import interval_text
 

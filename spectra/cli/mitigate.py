@@ -7,7 +7,7 @@ import click
 import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.intervene import limit_options, print_points
-from spectra.cli.intervene_types import Lambdas
+from spectra.cli.option_types import Lambdas, Rank, Task
 from spectra.cli.options import (
     device_option,
     name_options,
@@ -22,27 +22,12 @@ from spectra.cli.options import (
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.tables import folding_table, print_folding
-from spectra.cli.task_option import Task
 from spectra.cli.terminal import echo, tell, warn
 
 if TYPE_CHECKING:
     from spectra import Mitigation, Selection
 
 SHOWN = 20
-
-
-class Rank(click.ParamType):
-    """The words exact and same, or a positive number."""
-
-    name = "rank"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
-        """The word, or the number of a text such as 16."""
-        if value in ("exact", "same"):
-            return str(value)
-        if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"'{value}' is no rank. Write exact, same or a positive number.", param, ctx)
-        return int(value)
 
 
 choice_options = stacked(

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from spectra.cli.quantities import MemorySize, Numbers
-from spectra.cli.task_option import Task
+from spectra.cli.option_types import MemorySize, Numbers, Task
 
 Command = Callable[..., Any]
 

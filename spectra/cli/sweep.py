@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import spectra
+from spectra.cli.option_types import Shard
 from spectra.cli.options import quiet_option, stacked, trust_option
 from spectra.cli.status import rate_and_seed
 from spectra.cli.tables import minutes, print_table, quantity
@@ -20,19 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from spectra import Run, SweepPlan
-
-
-class Shard(click.ParamType):
-    """i/n, such as 2/8."""
-
-    name = "i/n"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Two numbers with 1 <= i <= n."""
-        part, slash, of = str(value).partition("/")
-        if not (slash and part.isdecimal() and of.isdecimal() and 1 <= int(part) <= int(of)):
-            self.fail(f"'{value}' is no share. Write i/n with i from 1 to n, such as 2/8.", param, ctx)
-        return int(part), int(of)
 
 
 cluster_options = stacked(
