@@ -109,7 +109,7 @@ def advise(
         CheckpointError: If a checkpoint cannot be read.
 
     Example:
-        >>> advice = spectra.advise(full, base, keep=0.5, k=4, measure=False)
+        >>> advice = spectra.advise(full, base, keep=0.5, k=4, draws=1, measure=False)
         >>> sorted(advice.lora_config())
         ['alpha_pattern', 'lora_alpha', 'r', 'rank_pattern', 'target_modules']
     """

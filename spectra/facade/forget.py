@@ -49,7 +49,7 @@ def forget(
 
     Example:
         >>> result = spectra.forget(adapter, heldout=f"{texts}:lm-loss", limit=20)
-        >>> result.to_dataframe()[["heldout", "metric", "n"]].values.tolist()
+        >>> result.to_dataframe()[["task", "metric", "n"]].values.tolist()
         [['prose:lm-loss', 'lm-loss', 20]]
     """
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint

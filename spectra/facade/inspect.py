@@ -36,7 +36,7 @@ def inspect(
     Example:
         >>> found = spectra.inspect(adapter)
         >>> found.method, found.trained_parameters
-        ('lora', 2048)
+        ('lora', 1024)
         >>> found.to_dataframe()["rank"].unique().tolist()
         [2]
     """

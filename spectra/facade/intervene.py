@@ -95,7 +95,7 @@ def intervene(
 
     Example:
         >>> run = spectra.intervene(
-        ...     adapter, heldout=f"{texts}:lm-loss", lambdas=(0,), controls=("shrink",), k=4, limit=20
+        ...     adapter, heldout=f"{texts}:lm-loss", lambdas=(0.0,), controls=("shrink",), k=4, limit=20
         ... )
         >>> run.to_dataframe()[["arm", "factor"]].values.tolist()
         [['intruders', 0.0], ['intruders', 1.0], ['shrink', 0.0], ['shrink', 1.0]]

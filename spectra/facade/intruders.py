@@ -111,9 +111,9 @@ def intruders(
     Example:
         >>> scan = spectra.intruders(adapter, k=4, epsilon=0.9)
         >>> scan.count, len(scan.matrices)
-        (41, 14)
+        (47, 14)
         >>> scan.to_dataframe().query("count > 3")["name"].tolist()[:2]
-        ['layers.0.self_attn.q_proj', 'layers.0.self_attn.v_proj']
+        ['layers.0.mlp.gate_proj', 'layers.0.self_attn.k_proj']
     """
     alone = isinstance(checkpoint, str | Path)
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)

@@ -82,9 +82,9 @@ def scan(
     Example:
         >>> scan = spectra.scan(adapter, metrics="intruders,update", k=4, selection=spectra.Selection(layers=0))
         >>> round(scan.total("update.effective_rank"), 2)
-        1.9
+        1.92
         >>> scan.to_dataframe()["metric"].nunique()
-        12
+        16
     """
     task = None
     if texts is not None:  # read before the scan: a wrong name costs no time

@@ -37,7 +37,7 @@ def open_pair(base: str | Path | None, tuned: str | Path, selection: Selection =
     Example:
         >>> pair = spectra.open_pair(base, adapter, spectra.Selection(layers=0, roles="q_proj"))
         >>> [(str(matrix.name), matrix.shape) for matrix in pair.matrices]
-        [('layers.0.self_attn.q_proj', (96, 96))]
+        [('layers.0.self_attn.q_proj', (16, 16))]
     """
     return _selected(_opened(tuned, base, selection))
 

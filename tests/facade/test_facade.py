@@ -24,8 +24,8 @@ FUNCTIONS = sorted({*COMMANDS.values(), "plan_sweep", "verify_advice", "fetch_as
 # The results of all commands that print JSON, made by one call each of `facade_call`.
 CASES: dict[str, tuple[Callable[[SimpleNamespace, Path], list[object]], Callable[[SimpleNamespace, Path], Any]]] = {
     "advise": (
-        lambda w, out: [w.full, "--base", w.base, "-k", 4, "--no-measure"],
-        lambda w, out: spectra.advise(w.full, w.base, k=4, measure=False, cache=spectra.FactorCache(out)),
+        lambda w, out: [w.full, "--base", w.base, "-k", 4, "--draws", 1, "--no-measure"],
+        lambda w, out: spectra.advise(w.full, w.base, k=4, draws=1, measure=False, cache=spectra.FactorCache(out)),
     ),
     "assets": (lambda w, out: ["list"], lambda w, out: spectra.list_assets()),
     "compare": (
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[Callable[[SimpleNamespace, Path], list[object]], Callable
             "--controls", "shrink", "--limit", 12,
         ],
         lambda w, out: spectra.intervene(
-            w.adapter, heldout=f"{w.texts}:lm-loss", task=w.texts, k=4, lambdas=(0, 1), controls=("shrink",), limit=12,
+            w.adapter, heldout=f"{w.texts}:lm-loss", task=w.texts, k=4, lambdas=(0.0, 1.0), controls=("shrink",), limit=12,
             cache=spectra.FactorCache(out),
         ),
     ),
@@ -63,7 +63,7 @@ CASES: dict[str, tuple[Callable[[SimpleNamespace, Path], list[object]], Callable
             "--lambdas", "0,1", "--limit", 12, "--force",
         ],
         lambda w, out: spectra.mitigate(
-            w.adapter, out=out / "mended", k=4, choose_by=w.texts, heldout=f"{w.texts}:lm-loss", lambdas=(0, 1),
+            w.adapter, out=out / "mended", k=4, choose_by=w.texts, heldout=f"{w.texts}:lm-loss", lambdas=(0.0, 1.0),
             limit=12, force=True, cache=spectra.FactorCache(out / "factors"),
         ),
     ),

@@ -31,7 +31,7 @@ def test_the_python_of_the_readme_runs(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(world.adapter, "my-adapter")
     shutil.copytree(world.base, "roberta-base")
-    Path("notes.txt").write_text("\n".join(f"w{number % 30} w{number // 30} good" for number in range(60)))
+    Path("notes.txt").write_text("\n\n".join(f"w{number % 30} w{number // 30} good" for number in range(60)))
     [block] = blocks("README.md")
     exec(compile(block, "README.md", "exec"), {})
     assert "layers.0.self_attn.q_proj (16, 16)" in capsys.readouterr().out
