@@ -49,8 +49,8 @@ CASES: dict[str, tuple[Callable[[SimpleNamespace, Path], list[object]], Callable
             "--controls", "shrink", "--limit", 12,
         ],
         lambda w, out: spectra.intervene(
-            w.adapter, heldout=f"{w.texts}:lm-loss", task=w.texts, k=4, lambdas=(0.0, 1.0), controls=("shrink",), limit=12,
-            cache=spectra.FactorCache(out),
+            w.adapter, heldout=f"{w.texts}:lm-loss", task=w.texts, k=4, lambdas=(0.0, 1.0), controls=("shrink",),
+            limit=12, cache=spectra.FactorCache(out),
         ),
     ),
     "intruders": (
