@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from spectra.assets import fetching_nothing
 from spectra.records.listing import Listing
-from spectra.report import write_report
 from spectra.runs import Run
 from spectra.sweep import PlannedTrial, Specification, plan, read_specification
 from spectra.sweep import run_sweep as run
@@ -145,6 +144,8 @@ def run_sweep(
         command=command,
     )
     if report:
+        from spectra.report import write_report  # a plan draws nothing
+
         write_report(finished.path)
     return finished
 

@@ -10,8 +10,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import f1_score, matthews_corrcoef
 
 from spectra.data import TaskData
 from spectra.errors import DataError
@@ -42,20 +40,36 @@ class Metric:
     most_labels: int | None = None
 
 
-def _correlation(of: Callable[..., object]) -> Callable[[Values, Values], float]:
+# scipy.stats and sklearn.metrics are imported where a score is computed: together they cost a plan a second.
+
+
+def _correlation(name: Literal["pearsonr", "spearmanr"]) -> Callable[[Values, Values], float]:
     def score(predicted: Values, truth: Values) -> float:
+        from scipy import stats
+
         if len(set(predicted)) < 2 or len(set(truth)) < 2:
             raise DataError(
                 "A correlation is undefined, for all predictions or all true scores are equal. "
                 "Train longer or choose mean squared error."
             )
-        return float(of(predicted, truth).statistic)  # type: ignore[attr-defined]
+        return float(getattr(stats, name)(predicted, truth).statistic)
 
     return score
 
 
 def _f1(average: str) -> Callable[[Values, Values], float]:
-    return lambda predicted, truth: float(f1_score(truth, predicted, average=average, zero_division=0.0))
+    def score(predicted: Values, truth: Values) -> float:
+        from sklearn.metrics import f1_score
+
+        return float(f1_score(truth, predicted, average=average, zero_division=0.0))
+
+    return score
+
+
+def _matthews(predicted: Values, truth: Values) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(truth, predicted))
 
 
 METRICS: dict[str, Metric] = {
@@ -67,9 +81,9 @@ METRICS: dict[str, Metric] = {
         Metric("f1-macro", (*CLASSES, "multi-label"), _f1("macro")),
         Metric("f1-micro", ("multi-label",), _f1("micro")),
         Metric("exact-match", ("multi-label",), lambda predicted, truth: float((predicted == truth).all(-1).mean())),
-        Metric("matthews", CLASSES, lambda predicted, truth: float(matthews_corrcoef(truth, predicted))),
-        Metric("spearman", ("regression",), _correlation(spearmanr)),
-        Metric("pearson", ("regression",), _correlation(pearsonr)),
+        Metric("matthews", CLASSES, _matthews),
+        Metric("spearman", ("regression",), _correlation("spearmanr")),
+        Metric("pearson", ("regression",), _correlation("pearsonr")),
         Metric(
             "negative mean squared error",
             ("regression",),

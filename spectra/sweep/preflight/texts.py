@@ -5,9 +5,10 @@ from typing import Any
 
 from spectra.data import TaskData
 from spectra.forgetting import HeldOut
+from spectra.models import load_config
 from spectra.models.base import load_tokenizer
 from spectra.sweep.spec.specification import Specification
-from spectra.training.families import family_of, load_config
+from spectra.training.families import family_of
 
 BATCH = 256
 # Models whose positions begin behind the number of the padding token.

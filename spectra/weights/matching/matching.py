@@ -12,7 +12,7 @@ from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.catalogue import Catalogue, natural_order
 from spectra.weights.matching.fused import is_fused, parts_of
 from spectra.weights.matching.names import canonical_names
-from spectra.weights.matching.selection import is_inside, reason_to_skip
+from spectra.weights.matching.selection import is_inside, reason_to_skip, require_known
 from spectra.weights.methods.changes import Change, Replaced, RowsOf
 from spectra.weights.pair import MatrixPair
 
@@ -79,7 +79,8 @@ def assemble(
         absent: True where a matrix without a match is missing, and not merely unchanged.
 
     Raises:
-        CheckpointError: If a selected matrix does not hold floating-point numbers.
+        CheckpointError: If a selected matrix does not hold floating-point numbers, or a role or a layer that is
+            asked for does not exist.
     """
     whole: list[str] = []
     if chosen.split_fused:
@@ -93,6 +94,7 @@ def assemble(
     ]
     modules = sorted([*by_module, *rest], key=natural_order)
     names = canonical_names([*modules, *book.unread])
+    require_known(chosen, list(names.values()))
     matrices, skipped = [], []
     count = Counter[str]()
     for module in modules:

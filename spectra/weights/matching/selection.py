@@ -1,5 +1,8 @@
 """Which matrices a selection leaves, by their names, and why it leaves out the others."""
 
+from collections.abc import Sequence
+
+from spectra.errors import CheckpointError, first_five
 from spectra.records.selection import Selection
 from spectra.weights.matching.names import DIFFUSION_BLOCKS, EMBEDDING, MatrixName
 
@@ -33,8 +36,35 @@ def reason_to_skip(
     if selection.excluded is not None and selection.excluded.search(name.canonical):
         return "matched by --exclude"
     roles, layers = selection.chosen_roles, selection.chosen_layers
-    if roles is not None and not any(f".{name.role}".endswith(f".{role}") for role in roles):
+    if roles is not None and not any(_has_role(name, role) for role in roles):
         return "its role is not among --roles"
     if layers is not None and name.layer not in layers:
         return "its layer is not among --layers"
     return None
+
+
+def require_known(selection: Selection, names: Sequence[MatrixName]) -> None:
+    """Refuse roles and layers that no matrix has: one of several would otherwise be missed without a word.
+
+    Args:
+        selection: What was asked for.
+        names: Every matrix of the base.
+
+    Raises:
+        CheckpointError: Naming those that do not exist, and those that do.
+    """
+    inside = [name for name in names if name.layer is not None] or names
+    roles, chosen = selection.chosen_roles or (), selection.chosen_layers or frozenset()
+    if strange := sorted(role for role in roles if not any(_has_role(name, role) for name in names)):
+        raise CheckpointError(
+            f"No matrix has the role {first_five(strange)}. Choose --roles among "
+            f"{', '.join(sorted({name.role for name in inside}))}."
+        )
+    layers = sorted({name.layer for name in names if name.layer is not None})
+    if missing := sorted(chosen.difference(layers)):
+        there = f"among {layers[0]} to {layers[-1]}" if layers else "not at all: this model has no numbered blocks"
+        raise CheckpointError(f"No matrix is in layer {first_five(missing)}. Choose --layers {there}.")
+
+
+def _has_role(name: MatrixName, role: str) -> bool:
+    return f".{name.role}".endswith(f".{role}")
