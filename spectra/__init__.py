@@ -41,6 +41,7 @@ _HOMES = {
     "SpectraCallback": "spectra.training.callback",
     "SpectraError": "spectra.errors",
     "SpectrumError": "spectra.errors",
+    "Study": "spectra.study",
     "SweepPlan": "spectra.facade.sweep",
     "advise": "spectra.advice",
     "compare": "spectra.scanning.compare",
@@ -55,6 +56,7 @@ _HOMES = {
     "open_pair": "spectra.weights",
     "plan_sweep": "spectra.facade.sweep",
     "plugins": "spectra.facade.plugins",
+    "run_study": "spectra.study",
     "run_sweep": "spectra.facade.sweep",
     "scan": "spectra.facade.scan",
     "status": "spectra.runs.status",
@@ -114,6 +116,8 @@ if TYPE_CHECKING:
     from spectra.runs.status import RunStatus as RunStatus
     from spectra.runs.status import status as status
     from spectra.scanning.compare import compare as compare
+    from spectra.study import Study as Study
+    from spectra.study import run_study as run_study
     from spectra.training.callback import SpectraCallback as SpectraCallback
     from spectra.weights import open_pair as open_pair
 

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "forgetting", "cluster"),
     ("sweep", "report", "figures", "interventions"),
     ("advice",),
+    ("study",),
     ("facade",),
     ("cli",),
 )
@@ -42,7 +43,7 @@ GUARDED: dict[str, set[str]] = {
     "vl_convert": {"report"},
     "matplotlib": {"figures"},
     "ray": {"cluster"},
-    "pydantic": {"sweep"},
+    "pydantic": {"sweep", "study"},
 }
 
 # Packages that must stay usable without torch.

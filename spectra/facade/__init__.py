@@ -4,7 +4,8 @@ Every function takes what it examines first, its base second, and everything els
 with `to_dict()` (the JSON of the command), `to_dataframe()` and, in a notebook, a table. `spectra` exports them.
 """
 
-# The function of each command. `sweep`, `report`, `figures` and `assets` are packages, so their functions are verbs.
+# The function of each command. `sweep`, `study`, `report`, `figures` and `assets` are packages: their functions are
+# verbs.
 COMMANDS = {
     "advise": "advise",
     "assets": "list_assets",
@@ -20,5 +21,6 @@ COMMANDS = {
     "report": "write_report",
     "scan": "scan",
     "status": "status",
+    "study": "run_study",
     "sweep": "run_sweep",
 }

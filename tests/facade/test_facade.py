@@ -80,7 +80,8 @@ CASES: dict[str, tuple[Callable[[SimpleNamespace, Path], list[object]], Callable
         lambda w, out: spectra.run_sweep(w.specification, w.run, executor="inline"),
     ),
 }  # fmt: skip
-WITHOUT_JSON = {"figures", "report"}
+# Those that print no JSON, and what takes longer.
+ELSEWHERE = {"figures", "report", "study"}
 
 
 def _written(specification: dict[str, Any], folder: Path) -> Path:
@@ -100,7 +101,7 @@ def test_every_command_is_one_exported_function() -> None:
     assert set(COMMANDS) == set(LISTED)
     for command, name in COMMANDS.items():
         assert name in spectra.__all__ and inspect.isfunction(getattr(spectra, name)), command
-    assert set(CASES) | WITHOUT_JSON == set(COMMANDS)
+    assert set(CASES) | ELSEWHERE == set(COMMANDS)
 
 
 def test_every_public_name_exists() -> None:
@@ -128,7 +129,7 @@ def test_the_literals_are_the_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*(name for name in FUNCTIONS if name not in ("fetch_assets", "verify_advice")), "open_pair"]
+    "name", [*(name for name in FUNCTIONS if name not in ("fetch_assets", "run_study", "verify_advice")), "open_pair"]
 )
 def test_the_example_of_a_function_runs(
     name: str, world: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
