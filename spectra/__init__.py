@@ -5,9 +5,19 @@ raise. All are loaded on first use, so that `import spectra` and `spectra --help
 """
 
 import importlib
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+DISTRIBUTION = "lora-spectra"
+
+if Path(__file__).with_name("grapefruit.py").exists():  # a file of the colour library of the same import name
+    warnings.warn(
+        "The distribution spectra, a colour library, is installed in the same folder as lora-spectra, and removing it "
+        "would break both. Run `pip uninstall spectra`, then `pip install --force-reinstall --no-deps lora-spectra`.",
+        stacklevel=2,
+    )
 
 # The module of every public name.
 _HOMES = {

@@ -20,7 +20,7 @@ UNITS = {
 }
 
 
-class MemorySize(click.ParamType):
+class MemorySize(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """A number of bytes with a unit: 500MB, 4GiB."""
 
     name = "size"
@@ -35,7 +35,7 @@ class MemorySize(click.ParamType):
         return int(float(match[1]) * UNITS[(match[2] or "").lower()])
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """Comma-separated numbers: 0.1,0.3,0.7."""
 
     name = "numbers"
@@ -54,7 +54,7 @@ CONTROLS = ("shrink", "shrink-all", "random", "random-matched", "neighbour", "st
 MOST_FACTORS = 50
 
 
-class Lambdas(click.ParamType):
+class Lambdas(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """Numbers from 0 to 2 with commas between; "a,b,...,c" goes on from a and b in equal steps to c."""
 
     name = "lambdas"
@@ -71,7 +71,7 @@ class Lambdas(click.ParamType):
         return tuple(sorted(set(numbers)))
 
 
-class Controls(click.ParamType):
+class Controls(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """The words all and none, or names of controls with commas between."""
 
     name = "controls"
@@ -99,7 +99,7 @@ def _expanded(parts: list[str]) -> list[float]:
     return [*before, *(round(before[-1] + number * step, 9) for number in range(1, count)), *after]
 
 
-class Rank(click.ParamType):
+class Rank(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """The words exact and same, or a positive number."""
 
     name = "rank"
@@ -113,7 +113,7 @@ class Rank(click.ParamType):
         return int(value)
 
 
-class Shard(click.ParamType):
+class Shard(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """i/n, such as 2/8."""
 
     name = "i/n"
@@ -126,7 +126,7 @@ class Shard(click.ParamType):
         return int(part), int(of)
 
 
-class Task(click.ParamType):
+class Task(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """TASK[:MEASURE], or fields such as {path: a.csv, text: body, label: stars}, in place or in a .yaml file."""
 
     name = "task"
