@@ -55,17 +55,21 @@ _HOMES = {
     "SweepPlan": "spectra.facade.sweep",
     "advise": "spectra.advice",
     "compare": "spectra.scanning.compare",
+    "convert": "spectra.surgery.convert",
     "doctor": "spectra.environment",
+    "extract": "spectra.surgery.extract",
     "fetch_assets": "spectra.facade.assets",
     "forget": "spectra.facade.forget",
     "inspect": "spectra.facade.inspect",
     "intervene": "spectra.facade.intervene",
     "intruders": "spectra.facade.intruders",
     "list_assets": "spectra.facade.assets",
+    "merge": "spectra.surgery.merge",
     "mitigate": "spectra.facade.mitigate",
     "open_pair": "spectra.weights",
     "plan_sweep": "spectra.facade.sweep",
     "plugins": "spectra.facade.plugins",
+    "resize": "spectra.surgery.resize",
     "run_study": "spectra.study",
     "run_sweep": "spectra.facade.sweep",
     "scan": "spectra.facade.scan",
@@ -128,6 +132,10 @@ if TYPE_CHECKING:
     from spectra.scanning.compare import compare as compare
     from spectra.study import Study as Study
     from spectra.study import run_study as run_study
+    from spectra.surgery import convert as convert
+    from spectra.surgery import extract as extract
+    from spectra.surgery import merge as merge
+    from spectra.surgery import resize as resize
     from spectra.training.callback import SpectraCallback as SpectraCallback
     from spectra.weights import open_pair as open_pair
 

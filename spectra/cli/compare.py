@@ -23,7 +23,7 @@ from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.tables import folding_table, number, print_folding
 from spectra.cli.terminal import console, echo, table_width, warn
-from spectra.storage.destinations import COMPARISON
+from spectra.storage.destinations import COMPARISON, REPORT
 
 if TYPE_CHECKING:
     from spectra import Comparison, Selection
@@ -62,6 +62,7 @@ overlap_options = stacked(
 @selection_options
 @output_options("pair of checkpoints, matrix and side")
 @click.option("-o", "--out", type=FileDestination(COMPARISON), help="Also write the JSON object to this file.")
+@click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report to this file.")
 @quiet_option
 @selected
 def command(
@@ -70,6 +71,7 @@ def command(
     cache: bool,
     output: Output,
     out: Path | None,
+    html: Path | None,
     quiet: bool,
     selection: "Selection",
     **options: Any,
@@ -88,6 +90,11 @@ def command(
         from spectra.storage.atomic import write_json
 
         write_json(out, result.to_dict())
+    if html is not None:
+        from spectra.records.provenance import command_line
+
+        written = spectra.write_report(result, html, force=True, command=command_line())
+        echo(f"Report: {written}", err=True)
 
 
 def print_comparison(result: "Comparison") -> None:

@@ -8,6 +8,7 @@ import click
 
 import spectra
 from spectra.cli.destinations import FileDestination, WritingCommand
+from spectra.cli.gate import Gate, gate_options
 from spectra.cli.options import (
     checkpoint_options,
     definition_options,
@@ -27,6 +28,7 @@ from spectra.storage.destinations import REPORT
 if TYPE_CHECKING:
     from spectra import IntruderScan, IntruderScans, Selection
     from spectra.records import MatrixScan
+    from spectra.records.conditions import Condition
 
 SHOWN = 20
 
@@ -46,6 +48,7 @@ report_options = stacked(
 @engine_options
 @output_options("vector", json_help="Print one JSON object (an array of them for several CKPT).")
 @report_options
+@gate_options
 @ray_option
 @selected
 def command(
@@ -55,6 +58,8 @@ def command(
     output: Output,
     html: Path | None,
     quiet: bool,
+    conditions: "tuple[Condition, ...]",
+    junit: Path | None,
     selection: "Selection",
     **question: Any,
 ) -> None:
@@ -66,14 +71,15 @@ def command(
     """
     if html is not None and len(checkpoints) != 1:
         raise click.ClickException(
-            "--html reports one checkpoint. Scan them one by one, or compare their --json files."
+            "--html reports one checkpoint. Put several side by side with `spectra compare --html`."
         )
+    gate = Gate(conditions, junit)
     kept = spectra.FactorCache() if cache else None
     with parts_progress("scanning", quiet=quiet) as progress:
         scans, interrupted = until_interrupted(
             lambda: spectra.intruders(
-                checkpoints, base, selection=selection, pictures=html is not None, cache=kept, progress=progress,
-                **question,
+                checkpoints, base, selection=selection, pictures=html is not None,
+                controls=gate.needs("control"), cache=kept, progress=progress, **question,
             ),
             lambda done: f"Interrupted after {sum(len(scan.matrices) for scan in done)} matrices.",
         )  # fmt: skip
@@ -90,6 +96,10 @@ def command(
         echo(f"Report: {written}", err=True)
     if interrupted:
         sys.exit(130)
+    if conditions:
+        from spectra.report import scan_case
+
+        gate.judge(scan_case(scan) for scan in scans)
 
 
 def print_scans(scans: "IntruderScans") -> None:

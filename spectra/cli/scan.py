@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import spectra
-from spectra.cli.destinations import FolderDestination, WritingCommand
+from spectra.cli.destinations import FileDestination, FolderDestination, WritingCommand
 from spectra.cli.options import (
     checkpoint_options,
     definition_options,
@@ -23,6 +23,7 @@ from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress, until_interrupted
 from spectra.cli.tables import folding_table, print_folding
 from spectra.cli.terminal import console, echo, table_width, warn
+from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +82,7 @@ measure_options = stacked(
     "--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Largest number of texts."
 )
 @click.option("-o", "--out", type=FolderDestination("scan", "whole"), help="Also write every table into this folder.")
+@click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report to this file.")
 @ray_option
 @trust_option
 @quiet_option
@@ -91,6 +93,7 @@ def command(
     cache: bool,
     output: Output,
     out: Path | None,
+    html: Path | None,
     quiet: bool,
     selection: "Selection",
     **question: Any,
@@ -101,12 +104,16 @@ def command(
     intruder dimensions, norms and ranks of the update, alignment with the base, and the base's own spectrum, each
     number beside controls: the rounding of storage, dense noise and a random update of the same norm and rank.
     """
+    from spectra.records import chosen_groups
+
+    if html is not None and "intruders" not in chosen_groups(question["metrics"]):
+        raise click.UsageError("--html shows the intruder verdicts of each matrix. Add intruders to --metrics.")
     kept = spectra.FactorCache() if cache else None
     with parts_progress("scanning", quiet=quiet) as progress:
         scan, interrupted = until_interrupted(
             lambda: spectra.scan(
-                checkpoint, base, selection=selection, out=out, force=output.force, cache=kept, progress=progress,
-                **question,
+                checkpoint, base, selection=selection, out=out, force=output.force,
+                pictures=html is not None, cache=kept, progress=progress, **question,
             ),
             lambda done: f"Interrupted after {len(done.matrices)} matrices.",
         )  # fmt: skip
@@ -114,6 +121,11 @@ def command(
     output.emit(text=lambda: print_scan(scan), whole=scan.to_dict, rows=lambda: scan.rows("measures"))
     if out is not None:
         echo(f"Tables: {out}", err=True)
+    if html is not None:
+        from spectra.records.provenance import command_line
+
+        written = spectra.write_report(scan, html, force=True, command=command_line())
+        echo(f"Report: {written}", err=True)
     if interrupted:
         sys.exit(130)
 

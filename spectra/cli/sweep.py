@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from spectra import Run, SweepPlan
 
 
+def _presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The presets whose name begins so, for the shell; read from the files, which loads nothing."""
+    folder = Path(spectra.__file__).parent / "sweep" / "presets"
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
+
+
 cluster_options = stacked(
     click.option("--ray", metavar="auto|ADDRESS", help="Spread the trials over a Ray cluster; ADDRESS is HOST:PORT."),
     click.option(
@@ -44,7 +50,13 @@ cluster_options = stacked(
     epilog="Example:  spectra sweep rank=1,8,64 alpha=2r,8 seed=0..2 --out runs/ranks",
 )
 @click.argument("spec_and_axes", nargs=-1, metavar="[SPEC] [AXIS=VALUES...]")
-@click.option("--preset", default="default", show_default=True, help="Specification to use when no SPEC is given.")
+@click.option(
+    "--preset",
+    default="default",
+    show_default=True,
+    shell_complete=_presets,
+    help="Specification to use when no SPEC is given.",
+)
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME]")
 @click.option(
     "--plan", "plan_only", is_flag=True, help="Print the trials and what they are expected to cost, and run nothing."

@@ -6,6 +6,7 @@ from typing import overload
 
 from spectra.engine.cache import FactorCache
 from spectra.facade.spreading import spread_over
+from spectra.records.catalogue import VERDICTS_ALONE, chosen_groups
 from spectra.records.interrupted import Interrupted
 from spectra.records.intruder_scan import IntruderScan, IntruderScans
 from spectra.records.selection import DEFAULT, Selection
@@ -30,6 +31,7 @@ def intruders(  # type: ignore[overload-overlap]
     memory_bytes: int | None = None,
     dense_norms: bool = False,
     pictures: bool = False,
+    controls: bool = False,
     ray: str | None = None,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
@@ -52,6 +54,7 @@ def intruders(
     memory_bytes: int | None = None,
     dense_norms: bool = False,
     pictures: bool = False,
+    controls: bool = False,
     ray: str | None = None,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
@@ -73,6 +76,7 @@ def intruders(
     memory_bytes: int | None = None,
     dense_norms: bool = False,
     pictures: bool = False,
+    controls: bool = False,
     ray: str | None = None,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
@@ -93,6 +97,7 @@ def intruders(
         memory_bytes: Budget; matrices beyond it are read block by block.
         dense_norms: Also norms and effective rank of a dense delta_W (costs a factorisation each).
         pictures: Keep leading cosines and spectra for the report (`spectra.write_report`).
+        controls: Also measure the null controls, as `spectra.scan` does, for conditions on them.
         ray: Spread the matrices over a Ray cluster: "auto", or HOST:PORT of its head.
         cache: Where factors of W0 are kept between scans; with it, an interrupted scan goes on where it was. None keeps
             nothing.
@@ -128,6 +133,7 @@ def intruders(
         memory_bytes=memory_bytes,
         dense_norms=dense_norms,
         pictured=(EVERY_MATRIX,) if pictures else (),
+        groups=chosen_groups("intruders,update,nulls") if controls else VERDICTS_ALONE,
     )
     try:
         found = scan_checkpoints(

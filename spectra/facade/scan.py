@@ -13,7 +13,7 @@ from spectra.records.scan_rows import Rows
 from spectra.records.selection import DEFAULT, Selection
 from spectra.records.verdicts import Side
 from spectra.scanning.scan import Progress, scan_checkpoints
-from spectra.scanning.settings import Arithmetic, Method, ScanSettings
+from spectra.scanning.settings import EVERY_MATRIX, Arithmetic, Method, ScanSettings
 
 if TYPE_CHECKING:
     from spectra.forgetting import HeldOut
@@ -38,6 +38,7 @@ def scan(
     memory_bytes: int | None = None,
     texts: str | Mapping[str, Any] | None = None,
     text_limit: int = 256,
+    pictures: bool = False,
     out: str | Path | None = None,
     force: bool = False,
     ray: str | None = None,
@@ -64,6 +65,7 @@ def scan(
         memory_bytes: Budget; a W0 beyond it is read block by block and has no dense controls.
         texts: Also measure the drift of every matrix's outputs on these texts: a task or a file.
         text_limit: Texts at most.
+        pictures: Keep leading cosines and spectra for the report (`spectra.write_report`).
         out: Write `scan.json` and every table as Parquet into this folder, also of an interrupted scan.
         force: Replace the folder of an earlier scan.
         ray: Spread the matrices over a Ray cluster: "auto", or HOST:PORT of its head.
@@ -104,6 +106,7 @@ def scan(
         seed=seed,
         draws=draws,
         exact=exact,
+        pictured=(EVERY_MATRIX,) if pictures else (),
     )
     try:
         [found] = scan_checkpoints(

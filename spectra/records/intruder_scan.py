@@ -54,6 +54,8 @@ class IntruderScan(Scan):
                     "role": matrix.role,
                     "block": matrix.block,
                     "method": matrix.method,
+                    "rank": matrix.rank,
+                    "alpha": matrix.alpha,
                     "energy_share": matrix.energy_share,
                     "seconds": sum(matrix.seconds.values()),
                     "update": asdict(matrix.update) if matrix.update else None,

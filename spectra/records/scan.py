@@ -13,6 +13,7 @@ from spectra.records.catalogue import METRICS
 from spectra.records.coverage import Coverage
 from spectra.records.matrix_scan import MatrixScan, record
 from spectra.records.scan_rows import TABLES, Rows, mean_of
+from spectra.records.totals import base_frobenius, ratio_of_norms
 from spectra.records.verdicts import OneSide, Side, Skipped, html_table
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Scan:
         raise DataError(f"No matrix '{name}' in the scan of '{self.checkpoint}'. Look at scan.matrices for the names.")
 
     def total(self, metric: str, null: str | None = None) -> float | None:
-        """The checkpoint's figure of a metric, or of one of its controls: a sum, a mean, or a norm of norms.
+        """The checkpoint's figure of a metric, or of one of its controls: a sum, a mean, or a norm over all matrices.
 
         Args:
             metric: A key of `METRICS`.
@@ -99,14 +100,17 @@ class Scan:
         Returns:
             None when no matrix has a value.
         """
-        values = []
+        values, sizes = [], []
         for matrix in self.matrices:
             measure = matrix.measure(metric, self.primary_side)
             value = None if measure is None else measure.value if null is None else mean_of(measure, null)
             if value is not None:
                 values.append(value)
+                sizes.append(base_frobenius(matrix))
         if not values:
             return None
+        if METRICS[metric].total == "ratio of norms":
+            return ratio_of_norms(values, sizes)
         if METRICS[metric].total == "sum":
             return math.fsum(values)
         if METRICS[metric].total == "root sum of squares":

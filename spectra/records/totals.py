@@ -27,15 +27,26 @@ def totals(matrices: Sequence[MatrixScan]) -> dict[str, Any]:
     frobenius = math.hypot(*(update.frobenius for update in updates))
     whole["update_frobenius"] = frobenius
     whole["effective_rank"] = math.fsum(update.effective_rank for update in updates) / len(updates)
-    sizes = [size for matrix in matrices if (size := _base_frobenius(matrix)) is not None]
+    sizes = [size for matrix in matrices if (size := base_frobenius(matrix)) is not None]
     if len(sizes) == len(matrices) and any(sizes):
         whole["update_relative"] = frobenius / math.hypot(*sizes)
     return whole
 
 
-def _base_frobenius(matrix: MatrixScan) -> float | None:
+def base_frobenius(matrix: MatrixScan) -> float | None:
     """||W0||_F: as it was measured, or what the norms of a tuned matrix imply."""
     known = matrix.base_frobenius if matrix.base_frobenius is not None else matrix.value("base.frobenius")
     if known is not None or matrix.update is None or not matrix.update.relative:
         return known
     return matrix.update.frobenius / matrix.update.relative
+
+
+def ratio_of_norms(ratios: Sequence[float], sizes: Sequence[float | None]) -> float | None:
+    """The ratio of two norms over all matrices:  sqrt(sum (ratio_i size_i)^2) / sqrt(sum size_i^2).
+
+    None where a size is not known.
+    """
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(ratios) or not any(known):
+        return None
+    return math.hypot(*(ratio * size for ratio, size in zip(ratios, known, strict=True))) / math.hypot(*known)

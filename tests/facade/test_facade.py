@@ -80,8 +80,9 @@ CASES: dict[str, tuple[Callable[[SimpleNamespace, Path], list[object]], Callable
         lambda w, out: spectra.run_sweep(w.specification, w.run, executor="inline"),
     ),
 }  # fmt: skip
+SURGERY = {"convert", "extract", "merge", "resize"}
 # Those that print no JSON, and what takes longer.
-ELSEWHERE = {"figures", "report", "study"}
+ELSEWHERE = {"figures", "report", "study", *SURGERY}
 
 
 def _written(specification: dict[str, Any], folder: Path) -> Path:
@@ -129,7 +130,11 @@ def test_the_literals_are_the_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*(name for name in FUNCTIONS if name not in ("fetch_assets", "run_study", "verify_advice")), "open_pair"]
+    "name",
+    [
+        *(name for name in FUNCTIONS if name not in ("fetch_assets", "run_study", "verify_advice", *SURGERY)),
+        "open_pair",
+    ],
 )
 def test_the_example_of_a_function_runs(
     name: str, world: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
