@@ -238,7 +238,9 @@ def test_one_of_two_adapters_in_a_file_is_written_alone(linear: Case, tmp_path: 
     save_file(named, both / "adapter_model.safetensors")
     (both / "adapter_config.json").write_text((linear.adapter / "adapter_config.json").read_text())
     alone = run(linear, tmp_path / "alone")
-    result = run(Case(linear.build, linear.base, both), tmp_path / "out", adapter_name="first")
+    result = run(
+        Case(linear.build, linear.base, both), tmp_path / "out", selection=Selection(include=".", adapter_name="first")
+    )
     assert result.matrices == alone.matrices
     one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "out"))
     assert one.keys() == other.keys()

@@ -211,7 +211,7 @@ def test_pictures_hold_the_leading_cosines_and_spectra_of_the_matrices_asked_for
 def test_a_selection_that_leaves_nothing_is_an_error(saved: Checkpoints) -> None:
     for face in (spectra.intruders, spectra.scan):
         with pytest.raises(CheckpointError, match=r"No matrix of '.*' is left to compare .*Widen the selection"):
-            face(saved.adapters[0], include="nothing-has-this-name")
+            face(saved.adapters[0], selection=spectra.Selection(include="nothing-has-this-name"))
 
 
 @pytest.mark.parametrize(
