@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -11,6 +12,9 @@ from spectra.metrics.intruders import require_epsilon
 from spectra.records.catalogue import GROUPS, VERDICTS_ALONE, choices
 from spectra.records.verdicts import OneSide
 
+# How verdicts are reached, and in which arithmetic.
+Method = Literal["auto", "certified", "exact", "cached-basis"]
+Arithmetic = Literal["float32", "float64"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 SIDES: dict[str, tuple[OneSide, ...]] = {"left": ("left",), "right": ("right",), "both": ("left", "right")}
 EVERY_MATRIX = "every matrix"

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from spectra.advice import advise
-from spectra.advice.advise import AdviceSettings
 from spectra.advice.verify import verifying
 from spectra.errors import SpectraError
 from spectra.runs import Run
@@ -71,7 +70,7 @@ def _advice_path(run: Run) -> Path:
 def _advice(run: Run, study: StudySpecification) -> dict[str, Any]:
     """What to train; or the reason why nothing can be advised."""
     try:
-        advice = advise(run.path, settings=AdviceSettings(keep=study.study.keep_energy))
+        advice = advise(run.path, keep=study.study.keep_energy)
         specification = verifying(advice, run)
     except SpectraError as error:
         return {"reason": str(error), "specification": None}

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 import spectra
 from spectra.cli.main import COMMANDS, main
-from spectra.cli.quantities import MemorySize
+from spectra.cli.option_types import MemorySize
 from tests.scanning.checkpoints import Checkpoints, save
 
 

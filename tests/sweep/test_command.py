@@ -7,8 +7,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from spectra.cli.main import main
-from spectra.cli.sweep_output import print_table
 from spectra.cli.sweep_progress import Pace, duration
+from spectra.cli.tables import print_table
 from spectra.runs import Run
 from spectra.sweep import presets, read_specification
 from spectra.sweep.spec.plan import plan

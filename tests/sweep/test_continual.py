@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from spectra import intruders
 from spectra.data import load_task
 from spectra.errors import SpecificationError
 from spectra.models import load_base, load_tuned
 from spectra.runs import Run, TrialFolder
-from spectra.scanning.scan import intruders
 from spectra.sweep import Event, read_specification, run_sweep
 from spectra.sweep.spec.plan import plan
 from spectra.training.driver import evaluate

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from spectra import intruders
 from spectra.cli.main import main
 from spectra.errors import SpecificationError
 from spectra.runs import Run
-from spectra.scanning.scan import intruders
 from spectra.sweep import read_specification, run_sweep
 from spectra.sweep.spec.plan import plan
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 
-from spectra.cli.sweep_output import _print_account
+from spectra.cli.sweep import print_account
 from spectra.data import load_task
 from spectra.forgetting import open_held_out
 from spectra.report.inputs.sources import Material
@@ -46,7 +46,7 @@ def test_the_account_says_what_was_read_used_dropped_and_cut(tmp_path: Path) -> 
 
     @click.command()
     def show() -> None:
-        _print_account(table)
+        print_account(table)
 
     told = CliRunner().invoke(show)
     assert (

@@ -23,9 +23,10 @@ from safetensors.torch import load_file
 from spectra.data import TaskData
 from spectra.engine.cache import FactorCache
 from spectra.models import LoadedModel, ModelKind, load_base, name_outputs, resolve_model
-from spectra.records.scan import totals
+from spectra.records.totals import totals
 from spectra.runs import TrialFolder
-from spectra.scanning.scan import intruders
+from spectra.scanning.scan import scan_checkpoints
+from spectra.scanning.settings import ScanSettings
 from spectra.storage import atomic
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.states import save_head, save_state
@@ -100,10 +101,9 @@ class TaskSequence:
     def _rows(self, number: int, before: str) -> Iterator[dict[str, Any]]:
         counted: dict[str, float] = {}
         for name, reference in (("base", self._state(0)), ("previous", before)):
-            scan = intruders(
-                self._state(number), reference, k=self.specification.k, epsilon=self.specification.epsilon,
-                dense_norms=True, cache=FactorCache() if name == "base" else None,
-            )  # fmt: skip
+            settings = ScanSettings(k=self.specification.k, epsilon=self.specification.epsilon, dense_norms=True)
+            cache = FactorCache() if name == "base" else None
+            [scan] = scan_checkpoints([self._state(number)], reference, settings, cache=cache)
             whole = totals(scan.matrices)
             counted |= {f"count_{name}": whole["count"], f"energy_share_{name}": whole["energy_share"]}
             counted |= {f"update_{name}": whole["update_frobenius"], "matrices": whole["matrices"]}

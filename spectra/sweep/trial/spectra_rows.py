@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from spectra.engine.cache import FactorCache
-from spectra.records.scan import Scan, totals
+from spectra.records.scan import Scan
+from spectra.records.totals import totals
 from spectra.runs import TrialFolder
 from spectra.scanning.scan import scan_pairs
 from spectra.scanning.settings import ScanSettings
