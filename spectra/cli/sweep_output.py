@@ -39,8 +39,8 @@ def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> N
         rows = [
             {
                 "trial": one.trial.id,
+                **one.trial.kind.to_dict(),
                 "label": one.trial.label,
-                **one.trial.settings.to_dict(),
                 "trainable_parameters": one.trainable_parameters,
                 "optimiser_bytes": one.optimiser_bytes,
                 "disk_bytes": one.disk_bytes,
@@ -154,7 +154,7 @@ def states(run: "Run") -> list[dict[str, Any]]:
 def _described(folder: "TrialFolder") -> dict[str, Any]:
     """A trial that only its own folder knows of."""
     written = folder.settings
-    known = {name: written["specification"][name] for name in ("learning_rate", "seed")}
+    known = {name: written["specification"].get(name) for name in ("learning_rate", "seed")}
     return {"id": folder.id, "label": written["label"], "group": written["group"], **known}
 
 

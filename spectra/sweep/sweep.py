@@ -9,8 +9,7 @@ from spectra.errors import RunError
 from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import Run
 from spectra.sweep.execution.local import run_local
-from spectra.sweep.execution.progress import OnEvent
-from spectra.sweep.execution.schedule import Schedule
+from spectra.sweep.execution.schedule import OnEvent, Schedule
 from spectra.sweep.preflight.look import preflight
 from spectra.sweep.spec.plan import PlannedTrial, plan, share
 from spectra.sweep.spec.read import read_specification

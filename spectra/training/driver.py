@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from spectra.data import Cut, TaskData
 from spectra.errors import RunError
@@ -32,7 +32,7 @@ from spectra.training.families import FAMILIES, collator, encode, family_of, in_
 from spectra.training.metrics import FamilyName, Metric, Values, metric_of
 from spectra.training.quantise import load_for_training
 from spectra.training.resumption import FILE as PROGRESS
-from spectra.training.settings import TrainingSettings
+from spectra.training.settings import Scoring, TrainingSettings
 from spectra.training.store import KeepWeights, initial_factors
 from spectra.training.trainer import (
     UNTRACKED,
@@ -40,6 +40,7 @@ from spectra.training.trainer import (
     PairedTrainer,
     Tracking,
     Watch,
+    evaluation_arguments,
     tensorboard_files_in,
     training_arguments,
 )
@@ -145,11 +146,11 @@ def train(
         family,
         metric,
         settings,
-        folder,
+        training_arguments(settings, folder, tracking),
         train_dataset=learned,
         eval_dataset=validated,
         callbacks=[clock, watch],
-        tracking=tracking,
+        tensorboard=tracking.folder,
     )
     if watching is not None:
         watching.attach(trainer)
@@ -189,7 +190,7 @@ def _prepare(model: Any, family: FamilyName, task: TaskData, settings: TrainingS
         require_causal(model, settings.base)
 
 
-def evaluate(model: Any, tokenizer: Any, task: TaskData, split: str, settings: TrainingSettings) -> Evaluation:
+def evaluate(model: Any, tokenizer: Any, task: TaskData, split: str, settings: Scoring) -> Evaluation:
     """The score of a model on a split of its task, by the code that validates while training.
 
     Raises:
@@ -199,12 +200,12 @@ def evaluate(model: Any, tokenizer: Any, task: TaskData, split: str, settings: T
     metric = metric_of(family, settings.validation_metric, task)
     task = in_order_of(task, model.config, settings.base)
     dataset, cut = evaluation_examples(task, split, family, tokenizer, settings)
-    trainer = _trainer(model, tokenizer, family, metric, settings, Path(), eval_dataset=dataset)
+    trainer = _trainer(model, tokenizer, family, metric, settings, evaluation_arguments(settings), eval_dataset=dataset)
     return replace(_evaluation(trainer, metric), cut=cut)
 
 
 def evaluation_examples(
-    task: TaskData, split: str, family: FamilyName, tokenizer: Any, settings: TrainingSettings
+    task: TaskData, split: str, family: FamilyName, tokenizer: Any, settings: Scoring
 ) -> tuple["Dataset", Cut]:
     """A validation or test split as tokens, by length, so that little of a batch is padding."""
     limit = settings.validation_examples if split == "validation" else settings.test_examples
@@ -213,7 +214,7 @@ def evaluation_examples(
     return encoded.select(by_length), cut
 
 
-def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: TrainingSettings) -> tuple["Dataset", Cut]:
+def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: Scoring) -> tuple["Dataset", Cut]:
     from datasets import Dataset
 
     encoded = encode(rows, family, tokenizer, settings.max_length)
@@ -248,15 +249,15 @@ def _trainer(
     tokenizer: Any,
     family: FamilyName,
     metric: Metric,
-    settings: TrainingSettings,
-    folder: Path,
-    tracking: Tracking = UNTRACKED,
+    settings: Scoring,
+    arguments: TrainingArguments,
+    tensorboard: Path | None = None,
     **kwargs: Any,
 ) -> PairedTrainer:
-    with tensorboard_files_in(tracking.folder):
+    with tensorboard_files_in(tensorboard):
         trainer = PairedTrainer(
             model=model,
-            args=training_arguments(settings, folder, tracking),
+            args=arguments,
             processing_class=tokenizer,
             data_collator=collator(family, tokenizer, model),
             preprocess_logits_for_metrics=FAMILIES[family].reduce,

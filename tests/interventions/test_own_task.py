@@ -29,7 +29,7 @@ def loaded(family: str, folder: Path) -> tuple[LoadedModel, str]:
 def test_the_score_is_that_of_the_training(family: str, tmp_path: Path) -> None:
     task, (model, reference) = task_for(family, tmp_path), loaded(family, tmp_path)
     settings = TrainingSettings(
-        base=reference, task=task.name, method="full", learning_rate=1e-3, seed=0, steps=1, max_length=16, batch_size=4
+        base=reference, method="full", learning_rate=1e-3, seed=0, steps=1, max_length=16, batch_size=4
     )
     told = evaluate(model.model, model.tokenizer, task, "test", settings)
     scores = measure_own_task(model, OwnTask(task, max_length=16), base=reference, batch_size=5)

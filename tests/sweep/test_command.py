@@ -187,5 +187,5 @@ def test_the_presets_of_the_paper_are_planned_without_the_hub(preset: str) -> No
 
 def test_the_paper_holds_alpha_times_learning_rate() -> None:
     trials = plan(read_specification("paper-roberta"))
-    products = {t.settings.alpha * t.settings.learning_rate for t in trials if t.settings.alpha is not None}
+    products = {t.training.alpha * t.training.learning_rate for t in trials if t.training.alpha is not None}
     assert all(product == pytest.approx(2.4e-3) for product in products)

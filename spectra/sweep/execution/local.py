@@ -15,8 +15,7 @@ from typing import Any
 
 from spectra.runs import Run
 from spectra.sweep.execution.logs import last_words, log_of
-from spectra.sweep.execution.progress import OnEvent
-from spectra.sweep.execution.schedule import Job, Schedule
+from spectra.sweep.execution.schedule import Job, OnEvent, Schedule
 from spectra.sweep.execution.supervisor import Supervisor, work_all
 from spectra.sweep.spec.specification import Specification
 
@@ -87,7 +86,7 @@ class _ProcessSupervisor(Supervisor):
 
     def dispatch(self, job: Job) -> None:
         process = self._worker()
-        self._send(process, {"job": job.kind, "settings": job.trial.settings.to_dict()})
+        self._send(process, {"job": job.kind, "trial": job.trial.kind.to_dict()})
         for line in process.stdout or ():
             answer = json.loads(line)
             if self.heard(job, answer):

@@ -22,7 +22,6 @@ from spectra.models.base import load_tokenizer
 from spectra.runs import Run
 from spectra.sweep.preflight.estimate import Estimate, estimates
 from spectra.sweep.preflight.texts import text_problems
-from spectra.sweep.spec.existing import is_existing
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Specification
@@ -196,19 +195,18 @@ class _Look:
             with self._noted():
                 built = bare(self.specification.base, kind, labels)
         for trial in self.trials:
-            key = _key(trial.settings)
-            if is_existing(trial.settings) or built is None or key in self._sizes:
+            if trial.training is None or built is None or (key := _key(trial.training)) in self._sizes:
                 continue
             self._sizes[key] = None
             with self._noted():
-                self._sizes[key] = skeleton(built, trial.settings)
+                self._sizes[key] = skeleton(built, trial.training)
         if built is not None:
             supported = getattr(built.model, "supports_gradient_checkpointing", True)
             if self.specification.gradient_checkpointing and not supported:
                 self.add(f"gradient_checkpointing is asked for, and {type(built.model).__name__} has none. Remove it.")
             with self._noted():
                 for task in tasks:
-                    require_writer(task, self.trials[0].settings)
+                    require_writer(task, self.specification)
 
     def measures(self, tasks: Sequence[TaskData], held_out: Sequence[HeldOutInput]) -> None:
         """Every held-out task is of a kind that its measure scores, with a head that the models have."""
@@ -305,20 +303,19 @@ class _Look:
             )
 
     def _is_kept(self, one: Estimate) -> bool:
-        return self.specification.keep == "all" or (
-            self.specification.keep == "adapters" and weights_kind(one.trial.settings) == "adapter"
-        )
+        training, keep = one.trial.training, self.specification.keep
+        return training is not None and (keep == "all" or (keep == "adapters" and weights_kind(training) == "adapter"))
 
 
 def _is_left(trial: PlannedTrial, run: Run | None) -> bool:
     """Whether a trial is still to be trained."""
-    return not is_existing(trial.settings) and (run is None or not run.trial(trial.id).is_finished)
+    return trial.training is not None and (run is None or not run.trial(trial.id).is_finished)
 
 
 def _key(settings: TrainingSettings) -> str:
     """What decides the shapes of what is trained, beside what all trials share."""
-    arguments = {name: value for name, value in settings.arguments.items() if name not in ("checkpoint", "label")}
-    return json.dumps([settings.method, settings.rank, settings.target_modules, arguments], sort_keys=True, default=str)
+    own = [settings.method, settings.rank, settings.target_modules, settings.arguments]
+    return json.dumps(own, sort_keys=True, default=str)
 
 
 def _require_fit(task: HeldOut, kind: ModelKind, model: str) -> None:

@@ -9,20 +9,20 @@ from spectra.forgetting import HeldOut
 from spectra.forgetting.batches import encode as encode_texts
 from spectra.training.driver import first
 from spectra.training.families import FAMILIES, family_of
-from spectra.training.settings import TrainingSettings
+from spectra.training.settings import Recipe
 
 LIMITS = {"train": "train_examples", "validation": "validation_examples", "test": "test_examples"}
 
 
 def account_rows(
-    tasks: Sequence[TaskData], held_out: Sequence[HeldOut], settings: TrainingSettings, tokenizer: Any
+    tasks: Sequence[TaskData], held_out: Sequence[HeldOut], settings: Recipe, tokenizer: Any
 ) -> Iterator[dict[str, Any]]:
     """One row per task and split that has rows.
 
     Args:
         tasks: The tasks that are trained on.
         held_out: The held-out tasks.
-        settings: Of the trial: they say how long a text may be and how many rows are taken.
+        settings: They say how long a text may be and how many rows are taken.
         tokenizer: Of the base.
     """
     for task in tasks:
