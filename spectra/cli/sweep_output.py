@@ -23,12 +23,14 @@ NARROWEST = 16  # columns that a folded text keeps
 def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> None:
     """The trials of a sweep and what they are expected to cost."""
     from spectra.assets import fetching_nothing
+    from spectra.runs import tidy
     from spectra.sweep.preflight.downloads import downloads
     from spectra.sweep.preflight.look import preflight
     from spectra.sweep.spec.plan import plan
 
     with fetching_nothing():
-        estimates = preflight(specification, plan(specification), out, planned=True).estimates
+        looked = preflight(specification, plan(specification), out, planned=True)
+    estimates, account = looked.estimates, tidy("row_account", looked.account)
     absent = downloads(specification)
     told = (
         "\n".join(["The sweep would download:", *(f"  {one}" for one in absent)])
@@ -50,6 +52,7 @@ def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> N
         ]
         echo(json.dumps(rows, indent=2))
         echo(told, err=True)
+        _print_account(account, err=True)
         return
     print_table(
         ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
@@ -72,6 +75,7 @@ def print_plan(specification: "Specification", out: Path, *, as_json: bool) -> N
         total if specification.methods else "all exist already and nothing is trained, the time of measuring is unknown"
     )
     echo(f"{len(estimates)} trials; {total}; keep: {specification.keep}.")
+    _print_account(account)
     echo(told)
 
 
@@ -120,7 +124,7 @@ def print_results(run: "Run", report: Path, *, as_json: bool) -> None:
     echo(f"Report: {report}")
 
 
-def _print_account(account: "pd.DataFrame") -> None:
+def _print_account(account: "pd.DataFrame", *, err: bool = False) -> None:
     """What became of the rows of every task, and where much was lost."""
     table = account.drop(columns="trial").drop_duplicates()
     for _, row in table.iterrows():
@@ -131,7 +135,8 @@ def _print_account(account: "pd.DataFrame") -> None:
             [f"{row['texts_cut']} of {row['texts']} texts cut"] if str(row["texts_cut"]) not in ("0", "<NA>") else []
         )
         parts += [f"{row['classes']} labels"] if str(row["classes"]) != "<NA>" else []
-        echo(f"{row['task']}, {row['split']}: {'; '.join(parts)}")
+        parts += [f"{row['overlap']} also trained on"] if str(row["overlap"]) not in ("0", "<NA>") else []
+        echo(f"{row['task']}, {row['split']}: {'; '.join(parts)}", err=err)
     for sentence in dict.fromkeys(table["warning"]):
         if sentence:
             echo(f"Warning: {sentence}", err=True)
@@ -168,9 +173,22 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         if row["error"]:
             echo(f"{row['id']}: {row['error']}")
+    if spent := _by_part(rows):
+        done = sum(bool(row["seconds"]) for row in rows)
+        parts = ", ".join(f"{part} {minutes(seconds)}" for part, seconds in spent.items())
+        echo(f"Time of {done} trials by part: {parts}")
     found = [row["state"] for row in rows]
     counted = ", ".join(f"{found.count(state)} {state}" for state in dict.fromkeys(sorted(found)))
     echo(counted + _training_left(rows))
+
+
+def _by_part(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds of all trials together, by part, the longest first."""
+    spent: dict[str, float] = {}
+    for row in rows:
+        for part, seconds in row["seconds"].items():
+            spent[part] = spent.get(part, 0.0) + seconds
+    return dict(sorted(spent.items(), key=lambda one: -one[1]))
 
 
 def _training_left(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -191,6 +209,7 @@ def _status(run: "Run", planned: dict[str, Any]) -> dict[str, Any]:
         "error": failure.get("error", ""),
         "attempts": failure.get("attempts", 0),
         "train_seconds": (folder.metrics or {}).get("train_seconds"),
+        "seconds": folder.seconds,
     }
 
 

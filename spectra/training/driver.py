@@ -6,10 +6,11 @@ what `adapt.attach` makes trainable and in `adapt.parameter_groups`, and in noth
 
 import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -75,6 +76,7 @@ class Trained:
         history: Rows of the history table, without the trial.
         steps: Optimiser steps.
         seconds: Time in optimiser steps, over all resumptions.
+        spent: Time of this call alone, in training, validation and trajectory; the rest was loading.
         tokens: Tokens trained on, padding aside.
         trainable_parameters: Numbers trained, a head included.
         optimiser_bytes: Memory of the optimiser's state.
@@ -89,6 +91,7 @@ class Trained:
     history: tuple[dict[str, Any], ...]
     steps: int
     seconds: float
+    spent: Mapping[Literal["training", "validation", "trajectory"], float]
     tokens: int
     trainable_parameters: int
     optimiser_bytes: int
@@ -157,10 +160,12 @@ def train(
     if keeping is not None:
         keeping.begin(loaded.tokenizer, initial)
         trainer.add_callback(keeping)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    trainer.train(resume_from_checkpoint=(resumed := last_checkpoint(folder)))
     if watch.stopped:
         raise TrainingStopped
+    began = time.perf_counter()
     validation = validate(model, loaded.tokenizer) if validate else _evaluation(trainer, metric)
+    last_validation = time.perf_counter() - began if validate else 0.0
     validation = replace(validation, cut=validation_cut)
     if not math.isfinite(validation.score):
         raise RunError(f"The validation score is {validation.score}. Lower the learning rate of this method.")
@@ -172,12 +177,23 @@ def train(
         history=tuple(_history(trainer.state.log_history, trainer.state.global_step, validation)),
         steps=trainer.state.global_step,
         seconds=clock.seconds,
+        spent={
+            "training": clock.seconds - clock.before,
+            "validation": trainer.evaluation_seconds + last_validation,
+            "trajectory": _trajectory_seconds(watching, resumed),
+        },
         tokens=int(trainer.state.num_input_tokens_seen),
         trainable_parameters=trainable_parameters(model),
         optimiser_bytes=optimiser_bytes(trainer.create_optimizer()),
         peak_memory_bytes=peak_memory_bytes(),
         cut=train_cut,
     )
+
+
+def _trajectory_seconds(watching: SpectraCallback | None, resumed: str | None) -> float:
+    """Time of the scans along the way that this call made."""
+    after = step_of(resumed) if resumed else 0
+    return sum(row["seconds"] for row in watching.trajectory.rows if row["step"] > after) if watching else 0.0
 
 
 def _prepare(model: Any, family: FamilyName, task: TaskData, settings: TrainingSettings) -> None:
@@ -233,7 +249,12 @@ def last_checkpoint(folder: Path) -> str | None:
     earlier version, which kept other weights, does not count.
     """
     whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    return max(map(str, whole), key=step_of, default=None)
+
+
+def step_of(checkpoint: str) -> int:
+    """The optimiser step at which the Trainer wrote a checkpoint."""
+    return int(checkpoint.rpartition("-")[2])
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -10,11 +10,10 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import f1_score, matthews_corrcoef
 
 from spectra.data import TaskData
 from spectra.errors import DataError
+from spectra.registry import OWN, current_origin
 
 FamilyName = Literal["classification", "regression", "multi-label", "causal-lm", "instruction", "seq2seq"]
 Values = Float[np.ndarray, "n *labels"]
@@ -42,20 +41,33 @@ class Metric:
     most_labels: int | None = None
 
 
-def _correlation(of: Callable[..., object]) -> Callable[[Values, Values], float]:
+def _correlation(name: str) -> Callable[[Values, Values], float]:
     def score(predicted: Values, truth: Values) -> float:
+        from scipy import stats  # here, for a plan scores nothing
+
         if len(set(predicted)) < 2 or len(set(truth)) < 2:
             raise DataError(
                 "A correlation is undefined, for all predictions or all true scores are equal. "
                 "Train longer or choose mean squared error."
             )
-        return float(of(predicted, truth).statistic)  # type: ignore[attr-defined]
+        return float(getattr(stats, name)(predicted, truth).statistic)
 
     return score
 
 
 def _f1(average: str) -> Callable[[Values, Values], float]:
-    return lambda predicted, truth: float(f1_score(truth, predicted, average=average, zero_division=0.0))
+    def score(predicted: Values, truth: Values) -> float:
+        from sklearn.metrics import f1_score
+
+        return float(f1_score(truth, predicted, average=average, zero_division=0.0))
+
+    return score
+
+
+def _matthews(predicted: Values, truth: Values) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(truth, predicted))
 
 
 METRICS: dict[str, Metric] = {
@@ -67,9 +79,9 @@ METRICS: dict[str, Metric] = {
         Metric("f1-macro", (*CLASSES, "multi-label"), _f1("macro")),
         Metric("f1-micro", ("multi-label",), _f1("micro")),
         Metric("exact-match", ("multi-label",), lambda predicted, truth: float((predicted == truth).all(-1).mean())),
-        Metric("matthews", CLASSES, lambda predicted, truth: float(matthews_corrcoef(truth, predicted))),
-        Metric("spearman", ("regression",), _correlation(spearmanr)),
-        Metric("pearson", ("regression",), _correlation(pearsonr)),
+        Metric("matthews", CLASSES, _matthews),
+        Metric("spearman", ("regression",), _correlation("spearmanr")),
+        Metric("pearson", ("regression",), _correlation("pearsonr")),
         Metric(
             "negative mean squared error",
             ("regression",),
@@ -78,6 +90,7 @@ METRICS: dict[str, Metric] = {
         Metric("negative loss", LANGUAGE, lambda likelihood, tokens: float(likelihood.sum() / tokens.sum())),
     )
 }
+ORIGINS: dict[str, str] = dict.fromkeys(METRICS, OWN)  # where each comes from
 DEFAULT: dict[FamilyName, str] = {
     "classification": "accuracy",
     "regression": "negative mean squared error",
@@ -89,7 +102,7 @@ DEFAULT: dict[FamilyName, str] = {
 
 
 def register_metric(metric: Metric) -> None:
-    """Make a score known by its name, for this process.
+    """Make a score known by its name, for this process; a module that `--plugin` names does so in workers, too.
 
     Raises:
         DataError: If the name is taken.
@@ -97,6 +110,7 @@ def register_metric(metric: Metric) -> None:
     if metric.name in METRICS or metric.name == WRITTEN:
         raise DataError(f"There is a metric '{metric.name}' already. Choose another name.")
     METRICS[metric.name] = metric
+    ORIGINS[metric.name] = current_origin()
 
 
 def metric_of(family: FamilyName, asked: str | None, task: TaskData) -> Metric:

@@ -106,8 +106,7 @@ class TrainingSettings(Recipe):
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        values["arguments"] = dict(self.arguments)
+        values = {**vars(self), "arguments": dict(self.arguments)}
         if isinstance(self.target_modules, tuple):
             values["target_modules"] = list(self.target_modules)
         return values

@@ -37,6 +37,8 @@ def test_the_account_says_what_was_read_used_dropped_and_cut(tmp_path: Path) -> 
     cut = [text for text in load_task(str(file)).train["text"][:40] if len(text.split()) > 5]
     assert (train["texts"], train["texts_cut"], train["tokens_lost"]) == (40, len(cut), 3 * len(cut))
     assert "25 of 125 rows read for the train split (20.0%) are not used" in train["warning"]
+    assert [row["overlap"] for row in found] == [None, 0, 0, 40]
+    assert "40 of its rows are also training rows of this sweep" in found[-1]["warning"]
 
     table = tidy("row_account", [{**row, "trial": trial} for trial in "ab" for row in found])
 

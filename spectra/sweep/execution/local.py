@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ class _ProcessSupervisor(Supervisor):
                     env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.environment},
                     start_new_session=True,  # a Ctrl-C in the terminal reaches this process alone
                 )
-            self._send(self._process, self.first)
+            self._send(self._process, {**self.first, "began": time.time()})
         return self._process
 
     def _send(self, process: "subprocess.Popen[str]", order: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, no_type_check
 
 from spectra.cluster import stand_where_the_driver_stands
 from spectra.errors import SpectraError
+from spectra.registry import plugin_modules, use_plugins
 from spectra.runs import Run
 from spectra.sweep.execution.schedule import JobKind
 from spectra.sweep.execution.worker import do_and_tell, job_of
@@ -73,6 +74,7 @@ def do_job(
 @lru_cache(maxsize=1)
 def _runner(run: str, specification: str, save_seconds: float) -> Runner:
     """The runner of this worker process, which keeps data and base scores between jobs."""
+    use_plugins(plugin_modules())
     return Runner(Run.open(run), Specification.model_validate_json(specification), save_seconds=save_seconds)
 
 

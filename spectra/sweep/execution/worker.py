@@ -1,8 +1,8 @@
 """The worker process: reads jobs as JSON lines, does them, answers with JSON lines; what it prints goes to logs.
 
-Started as `python -m spectra.sweep.execution.worker`. The first line is {"run", "specification", "save_seconds"}; every
-further one is {"job", "trial"}, {"stop": true} or {"end": true}. When its input closes, because the process that
-started it is gone, it ends at once; the run folder is whole at any moment.
+Started as `python -m spectra.sweep.execution.worker`. The first line is {"run", "specification", "save_seconds",
+"began"}; every further one is {"job", "trial"}, {"stop": true} or {"end": true}. When its input closes, because the
+process that started it is gone, it ends at once; the run folder is whole at any moment.
 
 An answer is {"event", "stage", "step", "steps"} while working and {"outcome"} at the end, with {"error"} where the
 outcome is "failed", and {"unforeseen"} where nobody knows what state it left the worker in.
@@ -13,11 +13,13 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from spectra.errors import SpectraError
+from spectra.registry import plugin_modules, use_plugins
 from spectra.runs import Run
 from spectra.sweep.execution.inline import do
 from spectra.sweep.execution.logs import log_of, logged_to, sentence
@@ -38,8 +40,10 @@ def main() -> None:
     os.dup2(2, 1)
     orders = _Orders(sys.stdin)
     first = orders.next()
+    use_plugins(plugin_modules())  # what they register by a call is known from here on
     run = Run.open(first["run"])
-    runner = Runner(run, Specification.model_validate(first["specification"]), orders.stop, first["save_seconds"])
+    specification = Specification.model_validate(first["specification"])
+    runner = Runner(run, specification, orders.stop, first["save_seconds"], time.time() - first["began"])
     while order := orders.next():
         do_and_tell(runner, job_of(order["job"], order["trial"]), lambda answer: _tell(answers, answer))
 

@@ -26,6 +26,7 @@ from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Specification
 from spectra.sweep.trial.inputs import HeldOutInput, Inputs, agreed, open_held_out_tasks
+from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.training.families import FAMILIES, family_of, in_order_of, load_config
 from spectra.training.settings import TrainingSettings
@@ -33,6 +34,8 @@ from spectra.training.skeleton import Bare, Skeleton, bare, skeleton
 from spectra.training.store import weights_kind
 from spectra.weights import open_pair
 from spectra.weights.formats.hub import locate, locate_locally
+
+CUT_IN_A_PLAN = 1000  # rows of a split
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +45,13 @@ class Preflight:
     Attributes:
         inputs: All that it reads; None where a plan does without something that is not at hand.
         estimates: The expected cost of each trial.
+        account: Of a plan, what becomes of every row (the table row_account, without the trial); texts are cut into
+            tokens on the first rows of a split only.
     """
 
     inputs: Inputs | None
     estimates: tuple[Estimate, ...]
+    account: tuple[Mapping[str, Any], ...] = ()
 
     def contents(self) -> dict[str, Any]:
         """What the run folder records of the inputs.
@@ -103,7 +109,11 @@ def preflight(
     looked.refuse()
     if contents is not None and run is not None:
         agreed(str(out), recorded, contents.described())
-    return Preflight(contents, tuple(costs))
+    account: Iterator[Mapping[str, Any]] = iter(())
+    if planned:
+        tokenizer = load_tokenizer(specification.base) if at_hand else None
+        account = account_rows(tasks, [one.task for one in held_out], specification, tokenizer, CUT_IN_A_PLAN)
+    return Preflight(contents, tuple(costs), tuple(account))
 
 
 @dataclass

@@ -3,8 +3,9 @@
 Each job leaves whole files and does nothing twice: what is already written is taken as it is.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from spectra.sweep.trial.inputs import open_tasks, require_unchanged
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
+from spectra.sweep.trial.seconds import Clock
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import scaling
 from spectra.training.callback import SpectraCallback
@@ -50,12 +52,15 @@ class Runner:
         specification: The sweep.
         stop: Asked while training; True saves a checkpoint and ends the job with "stopped".
         save_seconds: Time between training checkpoints.
+        start_seconds: What the start of this process took; counted for its first trial.
     """
 
     run: Run
     specification: Specification
     stop: Callable[[], bool] = lambda: False
     save_seconds: float = 120.0
+    start_seconds: float = 0.0
+    clock: Clock = field(default_factory=Clock)
 
     @cached_property
     def device(self) -> str:
@@ -88,6 +93,12 @@ class Runner:
     def held_out(self) -> HeldOutTasks:
         """The held-out tasks."""
         return HeldOutTasks(self.run, self.specification, self.device)
+
+    @cached_property
+    def row_account(self) -> list[dict[str, Any]]:
+        """What became of every row of every task: the same for all trials."""
+        tokenizer = load_tokenizer(self.specification.base)
+        return list(account_rows(self.tasks, self.held_out.tasks, self.specification, tokenizer))
 
     def measure_base(self) -> None:
         """Score the untouched base on the held-out tasks, and on the task itself unless its head would be new."""
@@ -124,28 +135,47 @@ class Runner:
             if mine:
                 folder.clear_partials()
                 self._describe(trial, folder)  # first, so that a failure of what follows has its row in the tables
-            missing = self.held_out.missing(folder)
+            with self._timed():
+                missing = self.held_out.missing(folder)
             if folder.is_finished and not missing:
                 return "done"
             if not mine:
                 return "busy"
-            self._require_base()
-            try:
-                weights = self._weights(trial, folder, on_stage)
-            except TrainingStopped:
-                return "stopped"
-            if not folder.is_finished:
-                on_stage("scanning", 0, 0)
-                summary = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
-                folder.write_metrics({**(folder.metrics or {}), **summary})
-            on_stage("measuring", 0, 0)
-            tokenizer = load_tokenizer(self.specification.base)
-            folder.write_rows(
-                "row_account", account_rows(self.tasks, self.held_out.tasks, self.specification, tokenizer)
-            )
-            folder.add_forgetting(*self.held_out.measure_tuned(self._load(weights), missing))
+            with self._timed(folder):
+                self._require_base()
+                try:
+                    weights = self._weights(trial, folder, on_stage)
+                except TrainingStopped:
+                    return "stopped"
+                if not folder.is_finished:
+                    on_stage("scanning", 0, 0)
+                    self._scan(weights, folder)
+                on_stage("measuring", 0, 0)
+                folder.write_rows("row_account", self.row_account)
+                tuned = self._load(weights)
+                with self.clock.part("measuring"):
+                    folder.add_forgetting(*self.held_out.measure_tuned(tuned, missing))
             folder.finish({*folder.measured, *(task.name for task in missing)})
         return "done"
+
+    def _scan(self, weights: Path, folder: TrialFolder) -> None:
+        with self.clock.part("scan"):
+            summary, controls = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
+        self.clock.move("scan", "controls", controls)
+        folder.write_metrics({**(folder.metrics or {}), **summary})
+
+    @contextmanager
+    def _timed(self, folder: TrialFolder | None = None) -> Iterator[None]:
+        """Count as "load" what is no part of its own; then book everything for a trial, or leave it for the next."""
+        self.clock.add("start", self.start_seconds)
+        self.start_seconds = 0.0
+        try:
+            with self.clock.part("load"):
+                yield
+        finally:
+            if folder is not None:
+                folder.add_seconds(self.clock.seconds)
+                self.clock = Clock()
 
     def do_test(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
         """Score a chosen trial on the test split, once."""
@@ -156,11 +186,12 @@ class Runner:
             if not mine:
                 return "busy"
             on_stage("testing", 0, 0)
-            try:
-                # A trial that was not chosen when its weights were dropped may be chosen once the grid has grown.
-                score = self._score(trial, self._weights(trial, folder, on_stage), "test")
-            except TrainingStopped:
-                return "stopped"
+            with self._timed(folder):
+                try:
+                    # A trial that was not chosen when its weights were dropped may be chosen once the grid has grown.
+                    score = self._score(trial, self._weights(trial, folder, on_stage), "test")
+                except TrainingStopped:
+                    return "stopped"
             folder.write_test({"task_score": score.score, "task_examples": score.examples} if score else {})
             folder.forget_failure()
         return "done"
@@ -218,12 +249,14 @@ class Runner:
     def _score(self, trial: PlannedTrial, weights: Path, split: str) -> Evaluation | None:
         """The score of tuned weights on a split of the task; None without a task."""
         if isinstance(trial.kind, TaskSequence):
-            return mean_score(self._sequence(trial.kind.settings, self.run.trial(trial.id)).scores(split))
+            with self.clock.part("testing" if split == "test" else "validation"):
+                return mean_score(self._sequence(trial.kind.settings, self.run.trial(trial.id)).scores(split))
         return self._scored(self._load(weights), split) if self.tasks else None
 
     def _scored(self, loaded: LoadedModel, split: str) -> Evaluation:
         """The score of a model on a split of the task."""
-        return score_of(loaded.model, loaded.tokenizer, self.task, split, self.specification)
+        with self.clock.part("testing" if split == "test" else "validation"):
+            return score_of(loaded.model, loaded.tokenizer, self.task, split, self.specification)
 
     def _sequence(self, settings: TrainingSettings, folder: TrialFolder) -> SequenceTraining:
         kind = FAMILIES[self.family].model_kind
@@ -262,6 +295,8 @@ class Runner:
             tracking=Tracking(tuple(self.specification.report_to), name, folder.path / "tensorboard"),
             validate=_validation(settings, task),
         )
+        for part, spent in trained.spent.items():
+            self.clock.move("load", part, spent)
         folder.write_rows("history", trained.history)
         folder.write_rows("trajectory", trajectory_rows(watching, folder))
         folder.write_rows("trajectory_matrices", watching.trajectory.matrices if watching else [])

@@ -25,8 +25,9 @@ def write_tables(run: Run) -> pd.DataFrame:
         at_chosen_rate = {trial.id for group in groups(trials) for trial in chosen(run, group)}
         ordered = sorted(trials, key=_order)
         finished = [folders[trial.id] for trial in ordered if folders[trial.id].is_finished]
-        collected = {name: _together(name, finished) for name in SCHEMAS if name not in ("trials", "pairs")}
+        collected = {name: _together(name, finished) for name in SCHEMAS if name not in ("trials", "pairs", "timings")}
         written = {name: run.write_table(name, table) for name, table in collected.items()}
+        run.write_table("timings", [row for folder in finished for row in _timings(folder)])
         base = run.base_result(BASE_TASK) or {}
         rows = [
             _row(trial, folders[trial.id], trial.id in at_chosen_rate, base)
@@ -51,6 +52,10 @@ def _order(trial: PlannedTrial) -> tuple[Any, ...]:
         trial.seed or 0,
         trial.id,
     )
+
+
+def _timings(folder: TrialFolder) -> list[dict[str, Any]]:
+    return [{"trial": folder.id, "part": part, "seconds": seconds} for part, seconds in folder.seconds.items()]
 
 
 def _together(name: str, finished: list[TrialFolder]) -> pd.DataFrame:
