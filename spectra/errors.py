@@ -10,6 +10,8 @@ from collections.abc import Sequence
 # Control characters but tab and line feed, marks that turn the direction of text or show nothing, lone surrogates.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
+LONGEST = 3000  # characters of a message: a name or a value in a file of others may have millions
+
 
 def visible(text: str) -> str:
     r"""A text with escape sequences made harmless: \x1b becomes the six characters \u001b.
@@ -24,8 +26,11 @@ class SpectraError(Exception):
     """Something that the user can mend: the base of all errors raised on purpose."""
 
     def __str__(self) -> str:
-        """The message; what it quotes from files of others shows its escape sequences instead of sending them."""
-        return visible(super().__str__())
+        """The message; what it quotes from files of others is cut short, and shows its escape sequences."""
+        text = super().__str__()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
+        return visible(text)
 
 
 class CheckpointError(SpectraError):

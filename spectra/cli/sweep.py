@@ -77,6 +77,7 @@ def command(
         if not quiet:
             echo("Planning offline: nothing is fetched, converted or written.", err=True)
     from spectra.cli import sweep_output
+    from spectra.cli.sweep_progress import shown_progress
     from spectra.sweep import plan, read_specification, run_sweep
     from spectra.sweep.spec.plan import share
 
@@ -86,7 +87,6 @@ def command(
     if plan_only:
         sweep_output.print_plan(specification, folder, as_json=as_json)
         return
-    from spectra.cli.sweep_progress import shown_progress
     from spectra.report import write_report
 
     with shown_progress(specification, folder, shard, quiet=quiet) as on_event:

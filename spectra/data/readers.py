@@ -11,15 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-
 from spectra.data.spec import Unit
 from spectra.errors import DataError, first_five
 from spectra.storage.regular import read_regular
+from spectra.storage.tables import read_arrow
 
-MAX_BYTES = 2_000_000_000  # of a file, and of a table that a small file expands to
-MAX_CELLS = 200_000_000
+MAX_BYTES = 2_000_000_000
 Located = tuple[str, Mapping[str, Any]]  # where a row stands, in words, and the row
 LINE_END = re.compile(r"\r\n|\r|\n")  # of a text file; U+2028, NEL and form feed belong to the text
 
@@ -142,25 +139,10 @@ def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parquet(path: Path, reading: Reading) -> Iterator[Located]:
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        _require_distinct(file.schema_arrow.names, f"File '{path}'")
-        cells = file.metadata.num_rows * max(file.metadata.num_columns, 1)
-        if cells > MAX_CELLS or _told_bytes(file.metadata) > MAX_BYTES:
-            raise DataError(
-                f"File '{path}' claims {cells} cells and {_told_bytes(file.metadata)} bytes, more than the {MAX_CELLS} "
-                f"cells and {MAX_BYTES} bytes that are read. Give a smaller file."
-            )
-        rows = file.read().to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"File '{path}' is no readable Parquet file: {error}. Write it again.") from error
-    for number, row in enumerate(rows, start=1):
+    table = read_arrow(path, error=DataError)
+    _require_distinct(table.column_names, f"File '{path}'")
+    for number, row in enumerate(table.to_pylist(), start=1):
         yield f"'{path}', row {number}", row
-
-
-def _told_bytes(metadata: pyarrow.parquet.FileMetaData) -> int:
-    """The size of a table before compression, as its file tells it."""
-    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
 def _plain_text(path: Path, reading: Reading) -> Iterator[Located]:

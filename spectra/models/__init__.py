@@ -3,7 +3,7 @@
 No repository's code is ever run and no pickle is ever opened: weights come from safetensors files only.
 """
 
-from spectra.models.base import load_base, load_kind, resolve_model
+from spectra.models.base import load_base, load_config, load_kind, resolve_model
 from spectra.models.content import content_of
 from spectra.models.heads import name_outputs, output_names, write_label_names
 from spectra.models.kinds import CLASSES, LoadedModel, Model, ModelKind, body_of
@@ -21,6 +21,7 @@ __all__ = [
     "content_of",
     "is_adapter",
     "load_base",
+    "load_config",
     "load_kind",
     "load_tuned",
     "name_outputs",

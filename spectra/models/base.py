@@ -6,13 +6,18 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from spectra.assets import catalogue, fetch
 from spectra.errors import ModelError, first_five
 from spectra.models.gguf import dequantised
 from spectra.models.kinds import CLASSES, LoadedModel, ModelKind, kind_of_architecture
 from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
+from spectra.weights.kernels import require_no_kernels
+from spectra.weights.matching.architecture import BUILD_ERRORS
+
+# Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
+UNREADABLE = (OSError, SafetensorError, *BUILD_ERRORS)
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:
@@ -70,13 +75,25 @@ def load_kind(reference: str) -> ModelKind:
     Raises:
         ModelError: If its configuration cannot be found.
     """
+    architectures = load_config(reference).architectures
+    return kind_of_architecture(str((architectures or [""])[0]))
+
+
+def load_config(reference: str, revision: str | None = None) -> Any:
+    """The configuration of a model, weights untouched.
+
+    Raises:
+        ModelError: If it cannot be found or read.
+        CheckpointError: If its model would fetch code that nobody trusts.
+    """
     try:
-        architectures = AutoConfig.from_pretrained(
-            resolve_model(reference), trust_remote_code=trusts_remote_code()
-        ).architectures
-    except (OSError, ValueError) as error:
+        resolved = resolve_model(reference)
+        if not trusts_remote_code():
+            told, _ = PreTrainedConfig.get_config_dict(resolved, revision=revision)
+            require_no_kernels(told, reference)
+        return AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=trusts_remote_code())
+    except UNREADABLE as error:
         raise _not_loaded(f"The configuration of '{reference}'", reference, error) from error
-    return kind_of_architecture((architectures or [""])[0])
 
 
 def load_tokenizer(reference: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -89,7 +106,7 @@ def load_tokenizer(reference: str, revision: str | None = None) -> PreTrainedTok
         tokenizer = AutoTokenizer.from_pretrained(
             resolve_model(reference), revision=revision, trust_remote_code=trusts_remote_code()
         )
-    except (OSError, ValueError, ImportError) as error:  # absent or offline; of an unknown or uninstalled kind
+    except UNREADABLE as error:
         raise _not_loaded(f"The tokenizer of '{reference}'", reference, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where the files are missing
         raise ModelError(
@@ -119,6 +136,7 @@ def load_model(
     Raises:
         ModelError: If it cannot be found, or weights that no tuning would replace are missing and would be random.
     """
+    load_config(reference, revision)
     options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
     if quantization_config is not None:  # packed weights are placed where they are packed
         options |= {"quantization_config": quantization_config, "device_map": {"": device}}
@@ -133,7 +151,7 @@ def load_model(
             ignore_mismatched_sizes=True,  # a classification head of another width is replaced; others are refused
             **options,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # absent, offline, a pickle, broken; no head
+    except UNREADABLE as error:
         raise _not_loaded(f"Model '{reference}' as {kind}", reference, error) from error
     random = _random_head(reference, kind, model, loading)
     if model.config.pad_token_id is None:

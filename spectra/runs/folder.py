@@ -107,7 +107,13 @@ class Run:
     @property
     def sweep(self) -> dict[str, Any]:
         """The content of sweep.json: "specification", "command", "versions", ... of the last call; "trials" of all."""
-        return atomic.read_json(self.path / "sweep.json")
+        found = atomic.read_json(self.path / "sweep.json")
+        trials = found.get("trials", [])
+        if not isinstance(trials, list) or not all(_describes(trial) for trial in trials):
+            raise RunError(
+                f"'{self.path / 'sweep.json'}' describes no trials as `spectra sweep` does. Name one of its folders."
+            )
+        return found
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -192,6 +198,17 @@ class Run:
                 return tidy(name, [])
             raise RunError(f"'{self.path}' has no table '{name}' yet. Let `spectra sweep --out {self.path}` finish.")
         return completed(name, read_parquet(path, error=RunError))
+
+
+def _describes(trial: object) -> bool:
+    """Whether an entry of sweep.json names a trial: its identity is the name of a folder in trials/."""
+    return (
+        isinstance(trial, dict)
+        and isinstance(trial.get("id"), str)
+        and re.fullmatch(r"[0-9a-zA-Z_-]+", trial["id"]) is not None
+        and all(isinstance(trial.get(name), str) for name in ("label", "group"))
+        and all(isinstance(trial.get(name), int | float | None) for name in ("learning_rate", "seed"))
+    )
 
 
 def _all(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Any]:

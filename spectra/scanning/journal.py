@@ -7,6 +7,7 @@ change), the settings, the matrices, the version. A scan that finishes removes i
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,20 +64,20 @@ class Journal:
         self.path = folder / f"{_fingerprint(pairs, settings, question or {})}.jsonl"
 
     def read(self) -> Iterator[Finished]:
-        """What was finished. A line that was cut off by a kill ends the reading."""
+        """What was finished. A line that was cut off by a kill, or that somebody else wrote, is passed over."""
         if not self.path.is_file() or not is_usable(self.path.parent):
             return
         for line in self.path.read_bytes().splitlines():
             found, _, text = line.partition(b" ")
             if not is_sealed(found.decode(errors="replace"), self.path.stem.encode(), text):
-                return  # cut off, or somebody else wrote it
+                continue
             try:
                 entry = json.loads(text)
                 places = [(int(i), int(j)) for i, j in entry["places"]]
                 matrices = [MatrixScan.from_dict(matrix) for matrix in entry["matrices"]]
                 yield Finished(places, matrices, entry["beside"])
             except (ValueError, KeyError, TypeError):
-                return
+                continue
 
     def add(self, finished: Finished) -> None:
         """Append the matrices of one W0."""
@@ -87,7 +88,11 @@ class Journal:
         # The seal binds a line to the scan, whose inputs name the file, and to the results.
         line = seal(self.path.stem.encode(), text).encode() + b" " + text + b"\n"
         try:
-            with self.path.open("ab") as stream:
+            with self.path.open("a+b") as stream:
+                if stream.seek(0, os.SEEK_END):
+                    stream.seek(-1, os.SEEK_END)
+                    if stream.read(1) != b"\n":
+                        stream.write(b"\n")  # a killed writer's line was cut off
                 stream.write(line)
         except OSError as error:
             give_up(self.path.parent, error)

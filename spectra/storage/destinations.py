@@ -5,6 +5,7 @@ somebody else put there, is ever replaced, and only with --force. Never replaced
 folders above them, the working folder, the home folder and the root. Symbolic links are followed before it is judged.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -219,7 +220,9 @@ def _kept(inputs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     yield Path.cwd().resolve(), "the working folder"
     yield Path.home().resolve(), "your home folder"
     for given in inputs:
-        yield given.expanduser().resolve(), f"'{given}', which the command reads"
+        # A name that can be no path, such as one with a null byte, is said to be absent by whoever reads it.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            yield given.expanduser().resolve(), f"'{given}', which the command reads"
 
 
 def _is_empty(target: Path, path: Path) -> bool:
@@ -229,8 +232,10 @@ def _is_empty(target: Path, path: Path) -> bool:
 
 
 def _is_begun(target: Path, path: Path) -> bool:
-    """True for a folder without files, but for the lock of somebody who begins with it at the same time."""
-    return _is_empty(target, path) or [entry.name for entry in target.iterdir()] == ["lock"]
+    """True for a folder without files, but for the lock and the partial files of somebody who began with it."""
+    return _is_empty(target, path) or all(
+        entry.name == "lock" or atomic.is_partial(entry.name) for entry in target.iterdir()
+    )
 
 
 def _marked(folder: Path, what: str) -> dict[str, object]:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from spectra.storage.atomic import clear_abandoned
+
 
 def evict(folder: Path, pattern: str, limit_bytes: int) -> None:
-    """Drop files of a folder until the others are within a limit.
+    """Drop files of a folder until the others are within a limit, and what killed writers left there.
 
     A file that another process has dropped already, or that may not be dropped, is passed over.
 
@@ -13,6 +15,7 @@ def evict(folder: Path, pattern: str, limit_bytes: int) -> None:
         pattern: Which of its files count, such as "*.json".
         limit_bytes: What they may take up together.
     """
+    clear_abandoned(folder)
     entries = []
     for path in folder.glob(pattern):
         try:

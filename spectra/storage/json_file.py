@@ -1,6 +1,7 @@
 """Read JSON objects that others may have made; whatever is wrong with one becomes one sentence."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def read_object(
     """
     content = read_regular(path, MAX_JSON_BYTES, error)
     try:
-        value = json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=distinct)
     except RecursionError as cause:
         raise error(f"'{path}' is not valid JSON (it is nested too deeply). {remedy}") from cause
     except ValueError as cause:
@@ -34,3 +35,16 @@ def read_object(
     if not isinstance(value, dict):
         raise error(f"'{path}' holds a {type(value).__name__}, not an object. {remedy}")
     return value
+
+
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are distinct: readers disagree on which of two values counts.
+
+    Raises:
+        ValueError: Naming one that stands in it twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"'{twice}' stands in it twice")
+    return found

@@ -1,6 +1,8 @@
 """Tables as Parquet and CSV: written whole or not at all, and read within bounds."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 # A table of repeated values may take a few kilobytes on disk and all memory once it is read.
 MAX_CELLS = 200_000_000
+MAX_BYTES = 2_000_000_000
+BATCH_ROWS = 1 << 15
 MARK = b"spectra"
 # A spreadsheet takes a text that begins with one of these for a formula, and runs it.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -46,17 +50,85 @@ def read_parquet(path: Path, *, error: type[SpectraError]) -> "pd.DataFrame":
     Raises:
         SpectraError: Of the kind `error`, if it is no regular file, no Parquet, or too large for a table.
     """
+    with _told_by_arrow(path, error):
+        return _without_index(read_arrow(path, error=error)).to_pandas()
+
+
+def read_arrow(path: Path, *, error: type[SpectraError]) -> "pa.Table":
+    """Read a Parquet file within bounds, whatever it says about its size.
+
+    Texts that are stored once and used often stay so until their whole size is known: a file of a megabyte may stand
+    for terabytes.
+
+    Raises:
+        SpectraError: Of the kind `error`, if it is no regular file, no Parquet, or too large for a table.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     require_regular(path, error)
+    with _told_by_arrow(path, error), pq.ParquetFile(path) as file:
+        columns = [file.schema.column(number) for number in range(len(file.schema))]
+        told = file.metadata
+        groups = [told.row_group(number) for number in range(told.num_row_groups)]
+        values = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
+        _require_bounded(
+            path,
+            max(told.num_rows * max(len(columns), 1), values),
+            sum(group.total_byte_size for group in groups),
+            error,
+        )
+        schema = file.schema_arrow
+        texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    batches: list[pa.RecordBatch] = []
+    cells = size = 0
+    with _told_by_arrow(path, error), pq.ParquetFile(path, read_dictionary=texts) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            cells += batch.num_rows * max(batch.num_columns, 1)
+            size += sum(_expanded_bytes(column) for column in batch.columns)
+            _require_bounded(path, cells, size, error)
+            batches.append(batch)
+        return pa.Table.from_batches(batches, schema=file.schema_arrow).cast(schema)
+
+
+def _require_bounded(path: Path, cells: int, size: int, error: type[SpectraError]) -> None:
+    if cells > MAX_CELLS or size > MAX_BYTES:
+        raise error(
+            f"'{path}' claims {cells} cells and {size} bytes, more than the {MAX_CELLS} cells and {MAX_BYTES} bytes "
+            "that are read. Give a smaller file."
+        )
+
+
+def _expanded_bytes(column: "pa.Array") -> int:
+    """The memory of a column whose every text is written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(column, pa.MapArray):
+        return _expanded_bytes(column.keys) + _expanded_bytes(column.items)
+    if isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        return _expanded_bytes(column.flatten())
+    if isinstance(column, pa.StructArray):
+        return sum(_expanded_bytes(field) for field in column.flatten())
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    if pa.types.is_primitive(column.type.value_type):
+        return int(len(column) * column.type.value_type.bit_width // 8)
+    lengths = pc.binary_length(column.dictionary)
+    return int(pc.sum(pc.cast(pc.take(lengths, column.indices), pa.int64())).as_py() or 0)
+
+
+@contextmanager
+def _told_by_arrow(path: Path, error: type[SpectraError]) -> Iterator[None]:
+    """One sentence for whatever pyarrow raises about a broken file."""
+    import pyarrow as pa
+
     try:
-        with pq.ParquetFile(path) as file:
-            cells = file.metadata.num_rows * max(file.metadata.num_columns, 1)
-            if cells > MAX_CELLS:
-                raise error(f"'{path}' claims {cells} cells, more than the {MAX_CELLS} that are read. Do not use it.")
-            return _without_index(file.read()).to_pandas()
-    except (pa.ArrowException, OSError, ValueError, OverflowError, TypeError, KeyError, RecursionError) as cause:
+        yield
+    except (
+        pa.ArrowException, OSError, ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError,
+        MemoryError,
+    ) as cause:  # fmt: skip
         reason = str(cause).splitlines()[0].rstrip(".") if str(cause) else type(cause).__name__
         raise error(f"'{path}' is no readable Parquet file: {reason}. Write it again.") from cause
 

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-from spectra.errors import RunError
 from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import Run
 from spectra.sweep.execution.local import run_local
@@ -60,15 +59,12 @@ def run_sweep(
 
     Raises:
         SpecificationError: If the specification is not valid, or something in it is bound to fail.
-        RunError: If `out` holds another sweep, or the base model cannot be measured.
+        RunError: If the shard is empty, `out` holds another sweep, or the base model cannot be measured.
         ClusterError: If there is no Ray cluster to join.
     """
     specification = read_specification(specification, axes)
-    part, of = shard
-    if not 1 <= part <= of:
-        raise RunError(f"Shard {part}/{of} does not exist. Give i/n with i from 1 to n.")
     everything = plan(specification)
-    trials = share(everything, part, of)
+    trials = share(everything, *shard)
     with ExitStack() as cluster:
         if executor == "ray":
             from spectra.sweep.execution.on_ray import joined_with_room
@@ -86,30 +82,29 @@ def run_sweep(
         )
         for trial in trials:
             run.trial(trial.id).forget_failure()
-        if trials:
-            schedule = Schedule(run, trials, specification.keep)
-            if executor == "inline":
-                # Imported only here: with workers, this process needs neither transformers nor peft.
-                from spectra.sweep.execution.inline import run_inline
-                from spectra.sweep.trial.runner import Runner
+        schedule = Schedule(run, trials, specification.keep)
+        if executor == "inline":
+            # Imported only here: with workers, this process needs neither transformers nor peft.
+            from spectra.sweep.execution.inline import run_inline
+            from spectra.sweep.trial.runner import Runner
 
-                run_inline(schedule, Runner(run, specification, save_seconds=save_seconds), on_event)
-            elif executor == "ray":
-                from spectra.sweep.execution.on_ray import run_on_ray
+            run_inline(schedule, Runner(run, specification, save_seconds=save_seconds), on_event)
+        elif executor == "ray":
+            from spectra.sweep.execution.on_ray import run_on_ray
 
-                run_on_ray(
-                    schedule,
-                    run,
-                    specification,
-                    on_event,
-                    address=ray,
-                    cpus=cpus_per_trial,
-                    gpus=gpus_per_trial,
-                    workers=workers,
-                    save_seconds=save_seconds,
-                )
-            else:
-                run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
+            run_on_ray(
+                schedule,
+                run,
+                specification,
+                on_event,
+                address=ray,
+                cpus=cpus_per_trial,
+                gpus=gpus_per_trial,
+                workers=workers,
+                save_seconds=save_seconds,
+            )
+        else:
+            run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
     write_tables(run)
     return run
 

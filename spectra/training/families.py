@@ -17,9 +17,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from spectra.data import TaskData, TaskKind
 from spectra.data.labels import order_in
 from spectra.errors import DataError, ModelError
-from spectra.models import ModelKind, output_names, resolve_model
+from spectra.models import ModelKind, load_config, output_names
 from spectra.models.causal import require_causal_architecture
-from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
 from spectra.training.adapt import TaskType
 from spectra.training.encoding import IGNORED, Encoded, Tokens, answered, blocks, classified, paired
 from spectra.training.metrics import FamilyName
@@ -74,25 +73,6 @@ def family_of(kind: TaskKind, base: str) -> FamilyName:
         )
     require_causal_architecture(config, base)
     return "instruction" if kind == "seq2seq" else "causal-lm"
-
-
-def load_config(base: str) -> Any:
-    """The configuration of a base model, weights untouched.
-
-    Raises:
-        ModelError: If it cannot be found.
-    """
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(resolve_model(base), trust_remote_code=trusts_remote_code())
-    except (OSError, ValueError) as error:
-        if (refusal := remote_code_refusal(base, error)) is not None:
-            raise refusal from error
-        raise ModelError(
-            f"The configuration of base '{base}' cannot be read: {str(error).splitlines()[0]}. "
-            "Name a model folder, an asset of `spectra assets list` or a hub id, or go online once."
-        ) from error
 
 
 def in_order_of(task: TaskData, config: Any, reference: str) -> TaskData:

@@ -10,13 +10,13 @@ from transformers import PreTrainedConfig
 
 from spectra.data import TaskData, TaskKind
 from spectra.errors import ModelError, SpectraError, first_five
-from spectra.models import CLASSES
+from spectra.models import CLASSES, load_config
 from spectra.models.base import load_tokenizer
 from spectra.models.remote_code import trusts_remote_code
 from spectra.training.adapt import METHODS, attach
 from spectra.training.cost import trainable_parameters
 from spectra.training.driver import first
-from spectra.training.families import FAMILIES, FamilyName, examples, family_of, load_config
+from spectra.training.families import FAMILIES, FamilyName, examples, family_of
 from spectra.training.modules import linear_modules, targeted
 from spectra.training.settings import TrainingSettings
 

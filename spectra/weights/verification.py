@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from spectra.errors import CheckpointError
 from spectra.storage.json_file import read_object
 from spectra.weights.formats.hub import locate
+from spectra.weights.kernels import require_no_kernels
 from spectra.weights.matching.architecture import BUILD_ERRORS, quietly
 from spectra.weights.matching.names import EMBEDDING, layer_of
 from spectra.weights.methods.adapter import Take, find_adapter
@@ -259,7 +260,9 @@ def _loaded(folder: Path) -> nn.Module:
     import transformers
 
     folder = folder if folder.is_dir() else folder.parent
-    named = (read_object(folder / "config.json") if (folder / "config.json").is_file() else {}).get("architectures")
+    config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+    require_no_kernels(config, str(folder))
+    named = config.get("architectures")
     model_class = getattr(transformers, str(named[0]), None) if named else None
     try:
         with quietly():

@@ -83,9 +83,16 @@ def test_what_was_selected_away_is_an_error_of_every_command(
     monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
     saved = save(tmp_path)
     more = {"mitigate": ["-o", str(tmp_path / "out")], "compare": [str(saved.adapters[1])]}.get(command, [])
-    for words in (("--roles", "nope"), ("--layers", "77"), ("--include", "^nope$"), ("--exclude", ".")):
+    asked = (
+        ("--roles", "q_proj,nope"),
+        ("--layers", "0,77"),
+        ("--include", "^nope$"),
+        ("--exclude", "."),
+        ("--roles", ","),
+    )
+    for words in asked:
         result = CliRunner().invoke(main, [command, str(saved.adapters[0]), *more, *words])
         assert result.exit_code == 1, result.output
-        assert result.stderr.startswith("Error: No matrix of ") and result.stderr.count("\n") == 1
+        assert result.stderr.startswith("Error: No matrix ") and result.stderr.count("\n") == 1
         assert result.stdout == ""
     assert not (tmp_path / "out").exists()

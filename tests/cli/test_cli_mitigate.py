@@ -58,7 +58,7 @@ def test_the_shrink_is_named_as_one(saved: Checkpoints, tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_one_line_on_stderr_with_exit_code_one(saved: Checkpoints, tmp_path: Path) -> None:
-    result = spectra_mitigate(saved.adapters[1], "-o", tmp_path)
+    result = spectra_mitigate(saved.adapters[1], "-q", "-o", tmp_path)
     assert result.exit_code == 1
     assert result.stderr == f"Error: '{tmp_path}' exists. Add --force to replace it, or choose another folder.\n"
 

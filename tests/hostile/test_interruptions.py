@@ -50,7 +50,7 @@ def test_a_full_disk_leaves_the_old_result(
     flush = atomic._flush
 
     def no_room(path: Path) -> None:
-        if path.absolute().parent == work:
+        if path.absolute().parent.parent == work:  # in the hidden folder beside the destination
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         flush(path)
 

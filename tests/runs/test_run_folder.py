@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,20 @@ def test_rows_of_a_trial_carry_its_identity(tmp_path: Path) -> None:
     assert rows is not None
     assert rows["trial"].tolist() == ["abc"]
     assert rows["count"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        5,
+        [{}],
+        [{"id": "../../etc", "label": "", "group": ""}],
+        [{"id": "a\0b", "label": "", "group": ""}],
+        [{"id": "a", "label": {}, "group": "g"}],
+        [{"id": "a", "label": "a", "group": "g", "learning_rate": "x"}],
+    ],
+)
+def test_trials_that_no_sweep_describes_are_refused(tmp_path: Path, trials: object) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps({"specification": {}, "trials": trials}))
+    with pytest.raises(RunError, match=r"describes no trials as `spectra sweep` does\. Name one of its folders\."):
+        _ = Run.open(tmp_path).sweep

@@ -73,3 +73,40 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
         assert value["again"] == [value["n"]] * 5000
     atomic.remove_partials(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_the_next_writer_clears_what_a_killed_one_left_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    (tmp_path / ".out.0123456789ab.partial" / "out").mkdir(parents=True)
+    (tmp_path / ".other.0123456789ab.partial").mkdir()
+    (tmp_path / ".out.notes.partial").mkdir()  # no name of a writer's
+    with atomic.replacing(path) as slow:
+        slow.write_text("slow")
+        atomic.write_text(path, "fast")
+        assert slow.exists()
+    assert path.read_text() == "slow"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        ".other.0123456789ab.partial", ".out.notes.partial", "out",
+    ]  # fmt: skip
+    atomic.clear_abandoned(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".out.notes.partial", "out"]
+
+
+def test_a_folder_that_a_killed_writer_had_set_aside_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic.sys, "platform", "elsewhere")  # where two folders cannot change places in one step
+    path = tmp_path / "adapter"
+    for text in ("1", "2"):
+        with atomic.replacing(path) as partial:
+            partial.mkdir()
+            (partial / "weights").write_text(text)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["adapter"]
+    assert (path / "weights").read_text() == "2"
+    killed = tmp_path / ".adapter.0123456789ab.partial"
+    killed.mkdir()
+    path.rename(killed / atomic.ASIDE)  # and there it was killed
+    with pytest.raises(KeyboardInterrupt), atomic.replacing(path):
+        raise KeyboardInterrupt
+    assert (path / "weights").read_text() == "2"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["adapter"]

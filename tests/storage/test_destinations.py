@@ -171,3 +171,9 @@ def test_without_an_exchange_the_old_folder_is_set_aside_first(tmp_path: Path, m
 def test_the_marker_lists_what_was_written(tmp_path: Path) -> None:
     write(tmp_path / "out", "x")
     assert json.loads((tmp_path / "out" / MARKER).read_text()) == {"what": "adapter", "files": [MARKER, "weights"]}
+
+
+def test_a_sweep_that_was_killed_before_its_first_file_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "run" / ".sweep.json.0123456789ab.partial").mkdir(parents=True)
+    (tmp_path / "run" / "lock").write_text("")
+    assert require_continued(tmp_path / "run", "sweep") == tmp_path / "run"

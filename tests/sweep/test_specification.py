@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from spectra.errors import SpecificationError
+from spectra.errors import RunError, SpecificationError
 from spectra.sweep import Specification, presets, read_specification
 from spectra.sweep.spec.plan import plan, share
 
@@ -92,6 +92,10 @@ def test_the_shares_are_the_sweep_and_divide_no_group() -> None:
     assert sorted(trial.id for part in shares for trial in part) == sorted(trial.id for trial in trials)
     groups = [{trial.group for trial in part} for part in shares]
     assert all(not one & other for one in groups for other in groups if one is not other)
+    with pytest.raises(
+        RunError, match=r"Shard 6/6 is empty: .* differ in 5 configurations, .* Make at most 5 shards\."
+    ):
+        share(trials, 6, 6)
 
 
 def test_axes_replace_the_values_of_every_method_that_has_them() -> None:

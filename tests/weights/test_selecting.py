@@ -44,7 +44,7 @@ def test_roles_layers_and_patterns_narrow_the_choice(base: Path) -> None:
 
 def test_a_choice_that_leaves_nothing_is_refused_with_the_reasons(base: Path) -> None:
     with pytest.raises(CheckpointError, match=r"is left to compare \(14 its role is not among --roles; .*Widen"):
-        open_pair(base, base, roles="no_such_role")
+        open_pair(base, base, roles="lm_head")
 
 
 @pytest.mark.parametrize(
@@ -126,3 +126,15 @@ def test_a_model_without_blocks_is_compared_whole(tmp_path: Path) -> None:
 
     save_file({"lin0.weight": torch.ones(4, 3), "lin1.weight": torch.ones(2, 4)}, tmp_path / "model.safetensors")
     assert names(tmp_path) == ["lin0", "lin1"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"roles": "q_proj,nope"}, r"No matrix has the role nope\. Choose --roles among .*q_proj, .*v_proj\."),
+        ({"layers": "0,7,9-20"}, r"No matrix is in layer 7, 9, 10, 11, 12 and 8 more\. Choose --layers among 0 to 1\."),
+    ],
+)
+def test_an_unknown_role_or_layer_beside_a_known_one_is_refused(base: Path, asked: dict[str, str], told: str) -> None:
+    with pytest.raises(CheckpointError, match=told):
+        open_pair(base, base, **asked)

@@ -17,7 +17,16 @@ from spectra.data import TaskData, load_task
 from spectra.errors import AssetError, DataError, ModelError, SpecificationError, SpectraError
 from spectra.forgetting import HeldOut
 from spectra.forgetting.catalogue import HELD_OUT_MEASURES, fitting
-from spectra.models import ModelKind, adapter_labels, content_of, is_adapter, load_kind, resolve_model, tuned_kind
+from spectra.models import (
+    ModelKind,
+    adapter_labels,
+    content_of,
+    is_adapter,
+    load_config,
+    load_kind,
+    resolve_model,
+    tuned_kind,
+)
 from spectra.models.base import load_tokenizer
 from spectra.runs import Run
 from spectra.sweep.preflight.estimate import Estimate, estimates
@@ -28,7 +37,7 @@ from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Speci
 from spectra.sweep.trial.inputs import HeldOutInput, Inputs, agreed, open_held_out_tasks
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
-from spectra.training.families import FAMILIES, family_of, in_order_of, load_config
+from spectra.training.families import FAMILIES, family_of, in_order_of
 from spectra.training.settings import TrainingSettings
 from spectra.training.skeleton import Bare, Skeleton, bare, skeleton
 from spectra.training.store import weights_kind

@@ -7,10 +7,11 @@ from spectra.data import TaskData
 from spectra.errors import DataError
 from spectra.forgetting import HeldOut
 from spectra.forgetting.positions import positions_problem
+from spectra.models import load_config
 from spectra.models.base import load_tokenizer
 from spectra.models.positions import beyond_positions, positions_of
 from spectra.sweep.spec.specification import Specification
-from spectra.training.families import encode, family_of, load_config
+from spectra.training.families import encode, family_of
 from spectra.training.metrics import FamilyName
 
 SPLITS = ("train", "validation", "test")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
 from typing import Any
 
-from spectra.errors import SpecificationError
+from spectra.errors import RunError, SpecificationError
 from spectra.records.naming import told_apart
 from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTrial, TrialKind
 from spectra.sweep.spec.specification import MethodSpecification, Specification
@@ -149,7 +149,18 @@ def _hash(values: Mapping[str, Any]) -> str:
 
 
 def share(trials: tuple[PlannedTrial, ...], part: int, of: int) -> tuple[PlannedTrial, ...]:
-    """The part-th share (from 1) of the trials. A group is never divided: its learning rate is chosen in one place."""
+    """The part-th share (from 1) of the trials. A group is never divided: its learning rate is chosen in one place.
+
+    Raises:
+        RunError: If there is no such share, or it is empty.
+    """
+    if not 1 <= part <= of:
+        raise RunError(f"Shard {part}/{of} does not exist. Give i/n with i from 1 to n.")
     groups = list(dict.fromkeys(trial.group for trial in trials))
     mine = set(groups[part - 1 :: of])
+    if not mine:
+        raise RunError(
+            f"Shard {part}/{of} is empty: the trials differ in {len(groups)} configurations, and one is never divided. "
+            f"Make at most {len(groups)} shards."
+        )
     return tuple(trial for trial in trials if trial.group in mine)

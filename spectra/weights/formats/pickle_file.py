@@ -85,7 +85,9 @@ def open_pickle(path: Path) -> NamedTensors:
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, ValueError):  # the format before torch 1.6 cannot be mapped
             value = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+    except (
+        OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         raise CheckpointError(_refusal(path, error)) from error
     named = _state_dict(value)
     if named is None:

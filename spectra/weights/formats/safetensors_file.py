@@ -6,7 +6,6 @@ process with SIGBUS, a plain read merely comes back short and becomes one senten
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from spectra.errors import CheckpointError
+from spectra.storage.json_file import distinct
 from spectra.storage.regular import open_regular
 
 # A quarter of what the format's own library reads, a hundred times the header of any model: parsed in seconds.
@@ -192,17 +192,9 @@ def _truncated(path: Path, size: int, length: int) -> str:
     )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise ValueError(f"'{twice}' stands in it twice")
-    return dict(pairs)
-
-
 def _parse(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=distinct)
         if not isinstance(header, dict):
             raise ValueError(f"it holds a {type(header).__name__}")
     except (ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 A format is told by the first bytes of the file where they say it, so that a renamed file is read for what it is.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,10 @@ FORMATS: Registry[CheckpointFormat] = Registry(
 )
 
 
+LONGEST_NAME = 1000
+MOST_DIGITS = 6
+
+
 def added_suffixes() -> tuple[str, ...]:
     """Endings of the files of other packages' formats."""
     return tuple(suffix for entry in FORMATS.added for suffix in entry.suffixes)
@@ -138,4 +143,16 @@ def open_file(path: Path, *, allow_pickle: bool = False) -> NamedTensors:
             f"'{path}' is a pickle, which can run code when it is opened. "
             "Convert it to safetensors, or trust it with --allow-pickle."
         )
-    return found.open(path)
+    opened = found.open(path)
+    for name in opened.tensors:
+        if len(name) > LONGEST_NAME or not name.isprintable() or any(map(_is_no_index, name.split("."))):
+            raise CheckpointError(
+                f"'{path}' holds a tensor that is called {json.dumps(name[:LONGEST_NAME])}, which is no name of a "
+                "module. Do not use this file, or save it again."
+            )
+    return opened
+
+
+def _is_no_index(part: str) -> bool:
+    """A number that counts no layers or experts: too large, or in digits that are not 0 to 9."""
+    return part.isdigit() and (len(part) > MOST_DIGITS or not part.isascii())

@@ -12,12 +12,15 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
+
+from spectra.weights.kernels import without_kernels
 
 # transformers has no common error for a configuration it cannot build; these are the ones it raises.
 BUILD_ERRORS = (
     *(NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError),
-    *(ImportError, ZeroDivisionError, AssertionError),
+    *(ImportError, ZeroDivisionError, AssertionError, StrictDataclassError),
 )
 
 
@@ -191,6 +194,7 @@ def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
         return None
     import transformers
 
+    config = without_kernels(config)
     named = [getattr(transformers, str(name), None) for name in config.get("architectures") or ()]
     try:
         with quietly(), torch.device("meta"):

@@ -78,7 +78,8 @@ def assemble(
         absent: True where a matrix without a match is missing, and not merely unchanged.
 
     Raises:
-        CheckpointError: If a selected matrix does not hold floating-point numbers.
+        CheckpointError: If a selected matrix does not hold floating-point numbers, or a role or a layer that is
+            asked for does not exist.
     """
     whole: list[str] = []
     if chosen.split_fused:
@@ -92,6 +93,7 @@ def assemble(
     ]
     modules = sorted([*by_module, *rest], key=natural_order)
     names = canonical_names([*modules, *book.unread])
+    chosen.require_known(list(names.values()))
     matrices, skipped = [], []
     count = Counter[str]()
     for module in modules:

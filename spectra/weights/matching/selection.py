@@ -1,9 +1,10 @@
 """Which matrices are compared: by default all linear layers of the blocks, no embeddings, no heads."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spectra.errors import CheckpointError
+from spectra.errors import CheckpointError, first_five
 from spectra.weights.matching.names import DIFFUSION_BLOCKS, EMBEDDING, MatrixName
 
 MOST_LAYERS = 100_000
@@ -53,11 +54,35 @@ class Selection:
             return set_aside
         if self.exclude is not None and self.exclude.search(name.canonical):
             return "matched by --exclude"
-        if self.roles is not None and not any(f".{name.role}".endswith(f".{role}") for role in self.roles):
+        if self.roles is not None and not any(_has_role(name, role) for role in self.roles):
             return "its role is not among --roles"
         if self.layers is not None and name.layer not in self.layers:
             return "its layer is not among --layers"
         return None
+
+    def require_known(self, names: Sequence[MatrixName]) -> None:
+        """Refuse roles and layers that no matrix has: one of several would otherwise be missed without a word.
+
+        Args:
+            names: Every matrix of the base.
+
+        Raises:
+            CheckpointError: Naming those that do not exist, and those that do.
+        """
+        inside = [name for name in names if name.layer is not None] or names
+        if strange := sorted(role for role in self.roles or () if not any(_has_role(name, role) for name in names)):
+            raise CheckpointError(
+                f"No matrix has the role {first_five(strange)}. Choose --roles among "
+                f"{', '.join(sorted({name.role for name in inside}))}."
+            )
+        layers = sorted({name.layer for name in names if name.layer is not None})
+        if missing := sorted((self.layers or frozenset()).difference(layers)):
+            there = f"among {layers[0]} to {layers[-1]}" if layers else "not at all: this model has no numbered blocks"
+            raise CheckpointError(f"No matrix is in layer {first_five(missing)}. Choose --layers {there}.")
+
+
+def _has_role(name: MatrixName, role: str) -> bool:
+    return f".{name.role}".endswith(f".{role}")
 
 
 def selection(
