@@ -70,6 +70,11 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
         tuned = PeftModel.from_pretrained(model, folder).eval()
     except (RuntimeError, ValueError, KeyError, TypeError) as error:  # other shapes, no such modules, unknown fields
         reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
+        if isinstance(error, KeyError) and any(reason.strip("'\"").endswith(head) for head in HEAD_WEIGHTS):
+            raise AdapterError(
+                f"Adapter '{folder}' was saved without its head: {reason} is in no file and would be random. "
+                "Save it with its head (modules_to_save)."
+            ) from error
         raise AdapterError(
             f"Adapter '{folder}' does not fit {type(model).__name__}: {reason}. Check that it was trained on this base."
         ) from error

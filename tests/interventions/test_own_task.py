@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from spectra.data import TaskData, load_task
-from spectra.errors import ModelError
+from spectra.errors import AdapterError, ModelError
 from spectra.interventions.own_task import OwnTask, has_base_score, measure_own_task, on_validation
 from spectra.models import LoadedModel, load_base, load_tuned
 from spectra.training.driver import evaluate
@@ -61,21 +61,28 @@ def test_a_head_that_the_base_does_not_have_has_no_base_score(tmp_path: Path) ->
     assert has_base_score(OwnTask(task_for("llama", tmp_path)))
 
 
-def test_an_adapter_that_was_saved_without_its_head_has_no_score(tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_saved_without_its_head_has_no_score(tmp_path: Path) -> None:
     task, (_, reference) = task_for("bert", tmp_path), loaded("bert", tmp_path)
-    for name, kept in (("whole", ["classifier"]), ("headless", None)):
-        base = load_base(reference, "classification", num_labels=2).model
-        config = LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS", modules_to_save=kept)
-        get_peft_model(base, config).save_pretrained(tmp_path / name)
-    weights = load_file(tmp_path / "headless" / "adapter_model.safetensors")  # peft saves a new head unasked
-    bare = {name: tensor for name, tensor in weights.items() if "classifier" not in name}
-    save_file(bare, tmp_path / "headless" / "adapter_model.safetensors")
-    whole, headless = (load_tuned(tmp_path / name, base=reference) for name in ("whole", "headless"))
+    model = load_base(reference, "classification", num_labels=2).model
+    model.save_pretrained(tmp_path / "full")
+    get_peft_model(model, LoraConfig(target_modules=["query"], task_type="SEQ_CLS")).save_pretrained(
+        tmp_path / "adapter"
+    )
+    whole = load_tuned(tmp_path / "full", base=reference)
     assert measure_own_task(whole, OwnTask(task, max_length=16), base=reference).score >= 0
+    load_tuned(tmp_path / "adapter", base=reference)
+    for file in (tmp_path / "full" / "model.safetensors", tmp_path / "adapter" / "adapter_model.safetensors"):
+        kept = {name: tensor for name, tensor in load_file(file).items() if "classifier" not in name}
+        save_file(kept, file, {"format": "pt"})
+    headless = load_tuned(tmp_path / "full", base=reference)
     with pytest.raises(
         ModelError, match=r"was saved without its head: classifier.bias, classifier.weight are in no fi"
     ):
         measure_own_task(headless, OwnTask(task, max_length=16), base=reference)
+    with pytest.raises(
+        AdapterError, match=r"was saved without its head: 'base_model.model.classifier.weight' is in no"
+    ):
+        load_tuned(tmp_path / "adapter", base=reference)
 
 
 def test_a_task_of_another_kind_is_refused(tmp_path: Path) -> None:

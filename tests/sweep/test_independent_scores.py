@@ -28,8 +28,8 @@ from tests import tiny
 
 LIMIT = 12  # tokens of an example
 ODD = ('w1 "w2, w3" w4', "w5\nw6 good", "w7\u2028w8 bad", "w9\x85w10", "naïve w11 \U0001f600 good", "w12 " * 30 + "bad")
-LORA = {"method": "lora", "rank": 4, "learning_rate": 3e-2}
-FULL = {"method": "full", "learning_rate": 1e-2}
+LORA = {"method": "lora", "rank": 4, "learning_rate": 1e-2}
+FULL = {"method": "full", "learning_rate": 3e-3}
 METRIC_OF = {
     "accuracy": (FULL, accuracy_score),
     "f1": (LORA, lambda truth, found: f1_score(truth, found, pos_label=1)),
