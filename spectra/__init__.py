@@ -14,16 +14,28 @@ _HOMES = {
     "compare": "spectra.scanning.compare",
     "intruders": "spectra.scanning.scan",
     "open_pair": "spectra.weights",
+    "run_study": "spectra.study",
     "run_sweep": "spectra.sweep",
     "scan": "spectra.scanning.scan",
 }
 
-__all__ = ["SpectraCallback", "__version__", "advise", "compare", "intruders", "open_pair", "run_sweep", "scan"]
+__all__ = [
+    "SpectraCallback",
+    "__version__",
+    "advise",
+    "compare",
+    "intruders",
+    "open_pair",
+    "run_study",
+    "run_sweep",
+    "scan",
+]
 
 if TYPE_CHECKING:
     from spectra.advice import advise
     from spectra.scanning.compare import compare
     from spectra.scanning.scan import intruders, scan
+    from spectra.study import run_study
     from spectra.sweep import run_sweep
     from spectra.training import SpectraCallback
     from spectra.weights import open_pair

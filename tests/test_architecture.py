@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "forgetting", "cluster"),
     ("sweep", "report", "figures", "interventions"),
     ("advice",),
+    ("study",),
     ("cli",),
 )
 
@@ -41,7 +42,7 @@ GUARDED: dict[str, set[str]] = {
     "vl_convert": {"report"},
     "matplotlib": {"figures"},
     "ray": {"cluster"},
-    "pydantic": {"sweep"},
+    "pydantic": {"sweep", "study"},
 }
 
 # Packages that must stay usable without torch.

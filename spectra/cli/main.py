@@ -37,6 +37,7 @@ COMMANDS = {
     "report": "Write the HTML report of a run or a scan, or compare several.",
     "scan": "Measure intruders, ranks, alignment and base spectra, beside their controls.",
     "status": "Show what a run has done, what failed and what is left.",
+    "study": "Answer five questions on intruders by a sweep with seeds and by interventions.",
     "sweep": "Train paired LoRA and fully fine-tuned checkpoints and compare them.",
 }
 

@@ -89,7 +89,7 @@ def shown_progress(
             with _bar(pace) as on_event:
                 yield on_event
         else:
-            yield _Lines(pace)
+            yield Lines(pace)
     except KeyboardInterrupt:
         echo("Stopped; nothing is lost. Run the same command to go on.", err=True)
         sys.exit(130)
@@ -126,7 +126,7 @@ def _sentence(event: "Event") -> str:
             return f"{where}: {event.what}: {event.message}"
 
 
-class _Lines:
+class Lines:
     """Plain lines: every stage, and a step now and then."""
 
     def __init__(self, pace: Pace) -> None:

@@ -343,16 +343,24 @@ def tidy(name: str, rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
     Raises:
         RunError: If a row has a column that the schema does not know.
     """
+    return typed(name, {**SCHEMAS, **BESIDE_RUNS}[name], rows)
+
+
+def typed(name: str, schema: tuple[Column, ...], rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """The rows as a table of these columns.
+
+    Raises:
+        RunError: If a row has a column that the schema does not know.
+    """
     import pandas as pd
 
-    schema = {**SCHEMAS, **BESIDE_RUNS}[name]
     known = [column.name for column in schema]
     table = pd.DataFrame(list(rows))
     extra = [column for column in table.columns if column not in known]
     if extra and name not in GROWING:
         raise RunError(f"Table '{name}' has unknown columns {first_five(extra)}. Document them in runs/schema.py.")
-    typed = {column.name: _typed(table, column) for column in schema}
-    return pd.DataFrame({**typed, **{column: table[column] for column in extra}})
+    columns = {column.name: _typed(table, column) for column in schema}
+    return pd.DataFrame({**columns, **{column: table[column] for column in extra}})
 
 
 def completed(name: str, table: "pd.DataFrame") -> "pd.DataFrame":

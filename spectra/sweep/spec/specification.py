@@ -87,8 +87,8 @@ class HeldOutSpecification(_Strict, frozen=True):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that are stated."""
-        return self.model_dump(exclude={"task"}, exclude_unset=True)
+        """The settings that are stated; null states nothing."""
+        return self.model_dump(exclude={"task"}, exclude_unset=True, exclude_none=True)
 
 
 def checkpoint_or_mapping(value: Any) -> Any:

@@ -1,0 +1,220 @@
+"""A chart per question of a study: effects with their intervals, and the counts and losses behind them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+
+from spectra.report.figures.figure import (
+    AXES,
+    Figure,
+    colour_of_label,
+    constants,
+    dash_of_label,
+    fields,
+    listed,
+    page_wide,
+    rows,
+    shape_of_label,
+)
+from spectra.report.study_inputs import StudyMaterial
+from spectra.report.tables import numbers
+
+LOG = alt.Scale(type="log", nice=False, padding=14)
+COUNTED = {
+    "count": "trained",
+    "control_count": "null control of equal norm and rank",
+    "full_count": "full fine-tuning, interpolated",
+}
+MOST = 40  # effects in one chart
+
+
+def effects(material: StudyMaterial, question: str) -> Figure | None:
+    """The effects of a question with their intervals; those that decide first."""
+    table = material.tables["comparisons"]
+    table = table[(table["question"] == question) & table["value"].notna()].head(MOST).copy()
+    if table.empty:
+        return None
+    table["what"] = [_named(row) for row in table.to_dict("records")]
+    table["weight"] = ["decides" if decides else "beside it" for decides in table["decides"].astype(bool)]
+    table = table[["what", "value", "low", "high", "unit", "seeds", "settings", "finding", "weight"]]
+    headings = {
+        "what": "Comparison", "value": "Effect", "low": "Lower end", "high": "Upper end", "unit": "Unit",
+        "seeds": "Seeds", "settings": "Settings", "finding": "Finding",
+    }  # fmt: skip
+    names, units = list(dict.fromkeys(table["what"])), list(dict.fromkeys(table["unit"]))
+    base = alt.Chart(rows())
+    y = alt.Y("what:N", sort=names, title=None, axis=alt.Axis(labelLimit=430))
+    shade = alt.Opacity(
+        "weight:N", scale=alt.Scale(domain=["decides", "beside it"], range=[1.0, 0.45]), legend=alt.Legend(title=None)
+    )
+    layers = alt.layer(
+        alt.Chart(constants(zero=[0])).mark_rule(strokeDash=[4, 3]).encode(x="zero:Q"),
+        base.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", title=" / ".join(units)), x2="high:Q", y=y, opacity=shade
+        ),
+        base.mark_point(filled=True, size=70).encode(x="value:Q", y=y, opacity=shade, tooltip=fields(headings, table)),
+    )
+    told = [f"{one['what']}: {numbers.compact(one['value'])} {one['finding']}" for one in table.to_dict("records")]
+    level = float(material.record["each_level"])
+    return Figure(
+        identity=f"study-{question}-effects",
+        title="Effects with their intervals",
+        shows=f"Each point is an effect, each line its {level:.4g} interval; dark ones decide the verdict.",
+        caveat="Effects of different units stand on one axis; an effect without an interval has no line.",
+        alternative=listed(told),
+        chart=page_wide(layers, 26 * len(names) + 10),
+        table=table[list(headings)],
+        headings=headings,
+    )
+
+
+def counts_beside_controls(material: StudyMaterial) -> Figure | None:
+    """Of question a: every adapter's count, its null control, and full fine-tuning at equal score and norm."""
+    import pandas as pd
+
+    matches = material.tables["matches"]
+    found = []
+    for (label, kind), group in matches[matches["reason"] == ""].groupby(["label", "matched_on"], sort=False):
+        for column, what in COUNTED.items():
+            if column == "full_count" or kind == "score":
+                shown = f"{what} at equal {kind}" if column == "full_count" else what
+                found.append({"label": label, "what": shown, "count": float(group[column].mean())})
+    table = pd.DataFrame(found).dropna() if found else pd.DataFrame()
+    if table.empty:
+        return None
+    headings = {"label": "Configuration", "what": "Update", "count": "Intruder dimensions (mean over seeds)"}
+    names = list(dict.fromkeys(table["what"]))
+    chart = (
+        alt.Chart(rows())
+        .mark_point(filled=True, size=90)
+        .encode(
+            x=alt.X("count:Q", title=AXES["count"]),
+            y=alt.Y("label:N", sort=list(dict.fromkeys(table["label"])), title=None),
+            shape=alt.Shape(
+                "what:N", sort=names, legend=alt.Legend(orient="bottom", title=None, labelLimit=400, columns=1)
+            ),
+            color=alt.Color(
+                "what:N", sort=names, legend=alt.Legend(orient="bottom", title=None, labelLimit=400, columns=1)
+            ),
+            tooltip=fields(headings, table),
+        )
+    )
+    return Figure(
+        identity="study-a-counts",
+        title="Counts beside their controls",
+        shows="Intruder dimensions of each adapter at its chosen learning rate, of a random update of the same norm "
+        "and rank, and of full fine-tuning at the same validation score and at the same norm.",
+        caveat="Where no learning rate of full fine-tuning reaches the adapter's score or norm, its mark is absent.",
+        alternative=listed(
+            [f"{one['label']}, {one['what']}: {numbers.compact(one['count'])}" for one in table.to_dict("records")]
+        ),
+        chart=page_wide(chart, 34 * table["label"].nunique() + 10),
+        table=table[list(headings)],
+        headings=headings,
+    )
+
+
+def counts_against_rate(material: StudyMaterial) -> Figure | None:
+    """Of question b: the count against the learning rate, the chosen one marked."""
+    trials = material.used
+    if trials.empty or trials.groupby("label")["learning_rate"].nunique().max() < 2:
+        return None
+    grouped = trials.groupby(["label", "method", "learning_rate"], sort=False)
+    table = grouped.agg(
+        count=("count", lambda values: float(values.astype(float).mean())),
+        control=("control_count", lambda values: float(values.astype(float).mean())),
+        chosen=("chosen", "any"),
+        seeds=("seed", "nunique"),
+    ).reset_index()
+    headings = {
+        "label": "Configuration", "learning_rate": "Learning rate", "count": "Intruder dimensions",
+        "control": "Of the null control", "seeds": "Seeds",
+    }  # fmt: skip
+    base = alt.Chart(rows()).encode(
+        x=alt.X("learning_rate:Q", scale=LOG, title="Learning rate"),
+        y=alt.Y("count:Q", title=AXES["count"]),
+        color=colour_of_label(trials),
+    )
+    layers = alt.layer(
+        base.mark_line().encode(strokeDash=dash_of_label(trials)),
+        base.mark_point(filled=True, size=45).encode(tooltip=fields(headings, table)),
+        base.transform_filter("datum.chosen").mark_point(size=230, strokeWidth=2),
+    )
+    return Figure(
+        identity="study-b-rates",
+        title="Count against learning rate",
+        shows="The mean count over seeds at every learning rate; the one that validation chose has a ring.",
+        caveat="Ranks differ in the norm of the update too, which the figure does not hold fixed.",
+        alternative=listed(
+            [
+                f"{one['label']} at {numbers.exact(one['learning_rate'])}: {numbers.compact(one['count'])}"
+                for one in table.to_dict("records")
+            ]
+        ),
+        chart=page_wide(layers, 320),
+        table=table[[*headings, "method", "chosen"]],
+        headings=headings,
+    )
+
+
+def forgetting_beside_norm(material: StudyMaterial) -> Figure | None:
+    """Of question c: forgetting against the norm of the update, the size of a mark is the share of intruders."""
+    primary = material.record["primary"]
+    lost = material.tables["forgetting"]
+    trials = material.used.merge(lost[lost["heldout"] == primary][["trial", "forgetting", "unit"]], on="trial")
+    trials = trials[trials["update_relative"] > 0]
+    if trials.empty:
+        return None
+    trials = trials.assign(share=100 * trials["count"].astype(float) / trials["slots"].astype(float))
+    grouped = trials.groupby(["label", "method", "learning_rate"], sort=False)
+    table = grouped[["share", "update_relative", "forgetting"]].mean().reset_index()
+    unit = str(trials["unit"].iloc[0])
+    headings = {
+        "label": "Configuration", "learning_rate": "Learning rate", "update_relative": AXES["update_relative"],
+        "share": "Intruders (% of vectors looked at)", "forgetting": f"Forgetting of {primary} ({unit})",
+    }  # fmt: skip
+    chart = (
+        alt.Chart(rows())
+        .mark_point(filled=True, opacity=0.8)
+        .encode(
+            x=alt.X("update_relative:Q", scale=LOG, title=AXES["update_relative"]),
+            y=alt.Y("forgetting:Q", title=f"Forgetting ({unit})"),
+            size=alt.Size("share:Q", title=headings["share"], scale=alt.Scale(range=[30, 500])),
+            color=colour_of_label(trials),
+            shape=shape_of_label(trials),
+            tooltip=fields(headings, table),
+        )
+    )
+    return Figure(
+        identity="study-c-forgetting",
+        title="Forgetting, norm and intruders",
+        shows="Every configuration at every learning rate, averaged over seeds: forgetting against the norm of the "
+        "update; the larger the mark, the more intruder dimensions.",
+        caveat="An association is no cause: interventions are what tells whether the intruders do the harm.",
+        alternative=listed(
+            [
+                f"{one['label']}: norm {numbers.compact(one['update_relative'])}, "
+                f"forgetting {numbers.compact(one['forgetting'])}, intruders {numbers.compact(one['share'])} %"
+                for one in table.to_dict("records")
+            ]
+        ),
+        chart=page_wide(chart, 320),
+        table=table[[*headings, "method"]],
+        headings=headings,
+    )  # fmt: skip
+
+
+DRAWN = {"a": counts_beside_controls, "b": counts_against_rate, "c": forgetting_beside_norm}
+
+
+def figures_of(material: StudyMaterial, question: str) -> tuple[Figure, ...]:
+    """The charts of a question."""
+    own = DRAWN[question](material) if question in DRAWN else None
+    return tuple(figure for figure in (own, effects(material, question)) if figure is not None)
+
+
+def _named(row: Mapping[Any, Any]) -> str:
+    over = "" if row["over"] == "all" else f" · {row['over']}"
+    heldout = f" · {row['heldout']}" if row["heldout"] else ""
+    return f"{row['name']}{over}{heldout}"

@@ -1,0 +1,217 @@
+"""The page of a study: verdicts, the paper's signs one by one, a chart and the figures of every question."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra.report.page import Page, Section, render
+from spectra.report.study_figures import figures_of
+from spectra.report.study_inputs import StudyMaterial, study_material
+from spectra.report.tables import numbers
+from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
+from spectra.report.text.findings import Topic
+from spectra.storage.atomic import write_text
+from spectra.storage.destinations import REPORT, require_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEADINGS = {
+    "a": "Adapters against full fine-tuning",
+    "b": "Counts against rank, alpha, learning rate and steps",
+    "c": "Forgetting and counts at equal norm",
+    "d": "Removing intruders against shrinking the update",
+    "e": "What the advice saves",
+}
+
+
+def write_study_report(folder: Path | str) -> Path:
+    """Write the page of a study, RUN/study.html, from its verdicts and tables.
+
+    Raises:
+        RunError: If the folder is no study, or has no verdicts yet.
+    """
+    out = require_file(Path(folder) / "study.html", REPORT, force=True)
+    write_text(out, render(study_page(study_material(folder))))
+    return out
+
+
+def study_page(material: StudyMaterial) -> Page:
+    """The page."""
+    answers = {one["question"]: one for one in material.answers}
+    sections = [
+        Section("verdicts", "The questions and their verdicts", tables=(_verdicts(material),)),
+        Section(
+            "paper",
+            "The paper's findings, one by one",
+            lead="Shuttleworth et al., arXiv:2410.21228. Each finding beside the figure of this study with its "
+            "interval over seeds, or over settings for correlations, each at the study's level by itself.",
+            tables=(_signs(material),),
+        ),
+        *(
+            Section(
+                f"question-{letter}",
+                f"{letter}. {HEADINGS[letter]}",
+                lead=f"{one['text']} {material.registration['questions'][letter]['rule']}",
+                figures=figures_of(material, letter),
+                tables=(_comparisons(material, letter),),
+            )
+            for letter, one in answers.items()
+        ),
+        Section("trials", "Every trial", tables=(_trials(material),)),
+    ]
+    return Page(
+        title=material.record["title"] or "A study of intruder dimensions",
+        kind="study",
+        findings=_findings(material),
+        warnings=_warnings(material),
+        sections=sections,
+        facts=_facts(material),
+        command=material.registration.get("command", ""),
+    )
+
+
+def _findings(material: StudyMaterial) -> list[Topic]:
+    verdicts = [Topic(f"{HEADINGS[one['question']]}: {one['verdict']}", (_cut(one),)) for one in material.answers]
+    counts = tuple(material.record["counts"])
+    return [*verdicts, *([Topic("Counts beside their null controls", counts)] if counts else [])]
+
+
+def _cut(answer: Mapping[str, Any]) -> str:
+    """The figures that decided; the section of the question holds the rest."""
+    told = [_effect(one) for one in answer["comparisons"] if one["decides"]]
+    return f"{'; '.join(told)}." if told else "Nothing that decides could be compared."
+
+
+def _effect(one: Mapping[str, Any]) -> str:
+    if one["value"] is None:
+        return f"{one['name']}: {one['note'] or 'no figure'}"
+    effect = f"{one['name']}: {numbers.compact(one['value'])} {_interval(one['low'], one['high'])} {one['unit']}"
+    smallest = (
+        "" if one["smallest"] is None else f"; an effect of {numbers.compact(one['smallest'])} would have been seen"
+    )
+    return f"{effect} ({one['seeds']} seeds, {one['settings']} settings{smallest})"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "without an interval"
+    return f"[{', '.join('unbounded' if end is None else numbers.compact(end) for end in (low, high))}]"
+
+
+def _warnings(material: StudyMaterial) -> list[str]:
+    record = material.record
+    told = []
+    if not record["complete"]:
+        missing = record["missing"]
+        told.append(
+            f"The study is not complete, so these verdicts are preliminary: {len(missing)} parts are missing, the "
+            f"first is {missing[0]}."
+        )
+    if record["excluded"]:
+        told.append(
+            f"{len(record['excluded'])} trials take no part, because they failed or did not beat the "
+            f"{record['bar']['reason']}; they are listed under “Every trial”."
+        )
+    if record["bar"]["score"] is None:
+        told.append(f"No trial is left out for having learnt nothing: {record['bar']['reason']}.")
+    told.append(
+        "All trials share one base model, one task and its data: what holds here may not hold elsewhere. A verdict of "
+        "“not distinguishable” is no proof of no effect; the smallest effect that would have been seen stands beside "
+        "it."
+    )
+    return told
+
+
+def _verdicts(material: StudyMaterial) -> HtmlTable:
+    import pandas as pd
+
+    rows = [
+        {
+            "question": f"{one['question']}. {one['text']}",
+            "verdict": one["verdict"],
+            "effect": " — ".join(_effect(each) for each in one["comparisons"] if each["decides"]),
+            "seeds": one["seeds"],
+            "settings": one["settings"],
+        }
+        for one in material.answers
+    ]
+    columns = {
+        "question": text("Question"),
+        "verdict": text("Verdict"),
+        "effect": text("Effects that decide, with their intervals"),
+        "seeds": Column("Seeds", numbers.count),
+        "settings": Column("Settings", numbers.count),
+    }
+    return html_table("study-verdicts", "Verdicts", pd.DataFrame(rows, columns=list(columns)), columns)
+
+
+def _signs(material: StudyMaterial) -> HtmlTable:
+    columns = {
+        "sign": text("The paper reports"),
+        "paper": text("Its figure"),
+        "found": text("Found here"),
+        "judgement": text("Judgement"),
+        "note": text("Note"),
+    }
+    return html_table("paper-signs", "The paper's findings", material.tables["paper_signs"], columns)
+
+
+def _comparisons(material: StudyMaterial, question: str) -> HtmlTable:
+    table = material.tables["comparisons"]
+    table = table[table["question"] == question].copy()
+    table["deciding"] = ["yes" if decides else "" for decides in table["decides"].astype(bool)]
+    columns = {
+        "name": text("Comparison"),
+        "over": text("Configuration"),
+        "heldout": text("Held-out task"),
+        "value": Column("Effect", numbers.compact),
+        "low": Column("Lower end", numbers.compact),
+        "high": Column("Upper end", numbers.compact),
+        "unit": text("Unit"),
+        "seeds": Column("Seeds", numbers.count),
+        "settings": Column("Settings", numbers.count),
+        "smallest": Column("Smallest visible effect", numbers.compact),
+        "finding": text("Finding"),
+        "deciding": text("Decides"),
+        "note": text("Note"),
+    }
+    return html_table(f"comparisons-{question}", "All comparisons of this question", table, columns)
+
+
+def _trials(material: StudyMaterial) -> HtmlTable:
+    table: pd.DataFrame = material.tables["study_trials"].copy()
+    table["chosen_text"] = ["yes" if chosen is True else "" for chosen in table["chosen"]]
+    columns = {
+        "label": text("Configuration"),
+        "learning_rate": Column("Learning rate", numbers.exact),
+        "seed": Column("Seed", str),
+        "chosen_text": text("Chosen"),
+        "validation_score": Column("Validation score", numbers.decimal),
+        "task_score": Column("Test score", numbers.decimal),
+        "count": Column("Intruder dimensions", numbers.count),
+        "control_count": Column("Of the null control", numbers.count),
+        "slots": Column("Vectors looked at", numbers.count),
+        "update_relative": Column("‖ΔW‖ / ‖W0‖", numbers.compact),
+        "intervention": text("Intervention"),
+        "excluded": text("Left out, because"),
+    }
+    return html_table("study-trials", "Every trial", table, columns)
+
+
+def _facts(material: StudyMaterial) -> Mapping[str, Mapping[str, str]]:
+    record, registration = material.record, material.registration
+    study = registration["specification"]["study"]
+    return {
+        "Fixed before anything ran": {
+            "SHA-256 of questions, rules and specification": record["sha256"],
+            "level of the study": f"{record['level']:g}",
+            "level of each interval": f"{record['each_level']:.4g}",
+            "held-out task that decides": record["primary"],
+            "a model that learnt nothing": record["bar"]["reason"],
+            "reliability of the norm (question c)": f"{study['norm_reliability']:g}",
+            "margin of the task score (question e)": f"{study['margin']:g}",
+            **{f"rule: {name}": rule for name, rule in registration["rules"].items()},
+        },
+        "Versions": {**{name: str(value) for name, value in record["versions"].items()}, "commit": record["commit"]},
+    }

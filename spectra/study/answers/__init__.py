@@ -1,0 +1,1 @@
+"""The answers to the questions of a study: one file per question, each a function of tables alone."""

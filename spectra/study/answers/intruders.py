@@ -1,0 +1,123 @@
+"""Question a: adapters beside full fine-tuning at equal score, at equal norm, and beyond the null controls."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spectra.runs.study_schema import study_table
+from spectra.study.answers.over_seeds import over_seeds
+from spectra.study.comparison import Comparison
+from spectra.study.tables import StudyTables
+
+UNIT = "intruder dimensions"
+FIGURES = ("count", "control_count")
+MATCHED = {"score": "at equal validation score", "norm": "at equal norm of the update"}
+
+
+def matched(tables: StudyTables) -> pd.DataFrame:
+    """Every adapter at its chosen learning rate, beside full fine-tuning of the same seed interpolated to it."""
+    used = tables.used
+    used = used[used["count"].notna()]
+    full = used[used["method"] == "full"]
+    adapters = tables.chosen[(tables.chosen["method"] != "full") & tables.chosen["count"].notna()]
+    rows = [
+        {
+            **{name: adapter[name] for name in ("trial", "label", "seed", *FIGURES)},
+            "matched_on": kind,
+            **_interpolated(adapter, full[(full["seed"] == adapter["seed"])], kind),
+        }
+        for adapter in adapters.to_dict("records")
+        for kind in MATCHED
+    ]
+    return study_table("matches", rows)
+
+
+def intruder_comparisons(matches: pd.DataFrame, *, level: float) -> list[Comparison]:
+    """The four differences that decide, and those of every configuration."""
+    found: list[Comparison] = []
+    for kind, words in MATCHED.items():
+        rows = matches[(matches["matched_on"] == kind) & (matches["reason"] == "")]
+        lost = matches[(matches["matched_on"] == kind) & (matches["reason"] != "")]
+        note = _without_match(lost)
+        difference = rows["count"] - rows["full_count"]
+        chance = rows["control_count"] - rows["full_control_count"]
+        counts = rows["count"] + rows["full_count"] + 1.0
+        both = counts + rows["control_count"] + rows["full_control_count"]
+        for name, value, variance in (
+            (f"count of adapters minus full fine-tuning {words}", difference, counts),
+            (f"the same beyond the null controls {words}", difference - chance, both),
+        ):
+            figures = rows[["label", "seed"]].assign(value=value.astype(float), variance=variance.astype(float))
+            details = _means(rows)
+            found += over_seeds(
+                "a", name, figures, level=level, unit=UNIT, decides=True, expected=1, note=note, details=details
+            )
+    return found
+
+
+def _means(rows: pd.DataFrame) -> Mapping[str, float]:
+    """The mean counts behind a difference, each beside its control."""
+    names = ("count", "control_count", "full_count", "full_control_count")
+    return {name: float(rows[name].mean()) for name in names if rows[name].notna().any()}
+
+
+def _without_match(lost: pd.DataFrame) -> str:
+    if lost.empty:
+        return ""
+    reasons = lost.groupby("reason", sort=False)["label"].agg(lambda labels: ", ".join(dict.fromkeys(labels)))
+    return "; ".join(f"no match for {labels}: {reason}" for reason, labels in reasons.items())
+
+
+def _interpolated(adapter: Mapping[Any, Any], full: pd.DataFrame, kind: str) -> dict[str, Any]:
+    """Counts of full fine-tuning where it has the adapter's score or norm, between neighbouring learning rates.
+
+    w = (at - x_i) / (x_{i+1} - x_i),   count = (1 - w) count_i + w count_{i+1},  for the first i, by learning rate,
+    with `at` between x_i and x_{i+1}. Nothing is extrapolated.
+    """
+    full = full.sort_values("learning_rate")
+    at = _measure(pd.Series([adapter["validation_score"]]), pd.Series([adapter["update_relative"]]), kind)[0]
+    x = _measure(full["validation_score"], full["update_relative"], kind)
+    rates = full["learning_rate"].to_numpy(dtype=float)
+    if not np.isfinite(at) or not len(x):
+        return {"at": None, "reason": "there is no full fine-tuning of this seed that learnt"}
+    for left in range(max(len(x) - 1, 1)):
+        right = min(left + 1, len(x) - 1)
+        low, high = sorted((x[left], x[right]))
+        if low <= at <= high:
+            w = 0.0 if low == high else float((at - x[left]) / (x[right] - x[left]))
+            found = {
+                f"full_{name}": (1 - w) * _number(full[name].iloc[left]) + w * _number(full[name].iloc[right])
+                for name in FIGURES
+            }
+            return {"at": at, "left_rate": rates[left], "right_rate": rates[right], "reason": "", **found}
+    side = "lower" if at < x.min() else "higher"
+    what = "validation score" if kind == "score" else "norm"
+    return {"at": at, "reason": f"its {what} is {side} than that of full fine-tuning at any learning rate"}
+
+
+def _measure(score: "pd.Series[Any]", norm: "pd.Series[Any]", kind: str) -> np.ndarray:
+    if kind == "score":
+        return score.to_numpy(dtype=float)
+    with np.errstate(divide="ignore"):
+        return np.log(norm.to_numpy(dtype=float))
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None or pd.isna(value) else float(value)
+
+
+def headline(trials: pd.DataFrame) -> Sequence[str]:
+    """One sentence per configuration: its count beside that of its null control."""
+    told = []
+    for label, rows in trials.groupby("label", sort=False):
+        count, control = rows["count"].mean(), rows["control_count"].mean()
+        beside = (
+            "no control was made" if pd.isna(control) else f"a random update of equal norm and rank has {control:.3g}"
+        )
+        if rows["method"].iloc[0] == "full" and not pd.isna(control):
+            beside = f"dense noise of equal norm has {control:.3g}"
+        slots = int(rows["slots"].max())
+        told.append(f"{label}: {count:.3g} of {slots} (mean over {len(rows)} seeds), where {beside}")
+    return told

@@ -1,0 +1,113 @@
+"""What a study was going to ask, written before it ran: a folder answers the questions that it was begun with."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spectra.errors import RunError
+from spectra.records.provenance import commit, versions
+from spectra.runs import Run
+from spectra.runs.lock import locked
+from spectra.storage.atomic import read_json, write_json
+from spectra.storage.destinations import mark, require_continued
+from spectra.study.questions import EXCLUSION, VERDICT
+from spectra.study.specification import StudySpecification
+
+PARTS = ("specification", "resolved")  # as it was stated, and with every default
+FREE = ("title", "report_to")  # fields that reach no figure
+
+
+def registered(folder: Path) -> dict[str, Any]:
+    """What a run folder was begun with: "specification", "resolved", "questions", "rules",
+    "sha256", "versions", "commit".
+
+    Raises:
+        RunError: If no study was begun there.
+    """
+    path = registration_path(folder)
+    if not path.is_file():
+        raise RunError(f"'{folder}' is no study: it has no study/study.json. Name the --out folder of `spectra study`.")
+    return read_json(path)
+
+
+def registration_path(folder: Path) -> Path:
+    """The file that is written before anything runs."""
+    return folder / "study" / "study.json"
+
+
+def register(folder: Path, specification: StudySpecification, command: str = "") -> str:
+    """Write the questions and rules of a study into its folder, or find the same ones there.
+
+    Args:
+        folder: The run folder; made if absent.
+        specification: The study.
+        command: The command line, for the record.
+
+    Returns:
+        The SHA-256 of specification, questions and rules.
+
+    Raises:
+        RunError: If the folder was begun with other questions, or holds trials that ran before any were asked.
+        DestinationError: If it holds other files.
+    """
+    require_continued(folder, "sweep")
+    asked = _asked(specification)
+    digest = _digest(asked)
+    with locked(folder / "lock"):
+        path = registration_path(folder)
+        if path.is_file():
+            require_same(folder, read_json(path), asked)
+            return digest
+        if (folder / "sweep.json").is_file() and any(trial.metrics for trial in Run(folder).trials()):
+            raise RunError(
+                f"'{folder}' holds trials that ran before any question was asked of them, and a study asks first. "
+                "Choose another --out."
+            )
+        mark(folder, "sweep")
+        record = {**asked, "sha256": digest, "command": command, "versions": dict(versions()), "commit": commit()}
+        write_json(path, record)
+    return digest
+
+
+def require_same(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse a study that asks otherwise than its folder does.
+
+    Raises:
+        RunError: Naming the first field that differs.
+    """
+    old, new = _flat({name: there.get(name) for name in asked}), _flat(asked)
+    free = tuple(f"{part}.{name}" for name in FREE for part in PARTS)
+    differing = [name for name in (*old, *new) if old.get(name) != new.get(name) and name not in free]
+    if differing:
+        name = differing[0]
+        raise RunError(
+            f"'{folder}' was begun as another study: its {name} is {old.get(name)!r}, not {new.get(name)!r}, and what "
+            "is asked must not change once it runs. Choose another --out."
+        )
+
+
+def _asked(specification: StudySpecification) -> dict[str, Any]:
+    """Everything that is fixed, as JSON holds it."""
+    asked = {
+        "specification": specification.given(),
+        "resolved": specification.model_dump(mode="json"),
+        "questions": specification.study.described(),
+        "rules": {"exclusion": EXCLUSION, "verdict": VERDICT},
+    }
+    return dict(json.loads(json.dumps(asked)))
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
+    fixed = {part: {name: value for name, value in asked[part].items() if name not in FREE} for part in PARTS}
+    return hashlib.sha256(json.dumps({**asked, **fixed}, sort_keys=True).encode()).hexdigest()
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
