@@ -145,7 +145,7 @@ def test_the_loss_of_a_language_model_is_that_of_transformers(tmp_path: Path) ->
         after = loss(*tuned(run, row["trial"], AutoModelForCausalLM, base))
         assert (row["base_score"], row["tuned_score"]) == pytest.approx((before, after), rel=1e-5)
         assert row["forgetting"] == pytest.approx(after - before, abs=1e-5)
-        assert abs(after - before) > 0.01 and row["n"] == len(texts)
+        assert abs(after - before) > 2e-3 and row["n"] == len(texts)
 
 
 def rouge_l(reference: str, written: str) -> float:
