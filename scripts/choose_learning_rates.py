@@ -1,4 +1,4 @@
-"""Choose the learning rates of the default preset: on the task's validation score, and on nothing else.
+"""Choose the learning rates of the preset minilm: on the task's validation score, and on nothing else.
 
 Trains every configuration of the preset at the rates of its grid, prints one line each as it ends, and last the
 table. No held-out task is measured, no spectrum is looked at and the test split is not touched.
@@ -42,7 +42,7 @@ def validation_scores(specification: Specification) -> list[tuple[PlannedTrial, 
         with tempfile.TemporaryDirectory() as folder:
             trained = train(trial.training, task, Path(folder))
         scores.append((trial, trained.validation.score))
-        rate, score = trial.training.learning_rate, trained.validation.score
+        rate, score = trial.learning_rate, trained.validation.score
         print(f"{trial.label}, {rate:g}: {score:.4f}, {trained.seconds:.0f} s", file=sys.stderr, flush=True)
     return scores
 
@@ -51,18 +51,18 @@ def print_table(scores: list[tuple[PlannedTrial, float]]) -> None:
     """Markdown: one line per trial, the best of each configuration in bold; of equal scores the smaller rate."""
     best: dict[str, tuple[float, float]] = {}
     for trial, score in scores:
-        offer = (score, -trial.training.learning_rate)
+        offer = (score, -trial.learning_rate)
         best[trial.group] = max(best.get(trial.group, offer), offer)
     print("| configuration | learning rate | validation score |\n|---|---|---|")
     for trial, score in scores:
-        rate = trial.training.learning_rate
+        rate = trial.learning_rate
         mark = "**" if best[trial.group] == (score, -rate) else ""
         print(f"| {trial.label} | {rate:g} | {mark}{score:.4f}{mark} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="default", help="preset to choose for (default: %(default)s)")
+    parser.add_argument("--preset", default="minilm", help="preset to choose for (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="optimiser steps instead of the preset's")
     given = parser.parse_args()
     specification = with_grids(given.preset)

