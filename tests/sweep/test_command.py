@@ -230,3 +230,11 @@ def test_progress_counts_the_trials_that_a_new_held_out_task_is_still_missing(
         with shown_progress(read_specification(given), undisturbed.path, None, quiet=False):
             pass
         assert told in capsys.readouterr().err
+
+
+def test_presets_complete_in_the_shell() -> None:
+    from click.shell_completion import ShellComplete
+
+    shell = ShellComplete(main, {}, "spectra", "_SPECTRA_COMPLETE")
+    found = [item.value for item in shell.get_completions(["sweep", "--preset"], "paper-r")]
+    assert found == ["paper-roberta", "paper-roberta-deconfounded"]

@@ -3,24 +3,22 @@
 Python's matcher backtracks: `(a+)+$` takes longer than the universe on a name of a hundred letters, and nothing can
 interrupt it. peft matches the same expressions with the same matcher, so that another one with a time limit, or rules
 about what an expression may look like, would not tell whether peft returns. They are therefore matched once in a
-process of their own, which is ended after some time; plain names, which nearly all are, need none. The time is that of
-the processor: on a busy machine an expression is no worse than elsewhere.
+process of their own, which is ended after some time; plain names, which nearly all are, need none.
 """
 
 import json
-import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spectra.errors import AdapterError
 
-PATIENCE_SECONDS = 2.0  # of the processor
-PATIENCE_IN_ALL_SECONDS = 60.0  # by the clock
+# Of processor time, which a busy machine does not shorten; and of the clock, where processor time is not limited.
+PATIENCE_SECONDS = 2
+PATIENCE_OF_THE_CLOCK_SECONDS = 120.0
 PLAIN = re.compile(r"[\w.\-/]*")
 # Fields of a configuration that peft takes for expressions: those of text, and those whose keys are.
 TEXTS = ("target_modules", "exclude_modules", "layers_pattern", "target_parameters")
@@ -55,8 +53,8 @@ def require_bounded(config: Mapping[str, Any], names: Iterable[str], source: Pat
         AdapterError: If they do.
     """
     patterns = [pattern for pattern in _patterns(config) if not PLAIN.fullmatch(pattern)]
-    if patterns and not _returns(tuple(patterns), matched := tuple(names)):
-        worst = next((one for one in patterns if not _returns((one,), matched)), patterns[0])
+    if patterns and not _returns(patterns, list(names)):
+        worst = next((one for one in patterns if not _returns([one], list(names))), patterns[0])
         raise AdapterError(
             f"'{source}' has the regular expression {worst[:80]!r}, which takes more than {PATIENCE_SECONDS:g} s to "
             "match. Do not use this adapter, or correct the expression."
@@ -72,20 +70,19 @@ def _patterns(config: Mapping[str, Any]) -> Iterable[str]:
         yield from value if isinstance(value, dict) else ()
 
 
-@lru_cache(maxsize=64)  # a model in training asks with every scan
-def _returns(patterns: tuple[str, ...], names: tuple[str, ...]) -> bool:
-    """Whether a process that matches everything with everything ends in time."""
-    seconds = math.ceil(PATIENCE_SECONDS)
+def _returns(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether a process that matches everything with everything ends in time, and by itself."""
+    asked = {"patterns": list(patterns), "names": list(names), "seconds": PATIENCE_SECONDS}
     try:
-        done = subprocess.run(
+        ended = subprocess.run(
             [sys.executable, "-I", "-S", "-c", MATCHING],
-            input=json.dumps({"patterns": patterns, "names": names, "seconds": seconds}),
+            input=json.dumps(asked),
             text=True,
-            timeout=PATIENCE_IN_ALL_SECONDS,
+            timeout=PATIENCE_OF_THE_CLOCK_SECONDS,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
         )
     except subprocess.TimeoutExpired:
         return False
-    return done.returncode >= 0  # a signal ends what takes too long
+    return ended.returncode >= 0  # a negative one is the signal that ended it
