@@ -8,7 +8,7 @@ from spectra.advice.records import FIGURES, Advice, Outcome, Verification
 from spectra.errors import RunError
 from spectra.runs import Run
 from spectra.sweep import Specification, read_specification, run_sweep
-from spectra.sweep.execution.progress import OnEvent
+from spectra.sweep.execution.schedule import OnEvent
 from spectra.sweep.spec.plan import plan
 from spectra.sweep.sweep import Executor
 from spectra.sweep.trial.learning_rate_selection import best_configuration

@@ -35,6 +35,10 @@ def print_status(found: "RunStatus") -> None:
     for row in found:
         if row["error"]:
             echo(f"{row['id']}: {row['error']}")
+    if spent := found.seconds_by_part:
+        done = sum(bool(row["seconds"]) for row in found)
+        parts = ", ".join(f"{part} {minutes(seconds)}" for part, seconds in spent.items())
+        echo(f"Time of {done} trials by part: {parts}")
     states = [row["state"] for row in found]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
     left = found.train_seconds_left

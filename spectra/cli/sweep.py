@@ -134,6 +134,7 @@ def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
     if as_json:
         echo(json.dumps(planned.to_dict(), indent=2))
         echo(told, err=True)
+        print_account(planned.account, err=True)
         return
     print_table(
         ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
@@ -155,6 +156,7 @@ def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
     if not planned.is_trained:
         total = "all exist already and nothing is trained, the time of measuring is unknown"
     echo(f"{len(planned)} trials; {total}; keep: {planned.keep}.")
+    print_account(planned.account)
     echo(told)
 
 
@@ -190,7 +192,7 @@ def print_results(run: "Run") -> None:
     echo(f"Report: {run.report.resolve()}")
 
 
-def print_account(account: "pd.DataFrame") -> None:
+def print_account(account: "pd.DataFrame", *, err: bool = False) -> None:
     """What became of the rows of every task, and where much was lost."""
     table = account.drop(columns="trial").drop_duplicates()
     for _, row in table.iterrows():
@@ -201,7 +203,8 @@ def print_account(account: "pd.DataFrame") -> None:
             [f"{row['texts_cut']} of {row['texts']} texts cut"] if str(row["texts_cut"]) not in ("0", "<NA>") else []
         )
         parts += [f"{row['classes']} labels"] if str(row["classes"]) != "<NA>" else []
-        echo(f"{row['task']}, {row['split']}: {'; '.join(parts)}")
+        parts += [f"{row['overlap']} also trained on"] if str(row["overlap"]) not in ("0", "<NA>") else []
+        echo(f"{row['task']}, {row['split']}: {'; '.join(parts)}", err=err)
     for sentence in dict.fromkeys(table["warning"]):
         if sentence:
             echo(f"Warning: {sentence}", err=True)

@@ -3,18 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spectra.assets import fetching_nothing
 from spectra.records.listing import Listing
-from spectra.runs import Run
+from spectra.runs import Run, tidy
 from spectra.sweep import PlannedTrial, Specification, plan, read_specification
 from spectra.sweep import run_sweep as run
-from spectra.sweep.execution.progress import OnEvent
+from spectra.sweep.execution.schedule import OnEvent
 from spectra.sweep.preflight.downloads import downloads
 from spectra.sweep.preflight.look import preflight
 from spectra.sweep.spec.plan import share
 from spectra.sweep.sweep import Executor
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,16 @@ class SweepPlan(Listing):
         is_trained: False where all are checkpoints that exist already.
         keep: Which weights stay on disk.
         downloads: What would have to be fetched first, in words.
+        account: What becomes of every row of every task: the table row_account, without the trial.
     """
 
     caption: ClassVar[str] = "Planned trials"
 
-    trials: tuple[PlannedTrial, ...] = ()
-    is_trained: bool = True
-    keep: str = ""
-    downloads: tuple[str, ...] = ()
+    trials: tuple[PlannedTrial, ...]
+    is_trained: bool
+    keep: str
+    downloads: tuple[str, ...]
+    account: "pd.DataFrame"
 
 
 def plan_sweep(
@@ -62,22 +67,24 @@ def plan_sweep(
     """
     resolved = read_specification(specification, axes)
     with fetching_nothing():
-        estimates = preflight(resolved, plan(resolved), out, planned=True).estimates
+        looked = preflight(resolved, plan(resolved), out, planned=True)
     entries = [
         {
             "trial": one.trial.id,
+            **one.trial.kind.to_dict(),
             "label": one.trial.label,
-            **one.trial.settings.to_dict(),
             "trainable_parameters": one.trainable_parameters,
             "optimiser_bytes": one.optimiser_bytes,
             "disk_bytes": one.disk_bytes,
             "seconds": one.seconds,
         }
-        for one in estimates
+        for one in looked.estimates
     ]
     absent = tuple(str(one) for one in downloads(resolved))
-    trials = tuple(one.trial for one in estimates)
-    return SweepPlan(entries, trials, bool(resolved.methods), resolved.keep, absent)
+    trials = tuple(one.trial for one in looked.estimates)
+    return SweepPlan(
+        entries, trials, bool(resolved.methods), resolved.keep, absent, tidy("row_account", looked.account)
+    )
 
 
 def run_sweep(

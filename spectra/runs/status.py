@@ -37,6 +37,15 @@ class RunStatus(Listing):
         left = sum(row["state"] not in ("done", "failed") for row in self.entries)
         return left * sum(known) / len(known) if known and left else None
 
+    @property
+    def seconds_by_part(self) -> dict[str, float]:
+        """Seconds of all trials together, by part of the work, the longest first."""
+        spent: dict[str, float] = {}
+        for row in self.entries:
+            for part, seconds in row["seconds"].items():
+                spent[part] = spent.get(part, 0.0) + seconds
+        return dict(sorted(spent.items(), key=lambda one: -one[1]))
+
 
 def status(run: str | Path) -> RunStatus:
     """Show where every trial of a run folder stands, whichever call asked for it; it may be running at the same time.
@@ -61,7 +70,7 @@ def status(run: str | Path) -> RunStatus:
 def _described(folder: TrialFolder) -> dict[str, Any]:
     """A trial that only its own folder knows of."""
     written = folder.settings
-    known = {name: written["specification"][name] for name in ("learning_rate", "seed")}
+    known = {name: written["specification"].get(name) for name in ("learning_rate", "seed")}
     return {"id": folder.id, "label": written["label"], "group": written["group"], **known}
 
 
@@ -74,4 +83,5 @@ def _state(run: Run, planned: Mapping[str, Any]) -> dict[str, Any]:
         "error": failure.get("error", ""),
         "attempts": failure.get("attempts", 0),
         "train_seconds": (folder.metrics or {}).get("train_seconds"),
+        "seconds": folder.seconds,
     }

@@ -60,7 +60,7 @@ def missing_advice(run: Run) -> list[str]:
     there = Run(advised_folder(run))
     trials = plan(Specification.model_validate(advice["specification"]))
     left = [trial for trial in trials if not (there.trial(trial.id).is_finished or there.trial(trial.id).failure)]
-    return [f"advised adapter, seed {trial.settings.seed}" for trial in left]
+    return [f"advised adapter, seed {trial.seed}" for trial in left]
 
 
 def _advice_path(run: Run) -> Path:

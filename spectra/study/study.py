@@ -26,7 +26,7 @@ from spectra.study.registration import register, registered
 from spectra.study.specification import StudySpecification
 from spectra.study.tables import StudyTables, collect
 from spectra.sweep import run_sweep
-from spectra.sweep.execution.progress import OnEvent
+from spectra.sweep.execution.schedule import OnEvent
 from spectra.sweep.preflight.look import preflight
 from spectra.sweep.spec.plan import plan, share
 from spectra.sweep.spec.read import presets, read_as
@@ -231,7 +231,7 @@ def _to_treat(run: Run, study: StudySpecification, bar: Bar) -> list[str]:
 def _untrained(run: Run, study: StudySpecification) -> list[str]:
     """Trials of the sweep that have neither finished nor failed."""
     return [
-        f"{trial.label}, learning rate {trial.settings.learning_rate:g}, seed {trial.settings.seed}"
+        f"{trial.label}, learning rate {trial.learning_rate:g}, seed {trial.seed}"
         for trial in plan(study.sweep)
         if not (run.trial(trial.id).is_finished or run.trial(trial.id).failure)
     ]

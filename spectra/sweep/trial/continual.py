@@ -36,17 +36,17 @@ from spectra.training.settings import TrainingSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-Train = Callable[[TrainingSettings, TrialFolder], Path]  # trains, or goes on, or takes what was trained
+Train = Callable[[TrainingSettings, TaskData, TrialFolder], Path]  # trains, or goes on, or takes what was trained
 SUMMED = ("steps", "train_seconds")
 LARGEST = ("trainable_parameters", "optimiser_bytes", "peak_memory_bytes")
 
 
 @dataclass(frozen=True, eq=False)
-class TaskSequence:
+class SequenceTraining:
     """One trial that learns several tasks; each step is a folder of its own, so that it resumes where it was stopped.
 
     Attributes:
-        settings: Of the trial; base and task are replaced step by step.
+        settings: Of the trial; the base is replaced step by step.
         specification: The sweep.
         tasks: The tasks in their order, with their data.
         folder: The trial's folder.
@@ -85,8 +85,7 @@ class TaskSequence:
         step.clear_partials()
         before = self._state(number - 1)
         start = before if self.specification.merges else self._state(0)
-        settings = replace(self.settings, base=start, task=self.specification.sequence[number - 1])
-        weights = train(settings, step)
+        weights = train(replace(self.settings, base=start), self.tasks[number - 1], step)
         with atomic.replacing(Path(self._state(number))) as partial:
             partial.mkdir()
             tuned = save_state(weights, start, before, self._state(0), self.kind, partial)
@@ -131,7 +130,7 @@ class TaskSequence:
         loaded = self._load(self._state(upto), task)
         head = load_file(self.folder.step(number).head, device=self.device)
         loaded.model.load_state_dict(head, strict=False)
-        return evaluate(loaded.model, loaded.tokenizer, task, split, replace(self.settings, base=self._state(0)))
+        return evaluate(loaded.model, loaded.tokenizer, task, split, self.specification)
 
     def _load(self, state: str, task: TaskData) -> LoadedModel:
         loaded = load_base(state, self.kind, num_labels=task.outputs, device=self.device)
