@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from spectra.runs.study_schema import study_table
 from spectra.statistics.adjusted_slope import adjusted_slope
 from spectra.statistics.over_units import unit_intervals
 from spectra.study import StudySettings, StudyTables, answers_of
@@ -78,8 +78,9 @@ def test_full_fine_tuning_is_interpolated_between_learning_rates_and_never_extra
             "chosen": True, "excluded": "", **more,
         }  # fmt: skip
 
-    trials = pd.DataFrame(
-        [row("full", 1e-3, 0.6, 0.1, 0), row("full", 1e-2, 0.8, 0.4, 10), row("lora", 1e-2, 0.7, 0.8, 9)]
+    trials = study_table(
+        "study_trials",
+        [row("full", 1e-3, 0.6, 0.1, 0), row("full", 1e-2, 0.8, 0.4, 10), row("lora", 1e-2, 0.7, 0.8, 9)],
     )
     empty = simulated(Plant(), np.random.default_rng(0))
     tables = StudyTables(**{**vars(empty), "trials": trials})
