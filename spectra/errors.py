@@ -22,6 +22,17 @@ def visible(text: str) -> str:
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def needs(what: str, package: str, extra: str) -> str:
+    """The sentence about an optional package that is absent: what needs it, and the command that installs it.
+
+    Args:
+        what: The subject of the sentence, such as "The heavy-tail fit".
+        package: The package as its users know it.
+        extra: The extra of this distribution that brings it.
+    """
+    return f"{what} needs the package {package}, which is not installed. Run `pip install 'lora-spectra[{extra}]'`."
+
+
 class SpectraError(Exception):
     """Something that the user can mend: the base of all errors raised on purpose."""
 

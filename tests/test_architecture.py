@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine", "models", "data", "environment"),
     ("scanning",),
     ("training", "forgetting", "cluster"),
-    ("sweep", "report", "figures", "interventions"),
+    ("sweep", "report", "figures", "interventions", "pretraining"),
     ("advice",),
     ("study",),
     ("cli",),
@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Heavy or opinionated packages, and the packages that may import them.
 GUARDED: dict[str, set[str]] = {
-    "transformers": {"models", "training", "forgetting", "weights"},
+    "transformers": {"models", "training", "forgetting", "weights", "pretraining"},
     "peft": {"models", "training", "forgetting", "weights"},
     "accelerate": {"training"},
     "datasets": {"data", "training", "forgetting"},

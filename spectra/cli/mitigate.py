@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 
-class Rank(click.ParamType):
+class Rank(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """The words exact and same, or a positive number."""
 
     name = "rank"

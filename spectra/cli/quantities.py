@@ -18,7 +18,7 @@ UNITS = {
 }
 
 
-class MemorySize(click.ParamType):
+class MemorySize(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """A number of bytes with a unit: 500MB, 4GiB."""
 
     name = "size"
@@ -33,7 +33,7 @@ class MemorySize(click.ParamType):
         return int(float(match[1]) * UNITS[(match[2] or "").lower()])
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """Comma-separated numbers: 0.1,0.3,0.7."""
 
     name = "numbers"

@@ -12,7 +12,7 @@ from spectra.cli.options import quiet_option, stacked, trust_option
 from spectra.cli.terminal import echo
 
 
-class Shard(click.ParamType):
+class Shard(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """i/n, such as 2/8."""
 
     name = "i/n"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 
-class Task(click.ParamType):
+class Task(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
     """TASK[:MEASURE], or fields such as {path: a.csv, text: body, label: stars}, in place or in a .yaml file."""
 
     name = "task"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from spectra.errors import ClusterError
+from spectra.errors import ClusterError, needs
 
 # Variables of the driver that its workers need, wherever they run: where models and caches lie, how threads wait.
 # A list and no prefixes: Ray writes the environment of its tasks into logs that every user of a node can read, and
@@ -35,7 +35,7 @@ def joined(address: str) -> Iterator[Any]:
         ClusterError: If Ray is not installed, or no cluster answers.
     """
     if importlib.util.find_spec("ray") is None:
-        raise ClusterError(f"--ray {address} needs Ray, which is not installed. Run `pip install 'spectra[ray]'`.")
+        raise ClusterError(needs(f"--ray {address}", "ray", "ray"))
     import ray
 
     if ray.is_initialized():

@@ -98,6 +98,7 @@ ASSET_TASKS: Mapping[str, AssetTask] = {
     ),
     "brown": AssetTask("brown", "causal-lm", asset_texts.brown_documents, 50, 100),
     "wordnet-glosses": AssetTask("wordnet-glosses", "causal-lm", asset_texts.glosses, 2000, 4000),
+    "wordnet-sample": AssetTask("wordnet-sample", "causal-lm", asset_texts.json_lines, 50, 900),
     "python-docs": AssetTask("python-docs", "causal-lm", asset_texts.json_lines, 150, 300),
     "python-code": AssetTask("python-code", "causal-lm", asset_texts.json_lines, 50, 100),
 }

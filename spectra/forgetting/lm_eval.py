@@ -9,7 +9,7 @@ import numpy as np
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from spectra.errors import DataError
+from spectra.errors import DataError, needs
 from spectra.forgetting.held_out import HeldOut
 from spectra.models import Model
 from spectra.statistics.scores import Scores, fingerprint
@@ -32,9 +32,7 @@ def lm_eval_scores(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: H
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise DataError(
-            f"Task '{held_out.name}' needs the lm-evaluation-harness, which is not installed. Install spectra[lm-eval]."
-        ) from error
+        raise DataError(needs(f"Task '{held_out.name}'", "lm-eval", "lm-eval")) from error
     path = Path(held_out.lm_eval_task)
     is_file = path.suffix in {".yaml", ".yml"}
     task = path.stem if is_file else held_out.lm_eval_task

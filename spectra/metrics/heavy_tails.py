@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.errors import SpectrumError
+from spectra.errors import SpectrumError, needs
 
 FEWEST = 16
 # The package's own range ends at 3, where many trained matrices lie above; 1 is the least that can be normalised.
@@ -53,9 +53,7 @@ def power_law(S: Float[Tensor, " n"]) -> PowerLaw:
     try:
         import powerlaw
     except ImportError as error:
-        raise SpectrumError(
-            "The heavy-tail fit needs the package 'powerlaw'. Install it with: pip install 'spectra[powerlaw]'."
-        ) from error
+        raise SpectrumError(needs("The heavy-tail fit", "powerlaw", "powerlaw")) from error
     values = (S.double() ** 2).cpu().numpy()
     values = values[values > 0]
     if values.shape[0] < FEWEST:

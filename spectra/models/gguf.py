@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from spectra.assets import cache_folder, require_fetching
-from spectra.errors import ModelError
+from spectra.errors import ModelError, needs
 from spectra.runs.lock import locked
 from spectra.storage.atomic import replacing
 
@@ -41,7 +41,7 @@ def _convert(folder: Path, gguf: Path, content: Path) -> None:
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name, trust_remote_code=False)
     except ImportError as error:
-        raise ModelError(f"Reading '{gguf.name}' needs the package gguf. Install spectra[gguf].") from error
+        raise ModelError(needs(f"The GGUF file '{gguf.name}'", "gguf", "gguf")) from error
     # transformers marks a model read from GGUF as quantised and then refuses to train or save it, although its
     # weights are plain float32 tensors: the same tensors in a model built from the plain configuration are free.
     plain = {key: value for key, value in quantised.config.to_dict().items() if key not in GGUF_MARKS}

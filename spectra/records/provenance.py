@@ -1,5 +1,6 @@
 """What a result was made with: versions, hardware, commit. Read without importing any heavy package."""
 
+import importlib
 import os
 import platform
 import shlex
@@ -16,7 +17,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "transformers", "peft", "accele
 @cache
 def versions() -> Mapping[str, str]:
     """Versions of `spectra`, Python and the packages that results depend on; an absent package is left out."""
-    found = {"spectra": package_version("spectra") or "unknown", "python": platform.python_version()}
+    found = {"spectra": importlib.import_module("spectra").__version__, "python": platform.python_version()}
     for name in PACKAGES:
         if version := package_version(name):
             found[name] = version

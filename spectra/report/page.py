@@ -22,6 +22,7 @@ from spectra.report.tables.html_tables import HtmlTable
 from spectra.report.tables.packed import packed, script_json
 from spectra.report.text.definitions import DEFINITIONS
 from spectra.report.text.findings import Topic
+from spectra.report.version import page_version
 
 # Marks that turn the direction of all text after them: in a name they could make a sentence read backwards.
 DIRECTION_CONTROLS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -99,6 +100,7 @@ def render(page: Page) -> str:
         script=Markup(script),
         data=Markup(script_json(data)),
         definitions=DEFINITIONS,
+        version=page_version(),
         **page.context,
     )
     return html.translate(dict.fromkeys(DIRECTION_CONTROLS, "\N{REPLACEMENT CHARACTER}"))

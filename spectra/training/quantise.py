@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from spectra.errors import ModelError
+from spectra.errors import ModelError, needs
 from spectra.models import LoadedModel, ModelKind, load_base
 from spectra.training.modules import HEADS
 from spectra.training.settings import TrainingSettings
@@ -30,9 +30,7 @@ def load_for_training(settings: TrainingSettings, kind: ModelKind, num_labels: i
             settings.base, kind, num_labels=num_labels, device=device, quantization_config=quantisation_config(settings)
         )
     except ImportError as error:
-        raise ModelError(
-            f"quantisation is '{settings.quantisation}', and bitsandbytes cannot be imported. Install spectra[quant]."
-        ) from error
+        raise ModelError(needs(f"The quantisation '{settings.quantisation}'", "bitsandbytes", "quant")) from error
     prepare_model_for_kbit_training(
         loaded.model, use_gradient_checkpointing=settings.gradient_checkpointing
     )  # in place: frozen, norms and heads in float32

@@ -16,7 +16,8 @@ from spectra.models.remote_code import trusts_remote_code
 from spectra.training.adapt import METHODS, attach
 from spectra.training.cost import trainable_parameters
 from spectra.training.driver import first
-from spectra.training.families import FAMILIES, FamilyName, examples, family_of
+from spectra.training.families import FAMILIES, examples, family_of
+from spectra.training.metrics import FamilyName
 from spectra.training.modules import linear_modules, targeted
 from spectra.training.settings import TrainingSettings
 

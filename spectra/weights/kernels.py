@@ -30,23 +30,26 @@ def require_no_kernels(config: Mapping[str, Any], where: str) -> None:
         )
 
 
-def without_kernels(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without any choice of kernels: shapes and names do not depend on it."""
+def without_kernels(config: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The configuration without any choice of kernels: shapes and names do not depend on it.
+
+    Of a model in memory it has keys that are numbers (id2label).
+    """
     return {
         key: without_kernels(value) if isinstance(value, Mapping) else value
         for key, value in config.items()
-        if not key.endswith(SETTINGS)
+        if not str(key).endswith(SETTINGS)
     }
 
 
-def _foreign(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _foreign(config: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
-        if isinstance(value, Mapping) and not key.endswith(SETTINGS):
+        if isinstance(value, Mapping) and not str(key).endswith(SETTINGS):
             yield from _foreign(value)
-        elif key.endswith(SETTINGS):
+        elif str(key).endswith(SETTINGS):
             for name in value.values() if isinstance(value, Mapping) else [value]:
                 if name is not None and not _is_own(name):
-                    yield key, name
+                    yield str(key), name
 
 
 def _is_own(name: object) -> bool:

@@ -21,7 +21,9 @@ def nodes(*resources: dict[str, float]) -> SimpleNamespace:
 def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with (
-        pytest.raises(ClusterError, match=r"--ray auto needs Ray, .* Run `pip install 'spectra\[ray\]'`\."),
+        pytest.raises(
+            ClusterError, match=r"--ray auto needs the package ray, .* Run `pip install 'lora-spectra\[ray\]'`\."
+        ),
         joined("auto"),
     ):
         pass

@@ -53,3 +53,9 @@ def test_a_model_with_such_settings_is_refused_in_one_sentence(
     with pytest.raises(SpectraError, match=told) as refusal:
         load_base(str(tmp_path), "causal-lm")
     assert "\n" not in str(refusal.value)
+
+
+def test_a_model_in_memory_numbers_its_labels() -> None:
+    config = {"id2label": {0: "no", 1: "yes"}, "attn_implementation": "sdpa"}
+    assert without_kernels(config) == {"id2label": {0: "no", 1: "yes"}}
+    require_no_kernels(config, "x")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
-from spectra.errors import SpecificationError
+from spectra.errors import SpecificationError, needs
 
 # What transformers calls a tracker, and the packages of which one must be installed.
 TRACKERS: Mapping[str, Sequence[str]] = {
@@ -38,6 +38,4 @@ def require_packages(report_to: Sequence[str], quantisation: str | None) -> None
                 f"Install it with `pip install {packages[0]}`, or remove it from report_to."
             )
     if quantisation and not find_spec("bitsandbytes"):
-        raise SpecificationError(
-            f"quantisation is '{quantisation}', and the package bitsandbytes is not installed. Install spectra[quant]."
-        )
+        raise SpecificationError(needs(f"The quantisation '{quantisation}'", "bitsandbytes", "quant"))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spectra.errors import CheckpointError
+from spectra.errors import CheckpointError, needs
 from spectra.weights.formats.named import NamedTensors
 from spectra.weights.formats.rotary import interleaved_rows
 from spectra.weights.formats.safetensors_file import FileState
@@ -115,9 +115,7 @@ def open_gguf(path: Path) -> NamedTensors:
     try:
         from gguf import GGUFReader
     except ImportError as error:
-        raise CheckpointError(
-            f"'{path}' is a GGUF file, and the gguf package is not installed. Install it with: pip install gguf"
-        ) from error
+        raise CheckpointError(needs(f"The GGUF file '{path}'", "gguf", "gguf")) from error
     try:
         state = FileState.of(path)
         reader = GGUFReader(path)

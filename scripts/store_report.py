@@ -1,0 +1,51 @@
+"""Keep what a report is rendered from, and render it: the tables of a run without its weights.
+
+    python scripts/store_report.py runs/demo reports/demo      # take over the tables of a run, and render
+    python scripts/store_report.py                             # render every stored report again by today's code
+
+The second form trains nothing and takes seconds; a test asks for it when the page or the tables have changed.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from spectra.report import report_on
+
+REPORTS = Path(__file__).resolve().parent.parent / "reports"
+STORED = "run"
+KEPT = ("sweep.json", "tables/*.parquet", "study.json", "study/*.json", "study/tables/*.parquet", "study/tables/*.csv")
+
+
+def store(run: Path, report: Path) -> None:
+    """Copy the record and the tables of a run into `report`/run, in the place of what was there."""
+    target = report / STORED
+    shutil.rmtree(target, ignore_errors=True)
+    for pattern in KEPT:
+        for file in sorted(run.glob(pattern)):
+            copy = target / file.relative_to(run)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+
+def stored() -> list[Path]:
+    """The folders below reports/ that hold a stored run."""
+    return [path.parent.parent for path in sorted(REPORTS.glob(f"**/{STORED}/sweep.json"))]
+
+
+def main() -> None:
+    """Store what the command line names, and render."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, help="run folder of `spectra sweep`")
+    parser.add_argument("report", nargs="?", type=Path, help="folder below reports/ to keep it in")
+    given = parser.parse_args()
+    if given.run is not None:
+        if given.report is None:
+            parser.error("name the folder below reports/, too")
+        store(given.run, given.report)
+    for folder in [given.report] if given.report is not None else stored():
+        print(report_on([folder / STORED], folder / "report.html", force=True))
+
+
+if __name__ == "__main__":
+    main()
