@@ -22,8 +22,12 @@ _HOMES = {
     "SpectraCallback": "spectra.training.callback",
     "advise": "spectra.advice",
     "compare": "spectra.scanning.compare",
+    "convert": "spectra.surgery.convert",
+    "extract": "spectra.surgery.extract",
     "intruders": "spectra.scanning.scan",
+    "merge": "spectra.surgery.merge",
     "open_pair": "spectra.weights",
+    "resize": "spectra.surgery.resize",
     "run_study": "spectra.study",
     "run_sweep": "spectra.sweep",
     "scan": "spectra.scanning.scan",
@@ -34,8 +38,12 @@ __all__ = [
     "__version__",
     "advise",
     "compare",
+    "convert",
+    "extract",
     "intruders",
+    "merge",
     "open_pair",
+    "resize",
     "run_study",
     "run_sweep",
     "scan",
@@ -47,6 +55,10 @@ if TYPE_CHECKING:
     from spectra.scanning.scan import intruders as intruders
     from spectra.scanning.scan import scan as scan
     from spectra.study import run_study as run_study
+    from spectra.surgery import convert as convert
+    from spectra.surgery import extract as extract
+    from spectra.surgery import merge as merge
+    from spectra.surgery import resize as resize
     from spectra.sweep import run_sweep as run_sweep
     from spectra.training import SpectraCallback as SpectraCallback
     from spectra.weights import open_pair as open_pair

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scanning",),
     ("training", "forgetting", "cluster"),
     ("sweep", "report", "figures", "interventions", "pretraining"),
-    ("advice",),
+    ("advice", "surgery"),
     ("study",),
     ("cli",),
 )

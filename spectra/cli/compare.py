@@ -19,8 +19,8 @@ from spectra.cli.options import (
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
-from spectra.cli.terminal import warn
-from spectra.storage.destinations import COMPARISON
+from spectra.cli.terminal import echo, warn
+from spectra.storage.destinations import COMPARISON, REPORT
 
 if TYPE_CHECKING:
     from spectra.records.comparison import Comparison
@@ -50,8 +50,11 @@ overlap_options = stacked(
 @selection_options
 @output_options("pair of checkpoints, matrix and side")
 @click.option("-o", "--out", type=FileDestination(COMPARISON), help="Also write the JSON object here.")
+@click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report here.")
 @quiet_option
-def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quiet: bool, **options: Any) -> None:
+def command(
+    checkpoints: tuple[str, ...], output: Output, out: Path | None, html: Path | None, quiet: bool, **options: Any
+) -> None:
     """Put checkpoints of one base side by side: intruders, norms and ranks, and whose updates point the same way.
 
     The overlap of two updates of a matrix is phi = ||U_1^T U_2||_F^2 / min(i, j) of their leading singular vectors
@@ -64,6 +67,11 @@ def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quie
         from spectra.storage.atomic import write_json
 
         write_json(out, result.to_dict())
+    if html is not None:
+        from spectra.records.provenance import command_line
+        from spectra.report import write_comparison_report
+
+        echo(f"Report: {write_comparison_report(result, html, command=command_line())}", err=True)
 
 
 def compared(checkpoints: tuple[str, ...], *, quiet: bool, cache: bool, **options: Any) -> "Comparison":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.destinations import FolderDestination, WritingCommand
+from spectra.cli.gate import Gate, gate_options
 from spectra.cli.options import (
     device_option,
     heldout_option,
@@ -20,7 +21,10 @@ from spectra.cli.output import Output, output_options
 from spectra.cli.terminal import echo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spectra.forgetting import ForgettingRun
+    from spectra.records.conditions import Case, Condition
 
 
 @click.command(
@@ -44,19 +48,40 @@ if TYPE_CHECKING:
 @trust_option
 @quiet_option
 @output_options("checkpoint and held-out task")
-def command(checkpoints: tuple[str, ...], output: Output, out: Path | None, quiet: bool, **settings: Any) -> None:
+@gate_options
+def command(
+    checkpoints: tuple[str, ...],
+    output: Output,
+    out: Path | None,
+    quiet: bool,
+    conditions: "tuple[Condition, ...]",
+    junit: Path | None,
+    **settings: Any,
+) -> None:
     """Measure forgetting: the loss of each CKPT minus the base's, paired per example, with a bootstrap interval.
 
     CKPT is a peft adapter folder or a full checkpoint folder. TASK is an asset task, a file (.csv, .jsonl, .parquet,
     .txt) or lm-eval:NAME; MEASURE is linear-probe, nearest-neighbour, lm-loss, bits-per-byte, pseudo-loss,
     label-likelihood or rouge-l.
     """
+    gate = Gate(conditions, junit)
     result = _measured(checkpoints, out, quiet=quiet, **settings)
     if out is not None:
         from spectra.storage.atomic import write_json
 
         write_json(out / "forgetting.json", result.to_dict())
     output.emit(text=lambda: _print(result), whole=result.to_dict, rows=result.rows)
+    if conditions:
+        gate.judge(_cases(result))
+
+
+def _cases(result: "ForgettingRun") -> "Iterator[Case]":
+    """What conditions are held against: every checkpoint on every held-out task."""
+    from spectra.records.conditions import Case
+
+    for row in result.rows():
+        facts = {"forgetting": row["forgetting"], "forgetting.low": row["low"], "forgetting.high": row["high"]}
+        yield Case(f"{row['checkpoint']}, {row['task']}", facts)
 
 
 def _print(result: "ForgettingRun") -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spectra.cli.destinations import FileDestination, WritingCommand
+from spectra.cli.gate import Gate, gate_options
 from spectra.cli.intruders_output import print_scans
 from spectra.cli.options import (
     QUESTION,
@@ -18,12 +19,12 @@ from spectra.cli.options import (
     stacked,
 )
 from spectra.cli.output import Output, output_options
-from spectra.cli.scanning import ray_option, scanned, tell_warnings
-from spectra.cli.terminal import echo
+from spectra.cli.scanning import ray_option, scanned, tell_warnings, write_html
 from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
     from spectra.records import IntruderScan
+    from spectra.records.conditions import Condition
 
 report_options = stacked(
     click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report here."),
@@ -41,6 +42,7 @@ report_options = stacked(
 @engine_options
 @output_options("vector", json_help="Print one JSON object (an array of them for several CKPT).")
 @report_options
+@gate_options
 @ray_option
 def command(
     checkpoints: tuple[str, ...],
@@ -51,6 +53,8 @@ def command(
     html: Path | None,
     ray: str | None,
     quiet: bool,
+    conditions: "tuple[Condition, ...]",
+    junit: Path | None,
     **options: Any,
 ) -> None:
     """Count the intruder dimensions of fine-tuned checkpoints.
@@ -59,15 +63,18 @@ def command(
     k leading singular vectors of the tuned matrix whose largest |cos| to any singular vector of the pre-trained
     matrix is below epsilon (Shuttleworth et al., arXiv:2410.21228). Several checkpoints of one base share the work.
     """
-    from spectra.records import IntruderScan
+    from spectra.records import IntruderScan, chosen_groups
     from spectra.scanning.settings import EVERY_MATRIX
 
     if html is not None and len(checkpoints) != 1:
         raise click.ClickException(
-            "--html reports one checkpoint. Scan them one by one, or compare their --json files."
+            "--html reports one checkpoint. Put several side by side with `spectra compare --html`."
         )
     question = {name: options.pop(name) for name in QUESTION} | {"memory_bytes": memory}
     question["pictured"] = (EVERY_MATRIX,) if html is not None else ()
+    gate = Gate(conditions, junit)
+    if gate.needs("control"):
+        question["groups"] = chosen_groups("intruders,update,nulls")
     found, interrupted = scanned(checkpoints, base, question, options, cache=cache, ray=ray, quiet=quiet)
     scans = [IntruderScan.of(scan) for scan in found]
     emit(scans, output)
@@ -75,6 +82,10 @@ def command(
         write_html(scans[0], html)
     if interrupted:
         sys.exit(130)
+    if conditions:
+        from spectra.report import scan_case
+
+        gate.judge(scan_case(scan) for scan in found)
 
 
 def emit(scans: "list[IntruderScan]", output: Output) -> None:
@@ -85,11 +96,3 @@ def emit(scans: "list[IntruderScan]", output: Output) -> None:
         whole=lambda: scans[0].to_dict() if len(scans) == 1 else [scan.to_dict() for scan in scans],
         rows=lambda: [{"checkpoint": scan.checkpoint, **row} for scan in scans for row in scan.vector_rows()],
     )
-
-
-def write_html(scan: "IntruderScan", path: Path) -> None:
-    """The report of one scan; several checkpoints are compared with `spectra report A.json B.json`."""
-    from spectra.records.provenance import command_line
-    from spectra.report import write_scan_report
-
-    echo(f"Report: {write_scan_report(scan, path, command=command_line())}", err=True)

@@ -1,4 +1,4 @@
-"""Option types for quantities: sizes of memory and lists of numbers."""
+"""Option types for quantities: sizes of memory, large numbers and lists of numbers."""
 
 import re
 from typing import Any
@@ -31,6 +31,21 @@ class MemorySize(click.ParamType):  # type: ignore[type-arg] # generic only in t
         if match is None:
             self.fail(f"'{value}' is no size. Write for instance 4GiB or 800MB.", param, ctx)
         return int(float(match[1]) * UNITS[(match[2] or "").lower()])
+
+
+class LargeNumber(click.ParamType):  # type: ignore[type-arg] # as above
+    """A positive whole number with a unit: 10M, 500k, 1.5B."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of a text such as 10M."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmb])?\s*", str(value), re.IGNORECASE)
+        if match is None:
+            self.fail(f"'{value}' is no number. Write for instance 10M or 500k.", param, ctx)
+        return int(float(match[1]) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[(match[2] or "").lower()])
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click

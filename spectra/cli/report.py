@@ -1,10 +1,11 @@
-"""`spectra report`: write the HTML report of a run or a scan, or of several side by side."""
+"""`spectra report`: write the HTML report of a run or a scan, of several side by side, or the index of many."""
 
 from pathlib import Path
 
 import click
 
 from spectra.cli.destinations import FileDestination, WritingCommand
+from spectra.cli.gate import Gate, gate_options
 from spectra.cli.terminal import echo
 from spectra.storage.destinations import REPORT
 
@@ -13,13 +14,37 @@ from spectra.storage.destinations import REPORT
 @click.argument("sources", nargs=-1, required=True, metavar="RUN...", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=FileDestination(REPORT), help="Where to write the report.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists; a run's own report.html needs no --force.")
-def command(sources: tuple[Path, ...], out: Path | None, force: bool) -> None:
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="Of several RUN: the one that the others are held against.  [default: the first]",
+)
+@click.option(
+    "--model-card", is_flag=True, help="Print a section for a model card, with the hub's model-index, instead."
+)
+@gate_options
+def command(
+    sources: tuple[Path, ...],
+    out: Path | None,
+    force: bool,
+    baseline: Path | None,
+    model_card: bool,
+    **gate: object,
+) -> None:
     """Write one HTML file that opens offline.
 
-    RUN is a run folder of `spectra sweep`, a folder of `spectra intervene` or the JSON of `spectra intruders`. One
-    folder writes its own report.html unless -o says otherwise; several runs or scans are compared in one report, and
-    interventions join the run that stands beside them. Those in a run folder are found by themselves.
+    RUN is a run folder of `spectra sweep`, a folder of `spectra intervene` or `spectra scan -o`, or the JSON of
+    `spectra intruders` or `spectra scan`. One folder writes its own report.html unless -o says otherwise; several runs
+    or scans are compared in one report, and interventions join the run that stands beside them. Those in a run folder
+    are found by themselves. A folder of runs gets an index.html that links to the report of each.
     """
-    from spectra.report import report_on
+    from spectra.report import cases, material_of, report_on
+    from spectra.report import model_card as card
 
-    echo(report_on(sources, out, force=force))
+    judge = Gate(**gate)  # type: ignore[arg-type]
+    if model_card:
+        echo(card(material_of(sources)))
+    else:
+        echo(report_on(sources, out, force=force, baseline=baseline))
+    if judge.conditions:
+        judge.judge(cases(material_of(sources, baseline=baseline)))

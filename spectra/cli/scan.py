@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spectra.cli.destinations import FolderDestination, WritingCommand
+from spectra.cli.destinations import FileDestination, FolderDestination, WritingCommand
 from spectra.cli.options import (
     QUESTION,
     checkpoint_options,
@@ -20,7 +20,8 @@ from spectra.cli.options import (
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.scan_output import print_scan, write_folder
-from spectra.cli.scanning import ray_option, scanned, tell_warnings
+from spectra.cli.scanning import ray_option, scanned, tell_warnings, write_html
+from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
     from spectra.forgetting import HeldOut
@@ -56,6 +57,7 @@ measure_options = stacked(
 @click.option("--texts", metavar="TASK", help="Also the drift of outputs on these texts: asset task or file.")
 @click.option("--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Texts at most.")
 @click.option("-o", "--out", type=FolderDestination("scan", "whole"), help="Also write every table here.")
+@click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report here.")
 @ray_option
 @trust_option
 @quiet_option
@@ -66,6 +68,7 @@ def command(
     cache: bool,
     output: Output,
     out: Path | None,
+    html: Path | None,
     texts: str | None,
     text_limit: int,
     ray: str | None,
@@ -79,14 +82,20 @@ def command(
     number beside controls: the rounding of storage, dense noise and a random update of the same norm and rank.
     """
     from spectra.records import chosen_groups
+    from spectra.scanning.settings import EVERY_MATRIX
 
     task = opened_texts(texts, text_limit)
     question = {name: options.pop(name) for name in (*QUESTION, "seed", "draws", "exact")} | {"memory_bytes": memory}
     question["groups"] = chosen_groups(options.pop("metrics"))
+    if html is not None and "intruders" not in question["groups"]:
+        raise click.UsageError("--html shows the intruder verdicts of each matrix. Add intruders to --metrics.")
+    question["pictured"] = (EVERY_MATRIX,) if html is not None else ()
     [scan], interrupted = scanned([checkpoint], base, question, options, cache=cache, ray=ray, quiet=quiet)
     if task is not None and not interrupted:
         scan = on_texts(scan, task, str(texts), options, device=question["device"], quiet=quiet)
     emit(scan, output, out)
+    if html is not None:
+        write_html(scan, html)
     if interrupted:
         sys.exit(130)
 

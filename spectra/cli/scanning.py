@@ -1,6 +1,7 @@
 """A scan from the command line: with progress, and with what is done after Ctrl-C."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,6 +62,14 @@ def scanned(
         echo(f"Interrupted after {done} matrices.{again}", err=True)
         return interrupted.scans, True
     return scans, False
+
+
+def write_html(scan: "Scan", path: Path) -> None:
+    """The report of one scan; several checkpoints are compared with `spectra compare --html`."""
+    from spectra.records.provenance import command_line
+    from spectra.report import write_scan_report
+
+    echo(f"Report: {write_scan_report(scan, path, command=command_line())}", err=True)
 
 
 def tell_warnings(scans: "Sequence[Scan]") -> None:

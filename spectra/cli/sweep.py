@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+import spectra
 from spectra.cli.options import quiet_option, stacked, trust_option
 from spectra.cli.terminal import echo
 
@@ -23,6 +24,12 @@ class Shard(click.ParamType):  # type: ignore[type-arg] # generic only in the ne
         if not (slash and part.isdecimal() and of.isdecimal() and 1 <= int(part) <= int(of)):
             self.fail(f"'{value}' is no share. Write i/n with i from 1 to n, such as 2/8.", param, ctx)
         return int(part), int(of)
+
+
+def _presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The presets whose name begins so, for the shell; read from the files, which loads nothing."""
+    folder = Path(spectra.__file__).parent / "sweep" / "presets"
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
 
 
 cluster_options = stacked(
@@ -44,7 +51,13 @@ cluster_options = stacked(
     epilog="Example:  spectra sweep rank=1,8,64 alpha=2r,8 seed=0..2 --out runs/ranks",
 )
 @click.argument("spec_and_axes", nargs=-1, metavar="[SPEC] [AXIS=VALUES...]")
-@click.option("--preset", default="default", show_default=True, help="Specification to use when no SPEC is given.")
+@click.option(
+    "--preset",
+    default="default",
+    show_default=True,
+    shell_complete=_presets,
+    help="Specification to use when no SPEC is given.",
+)
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME]")
 @click.option("--plan", "plan_only", is_flag=True, help="Print the trials and what they cost; run nothing.")
 @click.option("--shard", type=Shard(), help="Do the i-th of n shares of the trials, for job arrays.")

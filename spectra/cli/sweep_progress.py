@@ -82,10 +82,10 @@ def shown_progress(
         if quiet:
             yield lambda event: None
         elif sys.stderr.isatty():
-            with _bar(pace) as on_event:
+            with _bar(pace, out) as on_event:
                 yield on_event
         else:
-            yield Lines(pace)
+            yield Lines(pace, out)
     except KeyboardInterrupt:
         echo("Stopped; nothing is lost. Run the same command to go on.", err=True)
         sys.exit(130)
@@ -102,7 +102,7 @@ def _count(pace: Pace, event: "Event") -> None:
         pace.ended(event.job.trial.id)
 
 
-def _sentence(event: "Event") -> str:
+def _sentence(event: "Event", out: Path | None) -> str:
     trial = event.job.trial.described()
     if event.job.kind == "base":
         return {"started": "base model: measuring", "done": "base model: done"}.get(event.what, "")
@@ -115,18 +115,35 @@ def _sentence(event: "Event") -> str:
         case "step":
             return f"{where}: training, step {event.step} of {event.steps}"
         case "done":
-            return f"{where}: {'tested' if event.job.kind == 'test' else 'done'}"
+            return f"{where}: {'tested' if event.job.kind == 'test' else f'done{_validation(event, out)}'}"
         case "elsewhere":
             return f"{where}: another process works on it"
         case _:
             return f"{where}: {event.what}: {event.message}"
 
 
+def _validation(event: "Event", out: Path | None) -> str:
+    """What the validation split says of a finished training, where the run folder is known."""
+    from spectra.runs import Run
+
+    if out is None:
+        return ""
+    metrics = Run(out).trial(event.job.trial.id).metrics or {}
+    score = metrics.get("validation_score")
+    if not isinstance(score, float):
+        return ""
+    # A loss is stored as a score, of which more is better.
+    metric = str(metrics.get("task_metric"))
+    name, value = ("loss", -score) if "loss" in metric else (metric, score)
+    return f", validation {name} {value:.4g}"
+
+
 class Lines:
     """Plain lines: every stage, and a step now and then."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, out: Path | None = None) -> None:
         self._pace = pace
+        self._out = out
         self._lock = threading.Lock()
         self._said = 0.0
 
@@ -139,11 +156,14 @@ class Lines:
                 return
             self._said = now
             pace = self._pace
-            echo(f"[{pace.finished}/{pace.trials}] {_sentence(event)} ({duration(pace.seconds_left)})", err=True)
+            echo(
+                f"[{pace.finished}/{pace.trials}] {_sentence(event, self._out)} ({duration(pace.seconds_left)})",
+                err=True,
+            )
 
 
 @contextmanager
-def _bar(pace: Pace) -> Iterator[Callable[["Event"], None]]:
+def _bar(pace: Pace, out: Path) -> Iterator[Callable[["Event"], None]]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = (BarColumn(bar_width=20), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
@@ -154,9 +174,11 @@ def _bar(pace: Pace) -> Iterator[Callable[["Event"], None]]:
         def on_event(event: "Event") -> None:
             with lock:
                 _count(pace, event)
-                if event.what in ("failed", "retried"):
-                    progress.console.print(_sentence(event), markup=False)
+                said = _sentence(event, out)
+                is_done = event.what == "done" and event.job.kind == "trial"
+                if is_done or event.what in ("failed", "retried"):
+                    progress.console.print(said, markup=False)
                 left = f"{pace.finished}/{pace.trials}, {duration(pace.seconds_left)}"
-                progress.update(task, completed=pace.done, description=_sentence(event), left=left)
+                progress.update(task, completed=pace.done, description=said, left=left)
 
         yield on_event

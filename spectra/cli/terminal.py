@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +11,11 @@ from spectra.errors import visible
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
+    from rich.table import Table
 
 WIDTH = 80
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+CUT = "(The table was cut to the width of the terminal: widen it, or use --json or --csv.)"
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -29,6 +32,7 @@ def warn(warnings: Iterable[str]) -> None:
 def console(*, width: int | None = None, stderr: bool = False) -> "Console":
     """A console for tables, at most 80 columns wide unless `width` says otherwise."""
     from rich.console import Console
+    from rich.table import Table
 
     class VisibleConsole(Console):
         """A console that shows escape sequences in texts; those of its own styles are no texts."""
@@ -38,7 +42,20 @@ def console(*, width: int | None = None, stderr: bool = False) -> "Console":
             for segment in super().render(renderable, options):
                 yield segment if segment.control else segment._replace(text=visible(segment.text))
 
+        def print(self, *objects: Any, **options: Any) -> None:
+            """Print, and say so where a table had to be cut to fit."""
+            super().print(*objects, **options)
+            if any(isinstance(one, Table) and _is_cut(self, one) for one in objects):
+                super().print(CUT, markup=False)
+
     return VisibleConsole(width=width, stderr=stderr, highlight=False)
+
+
+def _is_cut(console: "Console", table: "Table") -> bool:
+    """Whether rich shortened a cell: it ends such a cell in an ellipsis."""
+    drawn = sum(segment.text.count(ELLIPSIS) for line in console.render_lines(table, pad=False) for segment in line)
+    own = sum(str(cell).count(ELLIPSIS) for column in table.columns for cell in column.cells)
+    return drawn > own
 
 
 def table_width() -> int:

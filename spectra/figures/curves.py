@@ -7,17 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-from spectra.figures.style import (
-    COLOURS,
-    COLUMN,
-    FULL_COLOUR,
-    full_labels,
-    legend_below,
-    looks,
-    new_figure,
-    print_style,
-)
+from spectra.figures.style import COLUMN, full_labels, legend_below, looks, new_figure, print_style
 from spectra.records.counts import EPSILONS, counts_by_epsilon, random_direction_cosine
+from spectra.records.looks import COLOURS, FULL_COLOUR
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,17 +5,10 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from spectra.figures.style import COLUMN, full_labels, legend_below, looks, new_figure, print_style
+from spectra.records.looks import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
-
-AXES = {
-    "count": "Intruder dimensions (number)",
-    "task_score": "Task score",
-    "update_relative": "Relative norm of the update",
-    "energy_share": "Energy share of intruders",
-    "effective_rank": "Effective rank of the update",
-}
 
 
 def forgetting_scatter(table: "pd.DataFrame", *, x: str = "count", unit: str = "nats", title: str = "") -> Figure:

@@ -8,14 +8,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from spectra.records.looks import COLOURS, FULL_COLOUR
+
 # Widths of one and two columns of a paper, in inches.
 COLUMN = 3.4
 PAGE = 7.0
 SEQUENTIAL = "viridis"
 
-# Okabe & Ito, "Color Universal Design" (2008); full fine-tuning always has the first one.
-FULL_COLOUR = "#D55E00"
-COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
 MARKERS = ("s", "^", "D", "P", "v", "X", "<")
 DASHES: tuple[Any, ...] = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 

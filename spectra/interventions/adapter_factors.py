@@ -1,7 +1,6 @@
 """An adapter with some of its factors exchanged: tensors and configuration as peft reads them."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,11 @@ from torch import Tensor
 from spectra.errors import AdapterError
 from spectra.linalg.operators import LowRankUpdate
 from spectra.weights.formats.stored import StoredMatrix
-from spectra.weights.methods.adapter import LORA_KEY, SAVED, Adapter, without_adapter
+from spectra.weights.methods.adapter import LORA_KEY, SAVED, Adapter, lora_factors, without_adapter
 from spectra.weights.methods.changes import LoraChange
 from spectra.weights.methods.lora import is_plain
 from spectra.weights.methods.mutated import mutating_init
-from spectra.weights.methods.scaling import LoraSettings
+from spectra.weights.methods.scaling import LoraSettings, exact_patterns
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +92,12 @@ def edited_tensors(adapter: Adapter, exchanged: Sequence[ExchangedFactors]) -> d
 def edited_config(adapter: Adapter, exchanged: Sequence[ExchangedFactors]) -> dict[str, Any]:
     """The configuration with rank and alpha of every module whose rank changed, so that its scaling stays.
 
-    New entries come first, because the first pattern that matches wins, and are anchored to the whole name.
+    New entries come first, because the first pattern that matches wins, and match no other module.
     """
+    keys = exact_patterns([factors.module for factors in lora_factors(adapter)])
     changed = [each for each in exchanged if each.update.rank != each.change.settings.rank]
-    ranks = {f"^{re.escape(each.module)}": each.update.rank for each in changed}
-    alphas = {f"^{re.escape(each.module)}": alpha_of(each.change.settings, each.update.rank) for each in changed}
+    ranks = {keys[each.module]: each.update.rank for each in changed}
+    alphas = {keys[each.module]: alpha_of(each.change.settings, each.update.rank) for each in changed}
     return {
         **adapter.config,
         "rank_pattern": _first(ranks, adapter.config.get("rank_pattern")),

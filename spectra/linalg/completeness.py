@@ -111,7 +111,7 @@ def complete_pairs(pairs: RitzPairs, dtype: torch.dtype, *, at_least: int, at_mo
     limit = amplitude(pairs.random.shape[1], pairs.dimension, group)
     if limit == 0:
         return None
-    components = _Components(pairs, error)
+    components = Components(pairs, error)
     index = torch.arange(pairs.values.shape[0], device=pairs.values.device)
     # A missing eigenvalue shows first at the borders of the cells, far from the found ones.
     everywhere = torch.ones_like(index, dtype=torch.bool).expand(borders.shape[0], -1)
@@ -136,7 +136,7 @@ def complete_pairs(pairs: RitzPairs, dtype: torch.dtype, *, at_least: int, at_mo
     return Count(float(borders[sound - 1]), count) if count >= max(at_least, 1) else None
 
 
-class _Components:
+class Components:
     """The right-hand side of (1) for all random columns, over intervals of t."""
 
     def __init__(self, pairs: RitzPairs, error: Float[Tensor, " n"]) -> None:

@@ -11,7 +11,7 @@ from spectra.errors import SpectrumError, first_five
 from spectra.records.measures import Measure
 from spectra.registry import Registry, resolved
 
-Total = Literal["sum", "mean", "root sum of squares"]
+Total = Literal["sum", "mean", "root sum of squares", "ratio of norms"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ OWN_GROUPS: tuple[MetricGroup, ...] = (
         (
             Metric("update.frobenius", "|dW|", "||delta_W||_F", "root sum of squares"),
             Metric("update.spectral", "|dW|_2", "||delta_W||_2"),
-            Metric("update.relative", "|dW| / |W0|", "||delta_W||_F / ||W0||_F"),
+            Metric("update.relative", "|dW| / |W0|", "||delta_W||_F / ||W0||_F", "ratio of norms"),
             Metric("update.relative_spectral", "|dW|_2 / |W0|_2", "||delta_W||_2 / ||W0||_2"),
             Metric("update.effective_rank", "effective rank", "exp(-sum p log p), p = S / sum S"),
             Metric("update.stable_rank", "stable rank", "||delta_W||_F^2 / ||delta_W||_2^2"),

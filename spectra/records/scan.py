@@ -96,7 +96,7 @@ class Scan:
         raise DataError(f"No matrix '{name}' in the scan of '{self.checkpoint}'. Look at scan.matrices for the names.")
 
     def total(self, metric: str, null: str | None = None) -> float | None:
-        """The checkpoint's figure of a metric, or of one of its controls: a sum, a mean, or a norm of norms.
+        """The checkpoint's figure of a metric, or of one of its controls: a sum, a mean, or a norm over all matrices.
 
         Args:
             metric: A key of `METRICS`.
@@ -105,14 +105,17 @@ class Scan:
         Returns:
             None when no matrix has a value.
         """
-        values = []
+        values, sizes = [], []
         for matrix in self.matrices:
             measure = matrix.measure(metric, self.primary_side)
             value = None if measure is None else measure.value if null is None else _mean_of(measure, null)
             if value is not None:
                 values.append(value)
+                sizes.append(_base_frobenius(matrix))
         if not values:
             return None
+        if METRICS[metric].total == "ratio of norms":
+            return _ratio_of_norms(values, sizes)
         if METRICS[metric].total == "sum":
             return math.fsum(values)
         if METRICS[metric].total == "root sum of squares":
@@ -243,6 +246,8 @@ class IntruderScan(Scan):
                     "role": matrix.role,
                     "block": matrix.block,
                     "method": matrix.method,
+                    "rank": matrix.rank,
+                    "alpha": matrix.alpha,
                     "energy_share": matrix.energy_share,
                     "seconds": sum(matrix.seconds.values()),
                     "update": asdict(matrix.update) if matrix.update else None,
@@ -332,6 +337,14 @@ def totals(matrices: Sequence[MatrixScan]) -> dict[str, Any]:
     if len(sizes) == len(matrices) and any(sizes):
         whole["update_relative"] = frobenius / math.hypot(*sizes)
     return whole
+
+
+def _ratio_of_norms(ratios: Sequence[float], sizes: Sequence[float | None]) -> float | None:
+    """sqrt(sum (ratio_i size_i)^2) / sqrt(sum size_i^2), or None where a size is not known."""
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(ratios) or not any(known):
+        return None
+    return math.hypot(*(ratio * size for ratio, size in zip(ratios, known, strict=True))) / math.hypot(*known)
 
 
 # Far above the record of any model; a larger text would take minutes and gigabytes to be refused.

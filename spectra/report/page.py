@@ -21,7 +21,7 @@ from spectra.report.figures.figure import Figure
 from spectra.report.tables.html_tables import HtmlTable
 from spectra.report.tables.packed import packed, script_json
 from spectra.report.text.definitions import DEFINITIONS
-from spectra.report.text.findings import Topic
+from spectra.report.tiles import Tile
 from spectra.report.version import page_version
 
 # Marks that turn the direction of all text after them: in a name they could make a sentence read backwards.
@@ -30,11 +30,12 @@ DIRECTION_CONTROLS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: figures, then tables, under one heading."""
+    """A part of the page, folded until it is opened: sentences, figures, then tables, under one heading."""
 
     identity: str
     heading: str
     lead: str = ""
+    sentences: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[HtmlTable, ...] = ()
     # A block of the template that stands at the top of the section, such as the panel of an opened matrix.
@@ -47,10 +48,13 @@ class Page:
 
     Attributes:
         title: The page's heading.
-        kind: "sweep", "scan" or "comparison".
-        findings: The first screen.
+        kind: What the report is of, in words.
+        subject: What was tuned on what: a heading and its text.
+        tiles: The figures of the first screen.
+        findings: The sentences of the first screen, three at most.
+        first: The chart of the first screen, as a section without a heading; None without one.
         warnings: What a reader must know.
-        sections: In reading order.
+        sections: In the order of a reader's questions.
         facts: Settings, versions, hardware: heading to text.
         command: The command that makes the page again.
         extras: Further data for the page's script, by name.
@@ -59,11 +63,14 @@ class Page:
 
     title: str
     kind: str
-    findings: Sequence[Topic]
-    warnings: Sequence[str]
+    findings: Sequence[str]
     sections: Sequence[Section]
-    facts: Mapping[str, Any]
-    command: str
+    subject: Mapping[str, str] = field(default_factory=dict)
+    tiles: Sequence[Tile] = ()
+    first: Section | None = None
+    warnings: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
 
@@ -77,8 +84,9 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script, bundle = _file("page.css"), _file("page.js"), chart_bundle()
-    figures = [figure for section in page.sections for figure in section.figures]
+    drawn = [*([page.first] if page.first else []), *page.sections]
+    figures = [figure for section in drawn for figure in section.figures]
+    style, script, bundle = _file("page.css"), _file("page.js"), chart_bundle() if figures else ""
     data = {
         "figures": {
             figure.identity: {
@@ -87,6 +95,7 @@ def render(page: Page) -> str:
                 "headings": dict(figure.headings),
                 "panel": figure.panel,
                 "beside": figure.beside,
+                "legend": [len(label) for label in figure.legend],
             }
             for figure in figures
         },

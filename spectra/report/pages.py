@@ -1,19 +1,21 @@
 """What stands on a page, and in which order: one function per kind of report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from spectra.records import provenance
 from spectra.report.figures.continual import count_over_tasks, scores_of_all_tasks
 from spectra.report.figures.control import controls_table, count_beside_controls
+from spectra.report.figures.difference import count_differences
 from spectra.report.figures.figure import Figure
 from spectra.report.figures.forgetting import forgetting_against, score_against_forgetting
 from spectra.report.figures.intervention import intervention_figures
 from spectra.report.figures.map import layer_maps, similarity_maps
 from spectra.report.figures.matrix import cosine_profiles, similarity_map, spectrum, vector_bounds
+from spectra.report.figures.overlap import overlap_maps, pairs_of_checkpoints
 from spectra.report.figures.pair import pair_figure
-from spectra.report.figures.scan import fitting, layer_map, leading_similarity, measures_of, sparse_spectra
+from spectra.report.figures.scan import fitting, layer_map, leading_similarity, map_table, measures_of, sparse_spectra
 from spectra.report.figures.threshold import count_against_epsilon, count_against_k
 from spectra.report.figures.trajectory import trajectory_figures
 from spectra.report.figures.trial import (
@@ -24,10 +26,13 @@ from spectra.report.figures.trial import (
     training_history,
 )
 from spectra.report.figures.update import update_spectra
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.sources import OVERLAPS, Material
 from spectra.report.page import Page, Section
 from spectra.report.tables import numbers
+from spectra.report.tables.differences import differences_table
 from spectra.report.tables.html_tables import (
+    RHO,
+    HtmlTable,
     contrasts_table,
     cost_table,
     forgetting_table,
@@ -38,9 +43,10 @@ from spectra.report.tables.html_tables import (
     trials_table,
 )
 from spectra.report.tables.packed import packed
-from spectra.report.text.findings import findings
+from spectra.report.text.findings import Findings, findings
 from spectra.report.text.intruder_findings import random_direction_note
 from spectra.report.text.warnings import warnings
+from spectra.report.tiles import tiles
 
 # What the curves behind the cells may weigh: the page of 224 matrices stays below 1.5 MB.
 DETAILS = {
@@ -48,7 +54,19 @@ DETAILS = {
     "spectra": (13_000, sparse_spectra, "spectra show 18 of their leading values", "spectrum"),
 }
 
+KINDS = {
+    "sweep": "report of a sweep",
+    "scan": "report of a scan",
+    "intervention": "report of an intervention",
+    "comparison": "comparison",
+}
+
 Drawer = Callable[[Material], Figure | None]
+
+
+def page_of(material: Material) -> Page:
+    """The page of whatever the material is of."""
+    return {"scan": scan_page, "intervention": intervention_page}.get(material.kind, trials_page)(material)
 
 
 def trials_page(material: Material) -> Page:
@@ -56,29 +74,42 @@ def trials_page(material: Material) -> Page:
     heldouts = [str(name) for name in dict.fromkeys(material.tables["forgetting"]["heldout"])]
     by_heldout = [(heldout, measure) for heldout in heldouts for measure in ("count", "update_relative")]
     scores = _drawn([score_against_forgetting(material, heldout) for heldout in heldouts])
-    against = _drawn([forgetting_against(material, heldout, measure) for heldout, measure in by_heldout])
+    differences = _drawn([count_differences(material)])
+    counts = _drawn([count_per_trial(material)])
+    first = [*differences, *scores, *counts][:1]
+    said = findings(material)
     sections = [
         Section(
+            "differences",
+            "What differs from the baseline?",
+            lead=f"Every figure minus that of {material.baseline}." if material.baseline else "",
+            figures=differences,
+            tables=(differences_table(material),),
+        ),
+        *([overlap_section(material)] if OVERLAPS in material.details else []),
+        Section(
             "trade-off",
-            "What was learned, what was forgotten",
+            "What was learned, and what was forgotten?",
             figures=(*scores, *_drawn([pair_figure(material, heldout) for heldout in heldouts])),
             tables=(forgetting_table(material), pairs_table(material)),
         ),
         Section(
             "intruders",
-            "Intruder dimensions",
+            "How many intruder dimensions are there, and where?",
             lead=random_direction_note(material),
-            figures=_drawn(
-                draw(material)
-                for draw in (
-                    count_per_trial,
-                    layer_maps,
-                    count_against_epsilon,
-                    count_against_k,
-                    count_against_rank,
-                    count_against_learning_rate,
-                    similarity_maps,
-                )
+            figures=(
+                *counts,
+                *_drawn(
+                    draw(material)
+                    for draw in (
+                        layer_maps,
+                        count_against_epsilon,
+                        count_against_k,
+                        count_against_rank,
+                        count_against_learning_rate,
+                        similarity_maps,
+                    )
+                ),
             ),
         ),
         Section(
@@ -86,50 +117,90 @@ def trials_page(material: Material) -> Page:
             "Do intruders go with forgetting?",
             lead="Intervals are drawn over settings, one configuration at one learning rate with all its seeds. All "
             "trials share one base model and one data set: what holds here may not hold elsewhere.",
-            figures=against,
-            tables=(statistics_table(material),),
+            figures=_drawn([forgetting_against(material, heldout, measure) for heldout, measure in by_heldout]),
+            tables=_statistics(material),
         ),
         _interventions(material),
         Section(
             "continual",
-            "Tasks learnt one after the other",
+            "What do later tasks take from earlier ones?",
             figures=_drawn([scores_of_all_tasks(material), count_over_tasks(material)]),
         ),
         Section(
             "updates",
-            "Size and shape of the updates",
+            "How large are the updates, and along how many directions?",
             figures=_drawn([size_and_shape(material), update_spectra(material)]),
         ),
         Section(
             "training",
-            "Training",
+            "How did the training go, and what did it cost?",
             figures=(*trajectory_figures(material), *_drawn([training_history(material)])),
             tables=(cost_table(material),),
         ),
         Section("all-trials", "Every trial", tables=(trials_table(material),)),
         Section("rows", "What was read and used", tables=(rows_table(material),)),
     ]
-    return Page(
-        title=material.title,
-        kind=material.kind,
-        findings=findings(material),
-        warnings=warnings(material),
-        sections=[section for section in sections if _has_content(section)],
-        facts=_facts(material),
-        command=material.command,
-    )
+    return _page(material, first, sections, said)
+
+
+def _statistics(material: Material) -> tuple[HtmlTable, ...]:
+    """The table of coefficients, where there are settings enough for one."""
+    table = statistics_table(material)
+    return (table,) if any(column.heading == RHO for column in table.columns) else ()
 
 
 def intervention_page(material: Material) -> Page:
     """The page of one intervention."""
+    section = _interventions(material)
+    return _page(material, section.figures[:1], [section], findings(material))
+
+
+def _page(
+    material: Material, shown: Sequence[Figure], sections: Sequence[Section], said: Findings, **rest: Any
+) -> Page:
+    """Put a page together: the first figure leaves its section, and sentences open the one whose question they answer.
+
+    Args:
+        material: What the page is about.
+        shown: The figure of the first screen, or none.
+        sections: In the order of questions.
+        said: The sentences.
+        rest: Further fields of `Page`.
+    """
+    left = [
+        replace(
+            section,
+            figures=tuple(figure for figure in section.figures if figure not in shown),
+            sentences=said.answers.get(section.identity, ()),
+        )
+        for section in sections
+    ]
     return Page(
-        title=material.title,
-        kind=material.kind,
-        findings=findings(material),
-        warnings=warnings(material),
-        sections=[_interventions(material)],
-        facts=_facts(material),
-        command=material.command,
+        **{
+            "title": material.title,
+            "kind": KINDS[material.kind],
+            "subject": material.subject,
+            "tiles": tiles(material),
+            "findings": said.headline,
+            "first": Section("first", "", figures=tuple(shown)) if shown else None,
+            "warnings": warnings(material),
+            "sections": [section for section in left if _has_content(section)],
+            "facts": _facts(material),
+            "command": material.command,
+            **rest,
+        }
+    )
+
+
+def overlap_section(material: Material) -> Section:
+    """Whose updates point the same way."""
+    return Section(
+        "overlap",
+        "Do the updates point the same way?",
+        lead="φ = ‖U₁ᵀU₂‖² / min(i, j) of the leading singular vectors of two updates of one matrix: 1 is the same "
+        "subspace (Hu et al., arXiv:2106.09685, section 7.2).",
+        figures=_drawn([overlap_maps(material)]),
+        tables=(pairs_of_checkpoints(material),),
     )
 
 
@@ -148,7 +219,8 @@ def _interventions(material: Material) -> Section:
 def scan_page(material: Material) -> Page:
     """The page of one checkpoint."""
     matrices = material.tables["matrices"]
-    order = list(matrices.sort_values("count", ascending=False, kind="stable")["name"])
+    nearest = map_table(material).sort_values(["count", "distance"], ascending=False, kind="stable")
+    order = list(nearest["name"])
     material, left_out = _within_size(material, order)
     opened = order[0] if order else ""
     maps = _drawn([layer_map(material, opened)])
@@ -156,23 +228,22 @@ def scan_page(material: Material) -> Page:
     curves = _drawn(draw(material) for draw in (count_against_epsilon, count_against_k, count_beside_controls))
     controls = controls_table(material)
     sections = [
-        Section("map", "All matrices at a glance", figures=maps, block="measure"),
-        Section("matrix", "One matrix", lead=left_out, figures=panel, block="matrix"),
-        Section("threshold", "How the count depends on ε and k", lead=random_direction_note(material), figures=curves),
-        Section("controls", "What chance would give", tables=(controls,) if controls else ()),
+        Section("matrix", "What is behind one cell of the map?", lead=left_out, figures=panel, block="matrix"),
+        Section(
+            "threshold", "How does the count depend on ε and k?", lead=random_direction_note(material), figures=curves
+        ),
+        Section("controls", "What would chance give?", tables=(controls,) if controls else ()),
         Section("table", "Every matrix", tables=(matrices_table(material),), block="filter"),
     ]
-    return Page(
-        title=material.title,
-        kind=material.kind,
-        findings=findings(material),
-        warnings=warnings(material),
-        sections=[section for section in sections if _has_content(section)],
-        facts=_facts(material),
-        command=material.command,
+    return _page(
+        material,
+        maps,
+        sections,
+        findings(material),
+        first=Section("map", "", figures=maps, block="measure") if maps else None,
         extras={"matrices": packed(matrices.drop(columns=["trial", "seconds"])), "opened": opened},
         context={
-            "measures": measures_of(matrices) if len(matrices) else {},
+            "measures": measures_of(map_table(material)) if len(matrices) else {},
             "names": list(matrices["name"]),
             "roles": list(dict.fromkeys(matrices["role"])),
         },
@@ -203,7 +274,9 @@ def _drawn(figures: Any) -> tuple[Figure, ...]:
 
 
 def _has_content(section: Section) -> bool:
-    return bool(section.figures) or any(len(table.rows) and len(table.columns) > 1 for table in section.tables)
+    return bool(section.figures or section.sentences) or any(
+        len(table.rows) and len(table.columns) > 1 for table in section.tables
+    )
 
 
 def _facts(material: Material) -> Mapping[str, Mapping[str, str]]:

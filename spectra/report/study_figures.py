@@ -5,8 +5,8 @@ from typing import Any
 
 import altair as alt
 
+from spectra.records.looks import AXES
 from spectra.report.figures.figure import (
-    AXES,
     Figure,
     colour_of_label,
     constants,

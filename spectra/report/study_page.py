@@ -9,7 +9,7 @@ from spectra.report.study_figures import figures_of
 from spectra.report.study_inputs import StudyMaterial, study_material
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
-from spectra.report.text.findings import Topic
+from spectra.report.tiles import Entry, Tile
 from spectra.storage.atomic import write_text
 from spectra.storage.destinations import REPORT, require_file
 
@@ -62,8 +62,9 @@ def study_page(material: StudyMaterial) -> Page:
     ]
     return Page(
         title=material.record["title"] or "A study of intruder dimensions",
-        kind="study",
-        findings=_findings(material),
+        kind="report of a study",
+        tiles=_tiles(material),
+        findings=tuple(material.record["counts"]),
         warnings=_warnings(material),
         sections=sections,
         facts=_facts(material),
@@ -71,10 +72,11 @@ def study_page(material: StudyMaterial) -> Page:
     )
 
 
-def _findings(material: StudyMaterial) -> list[Topic]:
-    verdicts = [Topic(f"{HEADINGS[one['question']]}: {one['verdict']}", (_cut(one),)) for one in material.answers]
-    counts = tuple(material.record["counts"])
-    return [*verdicts, *([Topic("Counts beside their null controls", counts)] if counts else [])]
+def _tiles(material: StudyMaterial) -> tuple[Tile, ...]:
+    """One tile per question: its verdict, and the figures that decided."""
+    return tuple(
+        Tile(HEADINGS[one["question"]], (Entry(str(one["verdict"]), note=_cut(one)),)) for one in material.answers
+    )
 
 
 def _cut(answer: Mapping[str, Any]) -> str:

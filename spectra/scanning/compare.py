@@ -79,10 +79,10 @@ def compare(
         k=k, epsilon=epsilon, side=side, method=method, dtype=dtype, device=device, groups=GROUPS, seed=seed
     )
     pairs = [open_pair(base, checkpoint, **selection) for checkpoint in checkpoints]
-    _require_same_base(pairs, checkpoints, selection)
-    groups = _by_name(pairs)
+    require_same_base(pairs, checkpoints, selection)
+    groups = by_name(pairs)
     for name, places in groups.items():
-        _require_one_base(name, pairs, places)
+        require_one_base(name, pairs, places)
 
     def overlaps(places: Sequence[Place], facts: Sequence[PairFacts]) -> list[dict[str, Any]]:
         return [asdict(overlap) for overlap in _overlaps(pairs, places, facts, top, draws, seed)]
@@ -97,7 +97,7 @@ def compare(
     return Comparison(scans, tuple(found), top, draws, seed, tuple(_warnings(scans, groups)), versions())
 
 
-def _require_same_base(
+def require_same_base(
     pairs: Sequence[CheckpointPair], checkpoints: Sequence[str | Path], selection: dict[str, Any]
 ) -> None:
     """Refuse checkpoints of bases that differ by what they are, whatever they are called and share.
@@ -134,7 +134,7 @@ def _revision(
     return revision if isinstance(revision, str) and revision else None
 
 
-def _by_name(pairs: Sequence[CheckpointPair]) -> dict[str, list[Place]]:
+def by_name(pairs: Sequence[CheckpointPair]) -> dict[str, list[Place]]:
     """Places (checkpoint, matrix) of every matrix, in the order of first appearance."""
     groups: dict[str, list[Place]] = {}
     for i, pair in enumerate(pairs):
@@ -143,7 +143,7 @@ def _by_name(pairs: Sequence[CheckpointPair]) -> dict[str, list[Place]]:
     return groups
 
 
-def _require_one_base(name: str, pairs: Sequence[CheckpointPair], places: Sequence[Place]) -> None:
+def require_one_base(name: str, pairs: Sequence[CheckpointPair], places: Sequence[Place]) -> None:
     """Make sure that several tuned versions of one matrix have one W0: the same one, or copies of it.
 
     Raises:

@@ -63,6 +63,7 @@ REPORT = FileKind(
 FIGURE = FileKind("a figure of spectra", _holds(b"spectra figures"))
 TABLE = FileKind("a table of spectra", is_own_parquet)
 COMPARISON = FileKind("a comparison of spectra", _object_with("checkpoints", "overlaps", "versions"))
+JUNIT = FileKind("a JUnit file of spectra", _holds(b'<testsuites name="spectra"'))
 LORA_CONFIG = FileKind("a LoraConfig of spectra", _object_with("r", "lora_alpha", "rank_pattern", "alpha_pattern"))
 
 
@@ -161,6 +162,15 @@ def mark(folder: Path, what: str) -> None:
     """Leave the marker by which `require_continued` knows a folder again."""
     if not (folder / MARKER).exists():
         atomic.write_json(folder / MARKER, {"what": what})
+
+
+def adopt(folder: Path, name: str) -> None:
+    """Count a file that another command puts into a whole folder among those that spectra wrote."""
+    if (folder / MARKER).is_file():
+        content = read_object(folder / MARKER, error=DestinationError, remedy="Choose another folder.")
+        files = content.get("files")
+        if isinstance(files, list) and name not in files:
+            atomic.write_json(folder / MARKER, {**content, "files": [*files, name]})
 
 
 @contextmanager

@@ -49,10 +49,10 @@ def resemblance(one: Sequence[float], other: Sequence[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True)) / norms if norms > 0 else 1.0
 
 
-def base_fingerprint(base: str | Path, revision: str | None = None) -> tuple[float, ...]:
+def base_fingerprint(base: str | Path, revision: str | None = None, *, allow_pickle: bool = False) -> tuple[float, ...]:
     """The fingerprint of a checkpoint on disk or in the hub's cache.
 
     Raises:
         CheckpointError: If it cannot be read.
     """
-    return fingerprint(catalogue(open_checkpoint(locate(base, revision, role="base"))))
+    return fingerprint(catalogue(open_checkpoint(locate(base, revision, role="base"), allow_pickle=allow_pickle)))

@@ -74,3 +74,11 @@ def test_adapters_of_llama_and_of_bert_are_refused_in_one_sentence(tmp_path: Pat
         assert result.exit_code == 1 and result.stdout == "" and not out.exists()
         [line] = result.stderr.splitlines()
         assert line.startswith("Error: ") and told in line
+
+
+def test_a_page_shows_differences_and_overlaps(saved: Checkpoints, tmp_path: Path) -> None:
+    page = tmp_path / "compare.html"
+    result = spectra_compare(*saved.adapters, "-k", 4, "--draws", 9, "--html", page, "-q")
+    assert result.exit_code == 0, result.output
+    text = page.read_text(encoding="utf-8")
+    assert "Do the updates point the same way?" in text and "What differs from the baseline?" in text

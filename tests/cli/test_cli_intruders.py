@@ -104,3 +104,13 @@ def test_help_imports_neither_torch_nor_pandas() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip().endswith("[]")
+
+
+def test_a_count_is_held_against_its_control_only_when_a_condition_asks(saved: Checkpoints) -> None:
+    result = spectra_intruders(saved.adapters[1], "-k", 4, "--fail-if", "intruders > control", "--fail-if", "norm > 9")
+    assert result.exit_code in (0, 3), result.output
+    assert ("intruders > control" in result.stderr) == (result.exit_code == 3)
+    failed = spectra_intruders(saved.adapters[1], "-k", 4, "--fail-if", "intruders >= 0")
+    assert failed.exit_code == 3 and "Failed: intruders >= 0" in failed.stderr
+    assert spectra_intruders(saved.adapters[1], "-k", 4, "--fail-if", "score > 0").exit_code == 1
+    assert spectra_intruders(saved.adapters[1], "--junit", "x.xml").exit_code == 2

@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from spectra.cli.main import main
 from spectra.records import read_scan
+from spectra.records.scan import totals
 from tests.scanning.checkpoints import Checkpoints, save
 
 
@@ -79,3 +80,18 @@ def test_texts_that_are_missing_are_named_before_the_scan(saved: Checkpoints) ->
     result = spectra_scan(saved.adapters[1], "--texts", "nowhere.jsonl")
     assert result.exit_code == 1 and result.stdout == ""
     assert result.stderr == "Error: File 'nowhere.jsonl' of task 'nowhere' does not exist. Check its path.\n"
+
+
+def test_a_page_is_written_beside_the_tables_and_from_their_folder(saved: Checkpoints, tmp_path: Path) -> None:
+    page, folder = tmp_path / "scan.html", tmp_path / "scan"
+    options = ("-k", 4, "--metrics", "intruders,update,nulls", "--html", page, "-o", folder, "-q")
+    result = spectra_scan(saved.adapters[1], *options)
+    assert result.exit_code == 0, result.output
+    assert "where an update of equal norm and rank without training has" in page.read_text(encoding="utf-8")
+    assert CliRunner().invoke(main, ["report", str(folder)]).stdout == f"{folder / 'report.html'}\n"
+    # One number for the relative norm: that of the whole checkpoint.
+    scan = read_scan(folder / "scan.json")
+    assert scan.total("update.relative") == pytest.approx(totals(scan.matrices)["update_relative"])
+    # The folder is still one that spectra wrote.
+    assert spectra_scan(saved.adapters[1], *options, "--force").exit_code == 0
+    assert spectra_scan(saved.adapters[1], "--metrics", "update", "--html", page, "--force").exit_code == 2

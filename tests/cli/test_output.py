@@ -87,3 +87,16 @@ def test_the_catalogue_as_csv_is_the_catalogue(monkeypatch: pytest.MonkeyPatch, 
     printed = CliRunner().invoke(main, ["assets", "list", "--csv"]).stdout
     whole = json.loads(CliRunner().invoke(main, ["assets", "list", "--json"]).stdout)
     assert list(pd.read_csv(io.StringIO(printed))["name"]) == [row["name"] for row in whole]
+
+
+def test_a_table_that_was_cut_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.table import Table
+
+    from spectra.cli.terminal import CUT, console
+
+    table = Table("name", "value")
+    table.add_row("a", "of moderate length")
+    console(width=60).print(table)
+    assert CUT not in capsys.readouterr().out.replace("\n", " ")
+    console(width=14).print(table)
+    assert CUT in " ".join(capsys.readouterr().out.split())

@@ -42,6 +42,26 @@ def test_report_refuses_to_replace_a_foreign_file(run_folder: Path, tmp_path: Pa
         assert CliRunner().invoke(main, ["report", str(run_folder), "-o", str(out), *more]).exit_code == 0
 
 
+def test_a_condition_that_holds_ends_with_exit_code_3(run_folder: Path, tmp_path: Path) -> None:
+    junit = tmp_path / "junit.xml"
+    command = ["report", str(run_folder), "--junit", str(junit), "--fail-if"]
+    result = CliRunner().invoke(main, [*command, "intruders > 0"])
+    assert result.exit_code == 3
+    assert result.stderr == "Failed: intruders > 0 (LoRA r=1, seed 0: intruders = 1)\n"
+    assert 'failures="1"' in junit.read_text()
+    assert CliRunner().invoke(main, [*command, "intruders > 1", "--force"]).exit_code == 0
+    missing = CliRunner().invoke(main, [*command, "intruders > control", "--force"])
+    assert missing.exit_code == 1 and "control not measured" in missing.stderr
+    assert CliRunner().invoke(main, [*command, "intruder > 1", "--force"]).exit_code == 2
+
+
+def test_a_model_card_is_printed(run_folder: Path) -> None:
+    result = CliRunner().invoke(main, ["report", str(run_folder), "--model-card"])
+    assert result.exit_code == 0, result.output
+    assert "## What fine-tuning did to the weights" in result.stdout
+    assert not (run_folder / "report.html").exists()
+
+
 def test_report_of_nothing_is_a_usage_error() -> None:
     assert CliRunner().invoke(main, ["report"]).exit_code == 2
     assert CliRunner().invoke(main, ["report", "no-such-folder"]).exit_code == 2

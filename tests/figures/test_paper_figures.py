@@ -22,7 +22,7 @@ from spectra.figures import (
     write_figures,
 )
 from spectra.figures.export import file_names
-from spectra.figures.style import COLOURS, FULL_COLOUR
+from spectra.records.looks import COLOURS, FULL_COLOUR
 from spectra.runs import Run
 
 VECTORS = pd.DataFrame(

@@ -27,6 +27,13 @@ def scan_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def blank_scan_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a checkpoint without a single intruder."""
+    scan = scan_of(3, intruders=0, bounds=True)
+    return write_scan_report(pictured(scan), tmp_path_factory.mktemp("scan") / "blank.html")
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():

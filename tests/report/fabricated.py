@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spectra.records import Grid, IntruderScan, LeadingVector, MatrixScan, Scan
-from spectra.records.measures import UpdateNorms
+from spectra.records.measures import Measure, NullLine, UpdateNorms
 from spectra.records.verdicts import Skipped
 from spectra.report import write_scan_report
 from spectra.report.inputs.sources import Material
@@ -127,6 +127,13 @@ def scan_of(
     )
 
 
+def with_nulls(scan: IntruderScan, null: str, count: float) -> IntruderScan:
+    """The same scan, with a control that has so many intruders in every matrix."""
+    line = NullLine(null, count, count, count, 1)
+    measure = Measure("intruders.count", 1.0, side="left", nulls=(line,))
+    return replace(scan, matrices=tuple(replace(m, measures=(*m.measures, measure)) for m in scan.matrices))
+
+
 def pictured(scan: IntruderScan, indices: int = 10, points: int = 30) -> IntruderScan:
     """The same scan with a similarity map and spectra for every matrix."""
     draw = np.random.default_rng(0)
@@ -147,7 +154,12 @@ def pictured(scan: IntruderScan, indices: int = 10, points: int = 30) -> Intrude
 
 
 def sweep_tables(
-    recipes: Sequence[Recipe] = SWEEP, *, seeds: Sequence[int] = (0,), layers: int = 6, examples: int = 2000
+    recipes: Sequence[Recipe] = SWEEP,
+    *,
+    seeds: Sequence[int] = (0,),
+    layers: int = 6,
+    examples: int = 2000,
+    null: int | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of all tables of a sweep, as `Run.write_table` takes them."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
@@ -218,7 +230,7 @@ def sweep_tables(
                 rows["matrices"] += [{"trial": trial, **row} for row in scan.matrix_rows()]
                 rows["vectors"] += [{"trial": trial, **row} for row in scan.vector_rows()]
                 if chosen:
-                    rows["controls"] += control_rows(trial, scan, number)
+                    rows["controls"] += control_rows(trial, scan, number, null)
                     rows["update_spectra"] += update_rows(trial, scan, recipe.rank, number)
                 rows["similarity"] += [
                     {
@@ -243,14 +255,20 @@ def sweep_tables(
     return rows
 
 
-def control_rows(trial: str, scan: Scan, seed: int) -> list[dict[str, Any]]:
-    """Verdicts on three controls of every matrix: two that intrude nowhere at EPSILON, one that does now and then."""
+def control_rows(trial: str, scan: Scan, seed: int, null: int | None = None) -> list[dict[str, Any]]:
+    """Verdicts on three controls of every matrix: two that intrude nowhere at EPSILON, one that does now and then.
+
+    With `null`, that one has exactly so many.
+    """
     draw = np.random.default_rng(seed)
     rows = []
+    left = null
     for matrix in scan.matrices:
         for control, least in (("storage rounding", 0.97), ("dense gaussian", 0.8), ("random low rank", 0.3)):
             for index in range(K):
                 cosine = float(draw.uniform(least, 1)) if index >= K - 3 else 0.99
+                if left is not None and control == "random low rank":
+                    cosine, left = (0.4, left - 1) if left > 0 else (0.99, 0)
                 bounds = {"max_cosine": cosine, "lower": cosine, "upper": cosine, "is_intruder": cosine < EPSILON}
                 rows.append({"trial": trial, "name": matrix.name, "control": control, "index": index, **bounds})
     return rows

@@ -20,10 +20,10 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def opened(chromium: Any) -> Iterator[Open]:
-    """Open a page and wait until it is drawn; afterwards, fail if it said or asked for anything."""
+    """Open a page, wait until it is drawn, and unfold it; afterwards, fail if it said or asked for anything."""
     contexts, complaints = [], []
 
-    def open_page(path: Path, *, width: int = 1200, **options: Any) -> Any:
+    def open_page(path: Path, *, width: int = 1200, folded: bool = False, **options: Any) -> Any:
         context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
@@ -35,6 +35,8 @@ def opened(chromium: Any) -> Iterator[Open]:
         )
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-drawn=true]", timeout=60_000)
+        if not folded and page.locator("#unfold").count():
+            page.locator("#unfold").click()
         return page
 
     yield open_page
@@ -176,7 +178,7 @@ def test_tables_and_figures_can_be_downloaded(scan_report: Path, opened: Open) -
     whole = json.loads(download(page, page.locator("#download-json")))
     assert [matrix["count"] for matrix in whole] == list(matrices["count"])
     assert [len(matrix["vectors"]) for matrix in whole] == [10] * 36
-    page.locator("#layer-map summary").click()
+    page.locator("#layer-map details.data summary").click()
     figure = list(csv.DictReader(io.StringIO(download(page, page.locator("[data-csv-figure=layer-map]")))))
     assert [int(row["count"]) for row in figure] == list(matrices["count"])
     assert download(page, page.locator("[data-svg=layer-map]")).startswith("<svg")
@@ -231,7 +233,7 @@ def test_the_report_prints_in_black_on_white(scan_report: Path, opened: Open) ->
     page = opened(scan_report, color_scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("nav").is_hidden()
+    assert page.locator("#unfold").is_hidden()
     paper = page.pdf(format="A4")
     assert paper.startswith(b"%PDF")
     assert len(paper) > 20_000
@@ -250,14 +252,12 @@ def test_a_table_longer_than_a_page_has_its_header_on_every_page(tmp_path: Path,
 
 
 def test_a_reader_can_reach_everything_by_landmarks_and_the_skip_link(sweep_report: Path, opened: Open) -> None:
-    page = opened(sweep_report)
+    page = opened(sweep_report, folded=True)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the findings"
     page.keyboard.press("Enter")
     assert page.evaluate("location.hash") == "#findings"
     assert page.get_by_role("main").count() == page.get_by_role("banner").count() == 1
-    targets = page.locator("nav a").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
-    assert all(page.locator(target).count() == 1 for target in targets)
     levels = page.locator("h1, h2, h3").evaluate_all("all => all.map((heading) => Number(heading.tagName[1]))")
     assert levels[0] == 1
     assert all(below - above <= 1 for above, below in pairwise(levels))
@@ -267,10 +267,80 @@ def test_without_scripts_the_findings_and_tables_remain(scan_report: Path, chrom
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(scan_report.as_uri())
-    assert "9 intruder dimensions in 36 matrices" in page.inner_text("#findings")
+    assert "9 intruder dimensions among 360 leading vectors" in page.inner_text("#findings")
     assert page.locator("#matrices tbody tr").count() == 36
     assert "need JavaScript" in page.inner_text("main")
     context.close()
+
+
+# What a look at a picture would find: anything beyond its frame, and labels of one axis or legend on one another.
+FAULTS = """() => {
+    const faults = [];
+    const right = document.documentElement.clientWidth + 1;
+    if (document.documentElement.scrollWidth > right) faults.push("the page scrolls sideways");
+    for (const box of document.querySelectorAll(".tiles li, .findings, figure, .subject div, .caption, fieldset")) {
+        const frame = box.getBoundingClientRect();
+        if (frame.right > right) faults.push(`beyond the page: ${box.className || box.id}`);
+        if (box.scrollWidth > box.clientWidth + 1) faults.push(`clipped: ${box.className} ${box.id}`);
+    }
+    const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1
+        || a.bottom <= b.top + 2 || b.bottom <= a.top + 2;
+    const tiles = [...document.querySelectorAll(".tiles li")].map((tile) => tile.getBoundingClientRect());
+    tiles.forEach((tile, at) => tiles.slice(at + 1).forEach((other) => apart(tile, other)
+        || faults.push("tiles overlap")));
+    for (const place of document.querySelectorAll("[data-figure]")) {
+        const svg = place.querySelector("svg");
+        const name = place.dataset.figure;
+        if (!svg || svg.getBoundingClientRect().width < 100) { faults.push(`not drawn: ${name}`); continue; }
+        if (!svg.querySelector(".mark-group path")) faults.push(`empty: ${name}`);
+        const label = place.querySelector("[aria-label]");
+        if (label && label.getAttribute("aria-label") === "Vega visualization") faults.push(`no label: ${name}`);
+        const frame = svg.getBoundingClientRect();
+        for (const group of svg.querySelectorAll(".role-axis-label, .role-legend-entry, .role-header")) {
+            const texts = [...group.querySelectorAll("text")].filter((text) => text.textContent.trim()
+                && getComputedStyle(text).opacity > 0);
+            const boxes = texts.map((text) => text.getBoundingClientRect());
+            boxes.forEach((box, at) => {
+                if (box.left < frame.left - 2 || box.right > frame.right + 2) {
+                    faults.push(`clipped in ${name}: ${texts[at].textContent}`);
+                }
+                boxes.slice(at + 1).forEach((other) => apart(box, other)
+                    || faults.push(`overlap in ${name}: ${texts[at].textContent}`));
+            });
+        }
+    }
+    return faults;
+}"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (400, "dark")])
+@pytest.mark.parametrize("name", ["sweep_report", "scan_report", "blank_scan_report"])
+def test_nothing_overlaps_is_clipped_or_empty(
+    name: str, width: int, scheme: str, request: pytest.FixtureRequest, opened: Open
+) -> None:
+    page = opened(request.getfixturevalue(name), width=width, color_scheme=scheme)
+    assert page.evaluate(FAULTS) == []
+    if width == 1400:
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        page.emulate_media(media="print")
+        assert page.evaluate(FAULTS) == []
+        narrow = """() => [...document.querySelectorAll('[data-figure] svg')].filter((svg) =>
+            svg.getBoundingClientRect().width < 0.9 * document.querySelector('main').clientWidth).length"""
+        assert page.evaluate(narrow) == 0
+
+
+def test_the_first_screen_answers_without_scrolling(sweep_report: Path, opened: Open) -> None:
+    page = opened(sweep_report, width=1400, folded=True)
+    bottom = "(selector) => document.querySelector(selector).getBoundingClientRect().bottom"
+    assert page.evaluate(bottom, ".tiles") < 500 and page.evaluate(bottom, ".answer .chart") < 900
+    assert page.locator(".findings > p").count() <= 3
+    assert page.locator("details.section[open]").count() == 0
+    page.evaluate("location.hash = '#section-intruders'")
+    page.wait_for_selector("#section-intruders[open]")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details.section:not([open])").count() == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.section[open]").count() == 1
 
 
 def test_both_sides_stand_side_by_side(tmp_path: Path, opened: Open) -> None:
@@ -283,4 +353,4 @@ def test_both_sides_stand_side_by_side(tmp_path: Path, opened: Open) -> None:
     )
     page = opened(write_scan_report(replace(scan, matrices=both, side="both"), tmp_path / "both.html"))
     assert page.locator("#vector-bounds svg .mark-symbol.role-mark path").count() == 20
-    assert "3 intruder dimensions in 12 matrices" in page.inner_text("#findings")
+    assert "3 intruder dimensions among 120 leading vectors" in page.inner_text("#findings")

@@ -76,7 +76,7 @@ def test_a_run_shows_its_interventions_by_the_names_of_its_trials(tmp_path: Path
     folder = write_intervention(tmp_path / place, trial="trial-210")
     path = report_on([run]) if place.startswith("run/") else report_on([run, folder], tmp_path / "report.html")
     document = Document(path)
-    assert "What causes the forgetting?" in document.text
+    assert "Do the intruders cause the forgetting?" in document.text
     assert f"LoRA r=8 α=16 at 1e−3: prose: {SENTENCE}." in document.text
     assert [text for text, _ in document.column("contrasts", "Checkpoint")] == ["LoRA r=8 α=16 at 1e−3"] * (
         len(ARMS) - 1

@@ -8,8 +8,8 @@ from document import Document
 from fabricated import Recipe, pictured, scan_of, sweep_tables, write_run
 from test_report_packed import unpacked
 
+from spectra.records.looks import COLOURS, FULL_COLOUR
 from spectra.report import write_report, write_scan_report
-from spectra.report.figures.figure import COLOURS, FULL_COLOUR
 from spectra.report.inputs.sources import run_material
 from spectra.report.tables.statistics import associations
 
@@ -152,7 +152,7 @@ def test_every_figure_has_words_a_caption_and_its_data(sweep: Document, scan: Do
             assert attributes["aria-describedby"] in identities
         assert len([tag for tag, _ in document.tags if tag == "figcaption"]) == len(charts)
         assert document.text.count("Not shown:") == len(charts)
-        assert len([1 for tag, a in document.tags if tag == "details"]) == len(charts)
+        assert len([1 for tag, a in document.tags if tag == "details" and a.get("class") == "data"]) == len(charts)
 
 
 def test_identities_are_unique(sweep: Document, scan: Document) -> None:

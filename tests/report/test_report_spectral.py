@@ -50,7 +50,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Document:
 
 
 def test_the_verdicts_are_those_of_the_scan(page: Document) -> None:
-    assert "9 intruder dimensions in 36 matrices" in page.text
+    assert "9 intruder dimensions among 360 leading vectors of 36 matrices" in page.text
     matrices = scan_of(3, intruders=9).to_dataframe()
     for heading, column in {"Intruder dimensions": "count", "‖ΔW‖": "update_frobenius"}.items():
         assert [float(value or "nan") for _, value in page.column("matrices", heading)] == list(matrices[column])

@@ -82,7 +82,7 @@ def test_every_held_out_task_and_the_score_get_every_measure() -> None:
     )
     rows = associations(trials, forgetting)
     pairs = (("count", ""), ("update_relative", ""), ("count", "update_relative"), ("update_relative", "count"))
-    assert [(row.target, row.measure, row.given) for row in rows] == [
+    assert [(row.target, row.measure, row.controlling_for) for row in rows] == [
         (target, *pair) for target in ("x", "y", SCORE) for pair in pairs
     ]
     assert [row.rho for row in rows if row.measure == "count" and not row.given] == [1.0, -1.0, -1.0]

@@ -189,3 +189,11 @@ def test_the_paper_holds_alpha_times_learning_rate() -> None:
     trials = plan(read_specification("paper-roberta"))
     products = {t.settings.alpha * t.settings.learning_rate for t in trials if t.settings.alpha is not None}
     assert all(product == pytest.approx(2.4e-3) for product in products)
+
+
+def test_presets_complete_in_the_shell() -> None:
+    from click.shell_completion import ShellComplete
+
+    shell = ShellComplete(main, {}, "spectra", "_SPECTRA_COMPLETE")
+    found = [item.value for item in shell.get_completions(["sweep", "--preset"], "paper-r")]
+    assert found == ["paper-roberta", "paper-roberta-deconfounded"]

@@ -4,17 +4,10 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
-from spectra.report.figures.figure import (
-    COLOURS,
-    Figure,
-    fields,
-    labelled,
-    lines_of_trials,
-    listed,
-    page_wide,
-    rows,
-)
-from spectra.report.inputs.sources import Material, plain_name
+from spectra.records.looks import COLOURS
+from spectra.report.figures.figure import Figure, fields, labelled, lines_of_trials, listed, page_wide, rows
+from spectra.report.inputs.sources import Material
+from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
 
 if TYPE_CHECKING:

@@ -1,29 +1,27 @@
 """A figure of a report: the chart, what it shows and does not show, its text alternative and its data."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from spectra.records.looks import COLOURS, FULL_COLOUR
 from spectra.report.tables import numbers
 from spectra.report.tables.packed import DIGITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Legible on white and on near-black (3:1 or more on both) and told apart by the common colour-blindnesses;
-# full fine-tuning always has the first one.
-FULL_COLOUR = "#d1602a"
-COLOURS = ("#2e7fc9", "#1d9b6c", "#a86ac7", "#9c7f16", "#cf4c87", "#1b93a8", "#7c8794")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 TABLE = "table"
-AXES = {
-    "count": "Intruder dimensions (number)",
-    "energy_share": "Energy share of intruders (0 to 1)",
-    "update_relative": "‖ΔW‖ / ‖W0‖ (Frobenius norms)",
-    "effective_rank": "Effective rank of ΔW (mean over matrices)",
-}
+MOST_LOG_TICKS = 10
+# Plain numbers near one, powers of ten beyond, with a real minus.
+LOG_LABELS = (
+    "datum.value >= 0.001 && datum.value < 10000 ? format(datum.value, '~g') : "
+    "replace(format(datum.value, '~e'), '-', '−')"
+)
 # Text and lines are drawn in `currentColor`, so light, dark and print follow the page without a redraw. The element
 # that holds the chart carries the text alternative, hence no labels on single marks (`aria`).
 INK = {"labelColor": "currentColor", "titleColor": "currentColor"}
@@ -89,8 +87,46 @@ class Figure:
     digits: int = DIGITS
 
     def specification(self) -> dict[str, Any]:
-        """The Vega-Lite specification, without data."""
-        return {**self.chart.to_dict(), "config": THEME}
+        """The Vega-Lite specification, without data; its description is what a screen reader calls the drawing."""
+        return {**self.chart.to_dict(), "config": THEME, "description": self.title}
+
+    @property
+    def legend(self) -> list[str]:
+        """The labels of the longest legend, by which the page lays out its columns."""
+        return max(_domains(self.specification()), key=len, default=[])
+
+
+def _domains(specification: Any) -> Iterator[list[str]]:
+    """Every list of labels that a scale of the specification has."""
+    if isinstance(specification, Mapping):
+        for key, inner in specification.items():
+            if key == "domain" and isinstance(inner, list) and all(isinstance(one, str) for one in inner):
+                yield inner
+            elif key != "datasets":
+                yield from _domains(inner)
+    elif isinstance(specification, list):
+        for inner in specification:
+            yield from _domains(inner)
+
+
+def log_axis(values: Iterable[float]) -> tuple[alt.Scale, list[float]]:
+    """A logarithmic scale that begins and ends at ticks beyond the data, and its ticks: 1, 2, 5 times a power of ten.
+
+    Args:
+        values: Positive numbers.
+    """
+    low, high = min(values := list(values)), max(values)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    ticks = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5)]
+    first = max(at for at, tick in enumerate(ticks) if tick <= low * (1 + 1e-9))
+    last = min(at for at, tick in enumerate(ticks) if tick >= high * (1 - 1e-9))
+    if first == last:  # one value on a tick of its own still needs an axis
+        first, last = first - 1, last + 1
+    shown = ticks[first : last + 1]
+    if len(shown) > MOST_LOG_TICKS:
+        shown = [tick for tick in shown if f"{tick:e}".startswith("1")] or shown
+        shown = sorted({ticks[first], *shown, ticks[last]})
+    return alt.Scale(type="log", nice=False, domain=[ticks[first], ticks[last]]), shown
 
 
 def rows() -> alt.NamedData:
@@ -134,6 +170,11 @@ def legend_of(labels: Sequence[str]) -> alt.Legend | None:
 
 def _by_label(trials: "pd.DataFrame") -> tuple[list[str], list[str]]:
     labels = [str(label) for label in dict.fromkeys(trials["label"])]
+    if "source" in trials:  # a comparison: one colour per run or scan
+        sources = dict(zip(trials["label"], trials["source"], strict=True))
+        places = {source: place for place, source in enumerate(dict.fromkeys(trials["source"]))}
+        palette = (FULL_COLOUR, *COLOURS)
+        return labels, [palette[places[sources[label]] % len(palette)] for label in labels]
     full = set(trials.loc[trials["method"] == "full", "label"])
     others = [label for label in labels if label not in full]
     colours = {label: COLOURS[position % len(COLOURS)] for position, label in enumerate(others)}

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 import altair as alt
+import numpy as np
 
+from spectra.records.looks import AXES
 from spectra.report.figures.figure import (
-    AXES,
     Figure,
     at_rate,
     colour_of_label,
@@ -16,10 +17,11 @@ from spectra.report.figures.figure import (
     rows,
     shape_of_label,
 )
-from spectra.report.inputs.sources import Material, plain_name
+from spectra.report.inputs.evidence import records, score_interval
+from spectra.report.inputs.sources import Material
+from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
 from spectra.report.tables.statistics import MEASURES
-from spectra.statistics.proportions import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +38,7 @@ def score_against_forgetting(material: Material, heldout: str) -> Figure | None:
         return None
     first = table.iloc[0]
     task = plain_name(first["task"])
-    table["score_low"], table["score_high"] = zip(*(_score_interval(row) for _, row in table.iterrows()), strict=True)
+    table["score_low"], table["score_high"] = zip(*(score_interval(row) for row in records(table)), strict=True)
     headings = {
         "label": "Configuration",
         "learning_rate": "Learning rate",
@@ -50,7 +52,7 @@ def score_against_forgetting(material: Material, heldout: str) -> Figure | None:
         "count": "Intruder dimensions",
     }
     x = alt.X("forgetting:Q", title=f"Forgetting ({first['unit']}; right = more forgotten)")
-    y = alt.Y("task_score:Q", title=f"{task}: {first['task_metric']}", scale=alt.Scale(zero=False))
+    y = alt.Y("task_score:Q", title=f"{task}: {first['task_metric']}", scale=_score_scale(table))
     colour = colour_of_label(material.chosen)
     base = alt.Chart(rows())
     layers = [
@@ -60,6 +62,13 @@ def score_against_forgetting(material: Material, heldout: str) -> Figure | None:
         ),
         alt.Chart(constants(forgetting=[0])).mark_rule(strokeDash=[4, 3], opacity=0.6).encode(x="forgetting:Q"),
     ]
+    base_scores = table["base_task_score"].dropna()
+    if len(base_scores):
+        place = constants(forgetting=[0.0], task_score=[float(base_scores.iloc[0])], text=["base"])
+        layers += [
+            alt.Chart(place).mark_point(shape="cross", size=110, color="currentColor").encode(x=x, y=y),
+            alt.Chart(place).mark_text(align="left", dx=9, dy=-7).encode(x=x, y=y, text="text:N"),
+        ]
     if table["score_low"].notna().all():
         layers.insert(
             0,
@@ -101,11 +110,18 @@ def _slug(material: Material, heldout: str) -> str:
     return str(list(dict.fromkeys(material.tables["forgetting"]["heldout"])).index(heldout))
 
 
-def _score_interval(row: "pd.Series") -> tuple[float | None, float | None]:
-    """The 95 % interval of an accuracy; none for other metrics."""
-    if row["task_metric"] != "accuracy" or numbers.absent(row["task_examples"]):
-        return None, None
-    return wilson(float(row["task_score"]), float(row["task_examples"]))
+def _score_scale(table: "pd.DataFrame") -> alt.Scale:
+    """An axis that holds every interval and the base, and spans a twentieth of the score at least."""
+    values = table[["task_score", "score_low", "score_high", "base_task_score"]].astype(float).to_numpy().ravel()
+    known = values[~np.isnan(values)]
+    low, high = float(known.min()), float(known.max())
+    least = 0.05 * max(1e-9, abs(high), abs(low))
+    missing = max(0.0, least - (high - low)) / 2
+    margin = 0.04 * max(high - low, least)
+    ends = [low - missing - margin, high + missing + margin]
+    if table["task_metric"].iloc[0] == "accuracy":
+        ends = [max(0.0, ends[0]), min(1.0, ends[1])]
+    return alt.Scale(domain=ends, nice=False, zero=False)
 
 
 def _pairs(table: "pd.DataFrame") -> dict[str, list[float]]:

@@ -5,18 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from spectra.report.figures.figure import (
-    COLOURS,
-    FULL_COLOUR,
-    LEGEND,
-    Figure,
-    constants,
-    fields,
-    listed,
-    page_wide,
-    rows,
-)
-from spectra.report.inputs.sources import Material, plain_name
+from spectra.records.looks import COLOURS, FULL_COLOUR
+from spectra.report.figures.figure import LEGEND, Figure, constants, fields, listed, page_wide, rows
+from spectra.report.inputs.sources import Material
+from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
 
 if TYPE_CHECKING:
@@ -31,6 +23,11 @@ ARMS = {
     "random-matched": "random directions, same norm",
     "neighbour": "pre-trained neighbours",
     "stand-in": "matrices without intruders",
+}
+SELECTED = {
+    "top": "the highest-ranked intruder of each matrix",
+    "all": "all intruders",
+    "energy": "the fewest intruders that hold the share of their energy",
 }
 DASHES = ([1, 0], [6, 3], [8, 3, 2, 3], [2, 2], [1, 3], [4, 4], [10, 4])
 HEADINGS = {
@@ -47,7 +44,7 @@ HEADINGS = {
 
 def intervention_figures(material: Material) -> tuple[Figure, ...]:
     """Two figures for every checkpoint and held-out task: forgetting over lambda, and against the task score."""
-    return tuple(figure for number, part in enumerate(parts(material)) for figure in _figures(number, *part))
+    return tuple(figure for number, part in enumerate(parts(material)) for figure in _figures(material, number, *part))
 
 
 def parts(material: Material) -> "Iterator[tuple[str, str, pd.DataFrame]]":
@@ -76,13 +73,30 @@ def subjects(material: Material, table: "pd.DataFrame") -> list[str]:
     ]
 
 
-def _figures(number: int, subject: str, heldout: str, table: "pd.DataFrame") -> Iterator[Figure]:
-    yield _over_factor(number, subject, heldout, table)
+def _figures(material: Material, number: int, subject: str, heldout: str, table: "pd.DataFrame") -> Iterator[Figure]:
+    yield _over_factor(number, subject, heldout, table, settings_of(material, table))
     if table["task_score"].notna().all():
         yield _against_score(number, subject, heldout, table)
 
 
-def _over_factor(number: int, subject: str, heldout: str, table: "pd.DataFrame") -> Figure:
+def settings_of(material: Material, table: "pd.DataFrame") -> str:
+    """Which intruders were scaled, and where that differs from the count of the same trial elsewhere on the page."""
+    edit = material.edits.get(str(table["checkpoint"].iloc[0]))
+    if not edit or "k" not in edit or "epsilon" not in edit:
+        return ""
+    which = SELECTED.get(str(edit.get("select")), "the intruders")
+    said = f" Scaled: {which}, at k = {edit['k']} and ε = {edit['epsilon']:g}."
+    trials = material.tables["trials"]
+    own = trials[trials["trial"] == str(table["trial"].iloc[0])]
+    if own.empty or numbers.absent(own["k"].iloc[0]):
+        return said
+    k, epsilon = int(own["k"].iloc[0]), float(own["epsilon"].iloc[0])
+    if (k, epsilon) != (int(edit["k"]), float(edit["epsilon"])):
+        said += f" The count of this trial elsewhere on the page is at k = {k} and ε = {epsilon:g}."
+    return said
+
+
+def _over_factor(number: int, subject: str, heldout: str, table: "pd.DataFrame", settings: str) -> Figure:
     """Forgetting over lambda, one curve per arm."""
     unit = table["unit"].iloc[0]
     headings = {**HEADINGS, "forgetting": f"Forgetting ({unit})"}
@@ -105,7 +119,8 @@ def _over_factor(number: int, subject: str, heldout: str, table: "pd.DataFrame")
         title=f"Forgetting on {heldout} with singular values scaled by λ: {subject}",
         shows="Each curve multiplies singular values by λ, in the loaded model, and measures it again, on "
         f"{numbers.count(table['n'].iloc[0])} examples. The controls shrink the update to the norm that scaling the "
-        "intruders leaves, or scale as many other directions. Bands: 95 % interval of the intruders and of the shrink.",
+        "intruders leaves, or scale as many other directions. Bands: 95 % interval of the intruders and of the shrink."
+        f"{settings}",
         caveat="Where the intruders' curve lies on that of the shrink, they forget no more than any change of that "
         "size. A curve that forgets less may also have unlearned more: see the task score.",
         alternative=listed(

@@ -2,14 +2,16 @@
 
 import altair as alt
 
-from spectra.records.counts import primary_side
-from spectra.report.figures.figure import COLOURS, FULL_COLOUR, LEGEND, Figure, constants, fields, page_wide, rows
+from spectra.records.counts import primary_side, random_direction_cosine
+from spectra.records.looks import COLOURS, FULL_COLOUR
+from spectra.report.figures.figure import LEGEND, LOG_LABELS, Figure, constants, fields, log_axis, page_wide, rows
 from spectra.report.figures.map import COSINE, cosine_map
-from spectra.report.figures.threshold import random_cosines, random_rules, span
 from spectra.report.inputs.sources import Material
+from spectra.report.tables import numbers
 
 MATRIX = "matrix"
-INTRUDER, NORMAL = "intruder", "not an intruder"
+INTRUDER, NORMAL, LEAST = "intruder", "not an intruder", "least similar vector"
+DASHES = {INTRUDER: [1, 0], LEAST: [6, 3], NORMAL: [2, 2]}
 SPECTRA = {"W0": "W0 (pre-trained)", "W_tuned": "W_tuned", "delta_W": "ΔW (update)"}
 
 
@@ -36,7 +38,13 @@ def vector_bounds(material: Material, opened: str) -> Figure | None:
         "conditioning": "Conditioning",
     }
     epsilon = float(material.tables["trials"]["epsilon"].iloc[0])
-    cosines = random_cosines(material)
+    shapes = material.tables["matrices"].set_index("name")[["d_out", "d_in"]]
+    chance = {
+        name: random_direction_cosine(int(d_out), int(min(d_out, d_in)))
+        for name, d_out, d_in in shapes.itertuples()
+        if not (numbers.absent(d_out) or numbers.absent(d_in))
+    }
+    table["chance"] = [chance.get(name) for name in table["name"]]
     both_sides = table["side"].nunique() > 1
     x = alt.X("index:O", title="Vector j (by decreasing singular value)", axis=alt.Axis(labelAngle=0))
     y = alt.Y("lower:Q", title="Largest |cosine| to a pre-trained vector", scale=alt.Scale(domain=[0, 1]))
@@ -51,7 +59,8 @@ def vector_bounds(material: Material, opened: str) -> Figure | None:
     offset = {"xOffset": alt.XOffset("side:N")} if both_sides else {}
     base = alt.Chart(rows()).transform_filter(f"datum.name === {MATRIX}")
     chart = alt.layer(
-        *random_rules(cosines, "y"),
+        base.mark_rule(strokeDash=[1, 3], strokeWidth=1.5).encode(y="mean(chance):Q"),
+        base.mark_text(align="left", dx=4, dy=-6, x=0).encode(y="mean(chance):Q", text=alt.value("random direction")),
         alt.Chart(constants(epsilon=[epsilon])).mark_rule().encode(y="epsilon:Q"),
         alt.Chart(constants(epsilon=[epsilon], text=[f"ε = {epsilon:g}"]))
         .mark_text(align="right", dx=-4, dy=-6, x="width")
@@ -65,13 +74,13 @@ def vector_bounds(material: Material, opened: str) -> Figure | None:
         identity="vector-bounds",
         title="How much each leading vector resembles a pre-trained one",
         shows="The largest |cosine| found for each leading vector of the opened matrix; a bar spans the proven bounds "
-        f"where they differ. Below ε it is an intruder. Dotted lines: a random direction ({span(cosines)})."
+        "where they differ. Below ε it is an intruder. Dotted line: what a random direction reaches in this matrix."
         + (" Left and right vectors stand side by side." if both_sides else ""),
         caveat="The largest single cosine: a vector spread over a few similar base vectors also scores low.",
         alternative="The table of vectors below holds every value.",
         chart=page_wide(chart, 270),
-        table=table[["name", *headings]],
-        headings=headings,
+        table=table[["name", *headings, "chance"]],
+        headings={**headings, "chance": "Random direction"},
     )
 
 
@@ -105,17 +114,19 @@ def cosine_profiles(material: Material, opened: str) -> Figure | None:
     if similarity is None or similarity.empty:
         return None
     vectors = primary_side(material.tables["vectors"])
-    holding = vectors[vectors["name"].isin(vectors.loc[vectors["is_intruder"].astype(bool), "name"])]
-    intruders = holding[holding["is_intruder"].astype(bool)]
-    normal = holding[~holding["is_intruder"].astype(bool)].drop_duplicates("name")
-    drawn = pd.concat([intruders.assign(kind=INTRUDER), normal.assign(kind=NORMAL)])
+    intruding = vectors["is_intruder"].astype(bool)
+    intruders = vectors[intruding]
+    others = vectors[~vectors["name"].isin(intruders["name"])]
+    least = others.sort_values("max_cosine", kind="stable").drop_duplicates("name")
+    normal = vectors[~intruding & ~vectors.index.isin(least.index)].drop_duplicates("name")
+    drawn = pd.concat([intruders.assign(kind=INTRUDER), least.assign(kind=LEAST), normal.assign(kind=NORMAL)])
     table = similarity.merge(drawn[["name", "index", "kind"]], left_on=["name", "j"], right_on=["name", "index"])
     if table.empty:
         return None
+    colours = {INTRUDER: FULL_COLOUR, LEAST: COLOURS[2], NORMAL: COLOURS[0]}
+    kinds = [kind for kind in colours if kind in set(table["kind"])]
     headings = {"j": "Tuned vector j", "kind": "Verdict", "i": "Pre-trained vector i", "cosine": "|cosine|"}
-    colour = alt.Color(
-        "kind:N", scale=alt.Scale(domain=[INTRUDER, NORMAL], range=[FULL_COLOUR, COLOURS[0]]), legend=LEGEND
-    )
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[colours[kind] for kind in kinds]), legend=LEGEND)
     chart = (
         alt.Chart(rows())
         .transform_filter(f"datum.name === {MATRIX}")
@@ -130,7 +141,11 @@ def cosine_profiles(material: Material, opened: str) -> Figure | None:
             ),
             y=alt.Y("cosine:Q", title="|cosine|", scale=alt.Scale(domain=[0, 1])),
             color=colour,
-            strokeDash=alt.StrokeDash("kind:N", legend=None),
+            strokeDash=alt.StrokeDash(
+                "kind:N",
+                scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]),
+                legend=LEGEND,
+            ),
             detail="j:N",
             tooltip=fields(headings, table),
         )
@@ -138,9 +153,9 @@ def cosine_profiles(material: Material, opened: str) -> Figure | None:
     )
     return Figure(
         identity="cosine-profiles",
-        title="Cosine profile of each intruder",
+        title="Cosine profiles of intruders and others",
         shows="|cosine| of every intruder of the opened matrix to the leading pre-trained vectors, beside its first "
-        "vector that is none: that one has a peak, an intruder has not. Empty where the matrix has no intruder.",
+        "vector that is none: that one has a peak, an intruder has not. Without an intruder, the least similar vector.",
         caveat="Pre-trained vectors further down are not drawn; the count looks at all of them.",
         alternative="The data table holds every cosine.",
         chart=page_wide(chart, 270),
@@ -158,6 +173,7 @@ def spectrum(material: Material, opened: str) -> Figure | None:
         return None
     table = table[table["value"] > 0].assign(part=[SPECTRA.get(str(kind), str(kind)) for kind in
                                                    table.loc[table["value"] > 0, "kind"]])  # fmt: skip
+    scale, ticks = log_axis(table["value"])
     parts = [part for part in SPECTRA.values() if part in set(table["part"])]
     headings = {"part": "Matrix", "index": "Index j", "value": "Singular value"}
     chart = (
@@ -166,13 +182,20 @@ def spectrum(material: Material, opened: str) -> Figure | None:
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=20))
         .encode(
             x=alt.X("index:Q", title="Index j (by decreasing singular value)"),
-            y=alt.Y("value:Q", title="Singular value (log scale)", scale=alt.Scale(type="log")),
+            y=alt.Y(
+                "value:Q",
+                title="Singular value (log scale)",
+                scale=scale,
+                axis=alt.Axis(values=ticks, labelExpr=LOG_LABELS),
+            ),
             color=alt.Color(
                 "part:N",
                 scale=alt.Scale(domain=parts, range=[COLOURS[6], COLOURS[0], FULL_COLOUR][: len(parts)]),
                 legend=LEGEND,
             ),
-            strokeDash=alt.StrokeDash("part:N", legend=None),
+            strokeDash=alt.StrokeDash(
+                "part:N", scale=alt.Scale(domain=parts, range=[[1, 0], [6, 3], [2, 2]][: len(parts)]), legend=LEGEND
+            ),
             tooltip=fields(headings, table),
         )
         .add_params(alt.param(name=MATRIX, value=opened))

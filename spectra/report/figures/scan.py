@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
+from spectra.records.counts import primary_side
 from spectra.report.figures.figure import Figure, fields, listed, page_wide, rows
 from spectra.report.figures.map import layer_axis, place
 from spectra.report.figures.matrix import MATRIX
 from spectra.report.inputs.sources import Material
+from spectra.report.tables import numbers
+from spectra.report.text.phrases import highest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,23 +22,37 @@ MAP_MEASURES = {
     "energy_share": "Energy share of intruders (0 to 1)",
     "update_relative": "Relative norm ‖ΔW‖ / ‖W0‖",
     "update_effective_rank": "Effective rank of ΔW",
+    "distance": "Least similar vector (1 − largest |cosine|)",
 }
 
 
+def map_table(material: Material) -> "pd.DataFrame":
+    """The matrices with their cells, and how far the least similar vector of each is from its nearest."""
+    vectors = primary_side(material.tables["vectors"])
+    least = vectors.groupby("name", sort=False)["max_cosine"].min().to_dict()
+    table = place(material.tables["matrices"])
+    return table.assign(distance=[1 - least.get(name, float("nan")) for name in table["name"]])
+
+
 def measures_of(matrices: "pd.DataFrame") -> Mapping[str, str]:
-    """The measures that the map can be coloured by: those that every matrix has."""
-    return {name: text for name, text in MAP_MEASURES.items() if matrices[name].notna().all()}
+    """The measures that the map can be coloured by: those that every matrix has, and that are not zero everywhere.
+
+    Without a single intruder the map begins with the least similar vectors.
+    """
+    shown = {name: text for name, text in MAP_MEASURES.items() if matrices[name].notna().all() and matrices[name].any()}
+    order = sorted(shown, key=lambda name: name != "distance") if "count" not in shown else list(shown)
+    return {name: shown[name] for name in order}
 
 
 def layer_map(material: Material, opened: str) -> Figure | None:
     """The map of layers x roles; its colour follows the page's choice of measure, a click opens a matrix."""
-    table = place(material.tables["matrices"])
-    if table.empty:
+    table = map_table(material)
+    measures = measures_of(table) if len(table) else {}
+    if not measures:
         return None
-    measures = measures_of(table)
     parts = [str(part) for part in dict.fromkeys(table["part"])]
     headings = {"name": "Matrix", "d_out": "Rows", "d_in": "Columns", **measures}
-    measure = alt.param(name=MEASURE, value="count")
+    measure = alt.param(name=MEASURE, value=next(iter(measures)))
     chosen = alt.param(name=MATRIX, value=opened)
     is_chosen = f"datum.name === {MATRIX}"
     chart = (
@@ -53,7 +70,7 @@ def layer_map(material: Material, opened: str) -> Figure | None:
                     scale=alt.Scale(scheme="viridis", domainMin=0),
                     legend=alt.Legend(
                         orient="top",
-                        gradientLength=220,
+                        gradientLength=140,
                         labelExpr=f"{MEASURE} === 'count' && datum.value % 1 ? '' : format(datum.value, '.3~r')",
                     ),
                 ),
@@ -73,11 +90,17 @@ def layer_map(material: Material, opened: str) -> Figure | None:
         shows="Columns are layers, rows are the roles of the matrices; colour is the measure chosen above, blank is "
         "zero. Point at a cell for its values; click it to open the matrix below.",
         caveat="Colour compares matrices of different sizes and update norms with each other.",
-        alternative=f"The highest counts: {listed(said)}." if said else "Every matrix has a count of 0.",
+        alternative=f"The highest counts: {listed(said)}." if said else f"Every count is 0. {_nearest(table)}",
         chart=page_wide(chart, 24 * len(parts)),
         table=table[[*headings, "layer", "role", "position", "part"]],
         headings=headings,
     )
+
+
+def _nearest(table: "pd.DataFrame") -> str:
+    """The matrix whose least similar vector is nearest to counting."""
+    row = highest(table, "distance")
+    return f"The least similar vector is in {row['name']}, largest |cosine| {numbers.decimal(1 - row['distance'])}."
 
 
 def leading_similarity(table: "pd.DataFrame") -> "pd.DataFrame":

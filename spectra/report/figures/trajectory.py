@@ -2,15 +2,8 @@
 
 import altair as alt
 
-from spectra.report.figures.figure import (
-    AXES,
-    Figure,
-    fields,
-    labelled,
-    lines_of_trials,
-    listed,
-    page_wide,
-)
+from spectra.records.looks import AXES
+from spectra.report.figures.figure import Figure, fields, labelled, lines_of_trials, listed, page_wide
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
 
@@ -41,6 +34,14 @@ def _trajectory(material: Material, measure: str) -> Figure | None:
         strokeWidth=2,
         point=alt.OverlayMarkDef(size=30),
     )
+    asked = {pair for pair in zip(table["k"], table["epsilon"], strict=True) if pair[0] == pair[0]}
+    counted = set(zip(material.chosen["k"], material.chosen["epsilon"], strict=True))
+    differs = (
+        f" These scans looked at k = {', '.join(str(int(k)) for k, _ in sorted(asked))} and ε = "
+        f"{', '.join(f'{epsilon:g}' for _, epsilon in sorted(asked))}, unlike the counts elsewhere on this page."
+        if asked and asked != counted
+        else ""
+    )
     said = [
         f"{name}: from {numbers.compact(group[measure].iloc[0])} at step {group['step'].iloc[0]} to "
         f"{numbers.compact(group[measure].iloc[-1])} at step {group['step'].iloc[-1]}"
@@ -49,7 +50,7 @@ def _trajectory(material: Material, measure: str) -> Figure | None:
     return Figure(
         identity=f"trajectory-{measure.replace('_', '-')}",
         title=TITLES[measure],
-        shows="Every scan of the weights during the training, chosen trials, one line per trial.",
+        shows=f"Every scan of the weights during the training, chosen trials, one line per trial.{differs}",
         caveat="Points of one line are one training: they are not independent of each other. Under a falling learning "
         "rate late steps change little.",
         alternative=listed(said),

@@ -1,47 +1,60 @@
 """Figures of the trials: how many intruders, how large an update, how the training went."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import altair as alt
 
 from spectra.records.counts import primary_side
+from spectra.records.looks import AXES, COLOURS
 from spectra.report.figures.figure import (
-    AXES,
-    COLOURS,
     LEGEND,
+    LOG_LABELS,
     Figure,
     at_rate,
     colour_of_label,
+    constants,
     fields,
     lines_of_trials,
     listed,
+    log_axis,
     page_wide,
     rows,
     shape_of_label,
 )
+from spectra.report.inputs.evidence import WORDS
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 HISTORY_POINTS = 150
-LOG = alt.Scale(type="log", nice=False, padding=14)
 
 
 def count_per_trial(material: Material) -> Figure | None:
-    """Intruder count of every chosen trial, one bar per configuration, one tick per seed."""
+    """Intruder count of every chosen trial beside its null control; the least similar vectors where all are zero."""
     table = material.chosen[["trial", "label", "method", "learning_rate", "seed", "count", "matrices"]].copy()
     if table.empty:
         return None
     vectors = primary_side(material.tables["vectors"])
     table["slots"] = table["trial"].map(vectors.groupby("trial").size())
+    nulls = [material.nulls.get(str(trial)) for trial in table["trial"]]
+    table["null"] = [None if null is None else null.count for null in nulls]
+    table["nearest"] = table["trial"].map(vectors.groupby("trial")["max_cosine"].min())
+    if table["count"].max() == 0 and not table["null"].astype(float).max() > 0:
+        return _least_similar(material, table)
     labels = [str(label) for label in dict.fromkeys(table["label"])]
     headings = {
         "label": "Configuration",
         "learning_rate": "Learning rate",
         "seed": "Seed",
         "count": "Intruder dimensions",
+        "null": "Null control",
         "matrices": "Matrices compared",
         "slots": "Vectors looked at",
     }
-    # A chart of zeros still needs an axis that says how little zero is.
-    upper = max(5.0, 1.12 * float(table["count"].max()))
+    upper = max(5.0, 1.12 * float(table[["count", "null"]].astype(float).max().max()))
     y = alt.Y("label:N", sort=labels, title=None)
     x = alt.X(
         "mean(count):Q",
@@ -58,20 +71,69 @@ def count_per_trial(material: Material) -> Figure | None:
         base.mark_text(align="left", dx=7, fontSize=12).encode(
             x="max(count):Q", y=y, text=alt.Text("mean(count):Q", format=",.4~r")
         ),
+        base.transform_filter("isValid(datum.null)")
+        .mark_point(shape="diamond", size=90, strokeWidth=1.8, opacity=1, stroke="currentColor")
+        .encode(x="mean(null):Q", y=y, tooltip=fields(headings, table)),
     )
-    said = [f"{row['label']} (seed {row['seed']}): {row['count']}" for _, row in table.iterrows()]
+    said = [
+        f"{row['label']} (seed {row['seed']}): {row['count']}"
+        + ("" if numbers.absent(row["null"]) else f", null control {numbers.compact(row['null'])}")
+        for _, row in table.iterrows()
+    ]
+    controls = list(dict.fromkeys(WORDS[null.control] for null in nulls if null is not None))
+    diamond = f" A diamond is the count of the null control: {' or '.join(controls)}." if controls else ""
     return Figure(
         identity="count-per-trial",
         title="Intruder dimensions of each configuration",
         shows="The sum over all compared matrices, as in the paper, at the chosen learning rate; a bar is the mean "
-        "over seeds, a tick one seed.",
+        f"over seeds, a tick one seed.{diamond}",
         caveat="A count says nothing of how much the intruders matter: see the energy share, and the norm of the "
         "update, which differs between these trials.",
         alternative=listed(said),
         chart=page_wide(layers, 34 * len(labels) + 10),
         table=table[list(headings)],
+        headings=_known(headings, table),
+    )
+
+
+def _least_similar(material: Material, table: "pd.DataFrame") -> Figure | None:
+    """The largest |cosine| of the least similar leading vector of every chosen trial."""
+    table = table[table["nearest"].notna()]
+    if table.empty:
+        return None
+    labels = [str(label) for label in dict.fromkeys(table["label"])]
+    headings = {"label": "Configuration", "seed": "Seed", "nearest": "Largest |cosine| of the least similar vector"}
+    epsilon = float(material.chosen["epsilon"].iloc[0])
+    base = alt.Chart(rows())
+    layers = alt.layer(
+        alt.Chart(constants(epsilon=[epsilon])).mark_rule(strokeDash=[4, 3]).encode(x="epsilon:Q"),
+        alt.Chart(constants(epsilon=[epsilon], text=[f"ε = {epsilon:g}"]))
+        .mark_text(align="left", dx=4, dy=-6, y=0)
+        .encode(x="epsilon:Q", text="text:N"),
+        base.mark_point(filled=True, size=90, opacity=1).encode(
+            x=alt.X("nearest:Q", title=headings["nearest"], scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("label:N", sort=labels, title=None),
+            color=colour_of_label(material.chosen, legend=None),
+            tooltip=fields(headings, table),
+        ),
+    )
+    said = [f"{row['label']}: {numbers.decimal(row['nearest'])}" for _, row in table.iterrows()]
+    return Figure(
+        identity="count-per-trial",
+        title="How near the least similar vectors come to counting",
+        shows="No chosen trial has an intruder dimension. Each mark is the leading vector of a trial that resembles "
+        "its nearest pre-trained vector least: it would count first if ε were raised. One mark per seed.",
+        caveat="One vector is not the model, and a vector just above ε differs little from one just below.",
+        alternative=listed(said),
+        chart=page_wide(layers, 34 * len(labels) + 10),
+        table=table[list(headings)],
         headings=headings,
     )
+
+
+def _known(headings: Mapping[str, str], table: "pd.DataFrame") -> dict[str, str]:
+    """The headings of columns that have a value."""
+    return {name: heading for name, heading in headings.items() if table[name].notna().any()}
 
 
 def count_against_learning_rate(material: Material) -> Figure | None:
@@ -88,7 +150,8 @@ def count_against_learning_rate(material: Material) -> Figure | None:
         "validation_score": "Validation score",
         "pick": "By validation score",
     }
-    x = alt.X("learning_rate:Q", scale=LOG, title="Learning rate", axis=alt.Axis(format=".0e", tickCount=4))
+    scale, ticks = log_axis(table["learning_rate"].dropna())
+    x = alt.X("learning_rate:Q", scale=scale, title="Learning rate", axis=alt.Axis(values=ticks, labelExpr=LOG_LABELS))
     y = alt.Y("count:Q", title="Intruder dimensions (number)", scale=alt.Scale(domainMin=0, nice=True))
     colour, shape = colour_of_label(material.done), shape_of_label(material.done)
     tips = fields(headings, table)
@@ -179,12 +242,23 @@ def size_and_shape(material: Material) -> Figure | None:
         "update_relative": "‖ΔW‖ / ‖W0‖",
         "effective_rank": "Effective rank",
     }
+    sizes, shapes = log_axis(table["update_relative"]), log_axis(table["effective_rank"])
     chart = (
         alt.Chart(rows())
         .mark_point(filled=True, size=100, opacity=0.95)
         .encode(
-            x=alt.X("update_relative:Q", title=AXES["update_relative"], scale=LOG),
-            y=alt.Y("effective_rank:Q", title=AXES["effective_rank"], scale=LOG),
+            x=alt.X(
+                "update_relative:Q",
+                title=AXES["update_relative"],
+                scale=sizes[0],
+                axis=alt.Axis(values=sizes[1], labelExpr=LOG_LABELS),
+            ),
+            y=alt.Y(
+                "effective_rank:Q",
+                title=AXES["effective_rank"],
+                scale=shapes[0],
+                axis=alt.Axis(values=shapes[1], labelExpr=LOG_LABELS),
+            ),
             color=colour_of_label(material.done),
             shape=shape_of_label(material.done),
             tooltip=fields(headings, table),

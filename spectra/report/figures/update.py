@@ -2,7 +2,17 @@
 
 import altair as alt
 
-from spectra.report.figures.figure import Figure, colour_of_label, dash_of_label, fields, listed, page_wide, rows
+from spectra.report.figures.figure import (
+    LOG_LABELS,
+    Figure,
+    colour_of_label,
+    dash_of_label,
+    fields,
+    listed,
+    log_axis,
+    page_wide,
+    rows,
+)
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
 
@@ -25,6 +35,7 @@ def update_spectra(material: Material) -> Figure | None:
         "median": "σ_j / σ_1 of ΔW, median",
         "matrices": "Spectra behind it",
     }
+    scale, ticks = log_axis(table["median"])
     chart = (
         alt.Chart(rows())
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=20))
@@ -33,8 +44,8 @@ def update_spectra(material: Material) -> Figure | None:
             y=alt.Y(
                 "median:Q",
                 title="σ_j / σ_1 of ΔW (median)",
-                scale=alt.Scale(type="log", nice=False),
-                axis=alt.Axis(format="~g", tickCount=5),
+                scale=scale,
+                axis=alt.Axis(values=ticks, labelExpr=LOG_LABELS),
             ),
             color=colour_of_label(trials),
             strokeDash=dash_of_label(trials),

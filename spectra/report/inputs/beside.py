@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectra.errors import RunError
 from spectra.runs import BESIDE_RUNS, completed, tidy
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MARKER = "interventions.json"
+SETTINGS = ("checkpoint", "base", "select", "k", "epsilon", "lambdas", "seed", "level", "resamples", "directions",
+            "matrices", "count")  # fmt: skip
 
 
 def is_intervention(path: Path) -> bool:
@@ -42,3 +44,9 @@ def intervention_tables(folders: Sequence[Path]) -> "dict[str, pd.DataFrame]":
         kept = [part for part in parts if len(part)]
         tables[name] = pd.concat(kept, ignore_index=True) if kept else tidy(name, [])
     return tables
+
+
+def intervention_settings(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What each intervention was asked for, by the checkpoint that it edits."""
+    found = (read_json(folder / MARKER) for folder in folders)
+    return {str(content.get("checkpoint")): {n: content[n] for n in SETTINGS if n in content} for content in found}

@@ -2,19 +2,31 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectra.errors import DataError, RunError
 from spectra.records.catalogue import METRICS, VERDICTS_ALONE
+from spectra.records.comparison import Comparison
 from spectra.records.scan import Scan, read_scan, totals
 from spectra.records.verdicts import Skipped
 from spectra.report.inputs.beside import (
     MARKER,
+    intervention_settings,
     intervention_tables,
     intervention_warnings,
     interventions_inside,
     is_intervention,
+)
+from spectra.report.inputs.evidence import Bar, NullCount, bars, beats, null_counts, null_of_scan, records
+from spectra.report.inputs.subject import (
+    checkpoint_label,
+    plain_name,
+    scan_subject,
+    scan_title,
+    sweep_subject,
+    sweep_title,
 )
 from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
 from spectra.storage.atomic import read_json
@@ -22,7 +34,9 @@ from spectra.storage.atomic import read_json
 if TYPE_CHECKING:
     import pandas as pd
 
+SCAN_FILE = "scan.json"
 CONTROLS = "controls"
+OVERLAPS = "overlaps"
 MEASURED = "the checkpoint"
 Kind = Literal["sweep", "scan", "intervention", "comparison"]
 
@@ -34,6 +48,7 @@ class Material:
     Attributes:
         kind: What the report is about.
         title: What a person calls it.
+        subject: What was tuned on what: a heading and its text.
         tables: By name; a table may be empty, its columns are always there.
         details: Per-matrix curves and maps of a scan: name, quantity, index columns and value. May be empty.
         skipped: What was not compared: trial, name, reason.
@@ -43,11 +58,15 @@ class Material:
         hardware: The machine.
         commit: The source tree it was made with.
         command: The command that makes it again.
+        scan_nulls: The null control of a trial that is a scan of its own.
+        edits: The settings of an intervention, by the checkpoint that it edits.
+        baseline: Of a comparison: the source that the others are held against.
     """
 
     kind: Kind
     title: str
     tables: "Mapping[str, pd.DataFrame]"
+    subject: Mapping[str, str] = field(default_factory=dict)
     details: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
     skipped: tuple[tuple[str, Skipped], ...] = ()
     warnings: tuple[str, ...] = ()
@@ -56,6 +75,9 @@ class Material:
     hardware: Mapping[str, Any] = field(default_factory=dict)
     commit: str = ""
     command: str = ""
+    scan_nulls: Mapping[str, NullCount] = field(default_factory=dict)
+    edits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    baseline: str = ""
 
     @property
     def done(self) -> "pd.DataFrame":
@@ -68,6 +90,28 @@ class Material:
         """The trials that a comparison rests on: not those whose learning rate lost to another of its configuration."""
         return self.done[self.done["chosen"].fillna(True).astype(bool)]
 
+    @cached_property
+    def nulls(self) -> Mapping[str, NullCount]:
+        """The null control of every trial that has one."""
+        return {**null_counts(self.tables["trials"], self.tables["controls"]), **self.scan_nulls}
+
+    @cached_property
+    def bars(self) -> Mapping[str, Bar]:
+        """What the score of each trial has to beat, where it is known."""
+        return bars(self.tables["trials"], self.tables["row_account"])
+
+    def beaten(self, trials: "pd.DataFrame") -> "pd.Series[bool]":
+        """Which of these trials beat chance and the base, as far as that is known; only of them is anything said."""
+        import pandas as pd
+
+        flags = [beats(row, self.bars.get(str(row["trial"]))) for row in records(trials)]
+        return pd.Series(flags, index=trials.index, dtype=bool)
+
+    @property
+    def telling(self) -> "pd.DataFrame":
+        """The chosen trials that beat chance and the base."""
+        return self.chosen[self.beaten(self.chosen)]
+
 
 def run_material(folder: Path | str) -> Material:
     """The material of a run folder.
@@ -79,10 +123,13 @@ def run_material(folder: Path | str) -> Material:
     sweep = run.sweep
     specification = run.specification
     interventions = interventions_inside(run.path)
+    tables = {name: run.table(name) for name in SCHEMAS}
     return Material(
         kind="sweep",
-        title=str(specification.get("title") or Path(folder).resolve().name),
-        tables={**{name: run.table(name) for name in SCHEMAS}, **intervention_tables(interventions)},
+        title=sweep_title(specification, tables["trials"], Path(folder).resolve().name),
+        subject=sweep_subject(specification, tables["trials"]),
+        tables={**tables, **intervention_tables(interventions)},
+        edits=intervention_settings(interventions),
         warnings=intervention_warnings(interventions),
         settings=specification,
         versions=sweep.get("versions") or {},
@@ -98,7 +145,8 @@ def scan_material(scan: Scan, command: str = "") -> Material:
     matrices = [{"trial": trial, **row} for row in scan.matrix_rows()]
     row = {
         "trial": trial,
-        "label": trial,
+        "label": checkpoint_label(scan),
+        "method": scan.kind,
         **totals(scan.matrices),
         "k": scan.k,
         "epsilon": scan.epsilon,
@@ -108,7 +156,9 @@ def scan_material(scan: Scan, command: str = "") -> Material:
     tables = {"trials": [row], "matrices": matrices, "vectors": vectors}
     return Material(
         kind="scan",
-        title=scan.checkpoint,
+        title=scan_title(scan),
+        subject=scan_subject(scan),
+        scan_nulls={trial: null} if (null := null_of_scan(scan)) is not None else {},
         tables={name: tidy(name, tables.get(name, [])) for name in (*SCHEMAS, *BESIDE_RUNS)},
         details=_details(scan),
         skipped=tuple((trial, skipped) for skipped in scan.skipped),
@@ -168,49 +218,117 @@ def _controls(scan: Scan) -> Iterator[dict[str, Any]]:
             yield {"metric": metric.key, "over": metric.total, "formula": metric.formula, MEASURED: value, **beside}
 
 
-def compared(materials: Sequence[Material], names: Sequence[str]) -> Material:
-    """Put several runs and scans side by side; the name of each stands before its trials and labels."""
+def compared(materials: Sequence[Material], names: Sequence[str], baseline: str = "") -> Material:
+    """Put several runs and scans side by side; the name of each stands before its trials and labels.
+
+    Args:
+        materials: The runs and scans.
+        names: What each is called.
+        baseline: The name of the one that the others are held against; the first if omitted.
+    """
     import pandas as pd
 
+    named = list(zip(materials, names, strict=True))
+    differ = _questions_differ(materials)
     tables = {}
     for table in (*SCHEMAS, *BESIDE_RUNS):
         parts = []
-        for material, name in zip(materials, names, strict=True):
+        for material, name in named:
             part = material.tables[table].copy()
             for column in [column for column in ("trial", "full_trial") if column in part]:
                 part[column] = [f"{name}/{trial}" if trial else "" for trial in part[column]]
-            if table == "pairs":
-                part["label"] = [f"{name}: {label}" for label in part["label"]]
+            if table in ("pairs", "trials"):
+                part["label"] = [_label(material, name, label) for label in part["label"]]
             if table == "trials":
-                is_scan = material.kind == "scan"
-                part["label"] = [name if is_scan else f"{name}: {label}" for label in part["label"]]
+                part["source"] = name
+                if differ:
+                    part["label"] = [
+                        f"{label} (k = {k}, ε = {epsilon:g})" if not pd.isna(k) else label
+                        for label, k, epsilon in zip(part["label"], part["k"], part["epsilon"], strict=True)
+                    ]
             parts.append(part)
         kept = [part for part in parts if len(part)]
         tables[table] = pd.concat(kept, ignore_index=True) if kept else parts[0]
+    bases = {material.subject.get("Base", "") for material in materials}
+    base = f" on {bases.pop()}" if len(bases) == 1 and "" not in bases else ""
     return Material(
         kind="comparison",
-        title=" against ".join(names),
+        title=" against ".join(names) + base,
+        subject={name: material.title for material, name in named if material.title != name},
         tables=tables,
-        skipped=tuple((name, skipped) for m, name in zip(materials, names, strict=True) for _, skipped in m.skipped),
-        warnings=tuple(f"{name}: {w}" for m, name in zip(materials, names, strict=True) for w in m.warnings),
-        settings={name: material.settings for material, name in zip(materials, names, strict=True)},
-        versions={name: material.versions for material, name in zip(materials, names, strict=True)},
-        hardware={name: material.hardware for material, name in zip(materials, names, strict=True)},
+        skipped=tuple((name, skipped) for m, name in named for _, skipped in m.skipped),
+        warnings=tuple(f"{name}: {warning}" for m, name in named for warning in m.warnings),
+        settings={name: material.settings for material, name in named},
+        versions={name: material.versions for material, name in named},
+        hardware={name: material.hardware for material, name in named},
+        scan_nulls={f"{name}/{trial}": null for m, name in named for trial, null in m.scan_nulls.items()},
+        edits={checkpoint: edit for m, _ in named for checkpoint, edit in m.edits.items()},
+        baseline=baseline or names[0],
     )
+
+
+def comparison_material(comparison: Comparison, command: str = "") -> Material:
+    """The material of `spectra compare`: its scans side by side, and the overlap of their updates."""
+    import pandas as pd
+
+    names = distinct_names(comparison.checkpoints)
+    rows = [
+        {
+            "pair": f"{names[overlap.first]} and {names[overlap.second]}",
+            **{name: getattr(overlap, name) for name in ("side", "name", "layer", "role", "phi", "expected", "most")},
+        }
+        for overlap in comparison.overlaps
+    ]
+    columns = ["pair", "side", "name", "layer", "role", "phi", "expected", "most"]
+    beside = compared([scan_material(scan) for scan in comparison.scans], names)
+    return replace(
+        beside,
+        details={OVERLAPS: pd.DataFrame(rows, columns=columns)},
+        # The comparison hands the warnings of its scans on itself.
+        warnings=comparison.warnings,
+        settings={**beside.settings, "top": comparison.top, "draws": comparison.draws, "seed": comparison.seed},
+        versions=comparison.versions,
+        command=command,
+    )
+
+
+def distinct_names(sources: Sequence[Path | str]) -> list[str]:
+    """The shortest ends of the paths that tell them apart; a path given twice is numbered."""
+    parts = [Path(source).resolve().with_suffix("").parts for source in sources]
+    for length in range(1, max(len(one) for one in parts) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{'/'.join(one[-2:])} ({number})" for number, one in enumerate(parts, start=1)]
+
+
+def _label(material: Material, name: str, label: str) -> str:
+    """A configuration of a run, or a scan, told apart by its source."""
+    return name if material.kind == "scan" and "Method" not in material.subject else f"{name}: {label}"
+
+
+def _questions_differ(materials: Sequence[Material]) -> bool:
+    """Whether the sources were scanned at more than one k or epsilon."""
+    asked = {pair for material in materials for pair in zip(material.done["k"], material.done["epsilon"], strict=True)}
+    return len(asked) > 1
 
 
 def intervention_material(folder: Path) -> Material:
     """The material of a folder that `spectra intervene` wrote."""
     content = read_json(folder / MARKER)
-    settings = ("checkpoint", "base", "select", "k", "epsilon", "lambdas", "seed", "level", "resamples", "directions",
-                "matrices", "count")  # fmt: skip
+    settings = intervention_settings([folder])[str(content["checkpoint"])]
     return Material(
         kind="intervention",
-        title="/".join(Path(content["checkpoint"]).parts[-2:]),
+        title=f"Interventions on {plain_name(str(content['checkpoint']))}",
+        subject={
+            "Base": plain_name(str(content.get("base", ""))),
+            "Checkpoint": plain_name(str(content["checkpoint"])),
+        },
         tables={**{name: tidy(name, []) for name in SCHEMAS}, **intervention_tables([folder])},
         warnings=tuple(content.get("warnings", ())),
-        settings={name: content[name] for name in settings if name in content},
+        settings=settings,
         versions=content.get("versions", {}),
+        edits={str(content["checkpoint"]): settings},
     )
 
 
@@ -221,11 +339,12 @@ def joined(run: Material, interventions: Sequence[Path]) -> Material:
     more = intervention_tables(interventions)
     both = {name: pd.concat([run.tables[name], table], ignore_index=True) for name, table in more.items() if len(table)}
     warnings = (*run.warnings, *intervention_warnings(interventions))
-    return replace(run, tables={**run.tables, **both}, warnings=warnings)
+    edits = {**run.edits, **intervention_settings(interventions)}
+    return replace(run, tables={**run.tables, **both}, warnings=warnings, edits=edits)
 
 
 def read_material(path: Path | str) -> Material:
-    """The material of a run folder, of one of `spectra intervene`, or of the JSON of `spectra intruders` or `scan`.
+    """The material of a run folder, one of `spectra intervene` or `spectra scan -o`, or the JSON of a scan.
 
     Raises:
         RunError: If it is none of them.
@@ -233,8 +352,9 @@ def read_material(path: Path | str) -> Material:
     path = Path(path)
     if path.is_dir() and is_intervention(path) and not (path / "sweep.json").is_file():
         return intervention_material(path)
-    if path.is_dir():
+    if path.is_dir() and not (path / SCAN_FILE).is_file():
         return run_material(path)
+    path = path / SCAN_FILE if path.is_dir() else path
     try:
         scan = read_scan(path)
     except DataError as error:
@@ -242,11 +362,6 @@ def read_material(path: Path | str) -> Material:
     if not all(matrix.vectors for matrix in scan.matrices):
         raise RunError(f"The scan in '{path}' has no intruder verdicts. Scan again with --metrics intruders,update.")
     return scan_material(scan)
-
-
-def plain_name(task: str) -> str:
-    """What a person calls a task: its name, or the last part of the path of a local file."""
-    return Path(task).name if task.startswith(("/", "./", "../")) else task
 
 
 def _command_text(command: object) -> str:

@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ABSENT = "–"
+RHO = "Spearman's ρ"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: the text shown, the value behind it ("" for text), and whether it is a number."""
+    """One cell: the text shown, the value behind it ("" for text), whether it is a number, and what it links to."""
 
     text: str
     value: str = ""
     is_number: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ STATISTICS_COLUMNS = {
     "measure_text": text("Measure"),
     "trials": Column("Trials", str),
     "settings": Column("Settings", str),
-    "rho": Column("Spearman's ρ", lambda rho: numbers.signed(rho, 2)),
+    "rho": Column(RHO, lambda rho: numbers.signed(rho, 2)),
     "low": Column("95 % low", lambda rho: numbers.signed(rho, 2)),
     "high": Column("95 % high", lambda rho: numbers.signed(rho, 2)),
     "verdict": text("Reading"),
@@ -247,13 +249,14 @@ def statistics_table(material: Material) -> HtmlTable:
     """Rank correlations of spectral measures with forgetting and with the task score."""
     import pandas as pd
 
+    done = material.done
     rows = [
         {
             "target_text": "Score on the task (validation)" if row.target == SCORE else f"Forgetting: {row.target}",
             "measure_text": _measure_text(row),
             **{name: getattr(row, name) for name in ("trials", "settings", "rho", "low", "high", "verdict")},
         }
-        for row in associations(material.done, material.tables["forgetting"])
+        for row in associations(done[material.beaten(done)], material.tables["forgetting"])
     ]
     table = pd.DataFrame(rows, columns=list(STATISTICS_COLUMNS))
     return html_table("statistics", "Rank correlations over trials", table, STATISTICS_COLUMNS)

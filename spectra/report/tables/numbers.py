@@ -21,6 +21,12 @@ def count(value: SupportsFloat) -> str:
     return _minus(f"{int(float(value)):,}")
 
 
+def mean_count(value: SupportsFloat) -> str:
+    """A mean of counts: whole where it is whole, one decimal otherwise."""
+    number = round(float(value), 1)
+    return count(number) if number.is_integer() else _minus(f"{number:,.1f}")
+
+
 def decimal(value: SupportsFloat, digits: int = 3) -> str:
     """A number with a fixed number of decimals."""
     return _minus(f"{float(value):.{digits}f}")

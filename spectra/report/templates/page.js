@@ -171,8 +171,11 @@
       spec.columns = columnsFor(place);
       place.dataset.columns = spec.columns;
     }
-    // Legends take the columns that fit; a label longer than the figure is cut and stands whole in the data table.
-    const columns = Math.max(1, Math.min(4, Math.floor(place.clientWidth / 240)));
+    // A legend takes one row where it fits; a label longer than the figure is cut, and stands whole in the data table.
+    const widths = figure.legend.map((letters) => 6.7 * Math.min(letters, 42) + 34);
+    const room = place.clientWidth - 80;
+    const isOneRow = widths.reduce((sum, width) => sum + width, 0) <= room;
+    const columns = isOneRow ? Math.max(1, widths.length) : Math.max(1, Math.floor(room / Math.max(...widths)));
     const legend = { ...spec.config.legend, columns, labelLimit: Math.min(300, place.clientWidth - 90) };
     spec.config = { ...spec.config, legend };
     const options = { renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip: showTip };
@@ -216,6 +219,7 @@
     const matrix = matrices.find((row) => row.name === name);
     if (!matrix) return;
     byId("opened").value = name;
+    if (scroll) byId("section-matrix").open = true;
     byId("matrix-facts").replaceChildren(
       ...Object.entries(labels)
         .filter(([key]) => matrix[key] !== null && matrix[key] !== undefined)
@@ -287,9 +291,48 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", label);
   label();
 
+  // Sections are folded. While the charts are drawn they are open without taking room: see page.css.
+
+  const folds = [...document.querySelectorAll("details.section")];
+  const unfold = byId("unfold");
+  const allOpen = () => folds.every((fold) => fold.open);
+  const unfoldLabel = () => {
+    if (unfold) unfold.textContent = allOpen() ? "Close all sections" : "Open all sections";
+  };
+  unfold?.addEventListener("click", () => {
+    const wanted = !allOpen();
+    for (const fold of folds) fold.open = wanted;
+  });
+  for (const fold of folds) fold.addEventListener("toggle", unfoldLabel);
+
+  function openTarget() {
+    const target = location.hash.length > 1 && byId(decodeURIComponent(location.hash.slice(1)));
+    const fold = target && target.closest("details.section");
+    if (!fold) return;
+    fold.open = true;
+    target.scrollIntoView({ block: "start" });
+  }
+  window.addEventListener("hashchange", openTarget);
+  const caveats = document.querySelectorAll("details.caption, details.warnings");
+  let closed = [];
+  window.addEventListener("beforeprint", () => {
+    closed = [...folds, ...caveats].filter((fold) => !fold.open);
+    for (const fold of closed) fold.open = true;
+  });
+  window.addEventListener("afterprint", () => {
+    for (const fold of closed) fold.open = false;
+  });
+
   (async () => {
+    const root = document.documentElement;
+    root.classList.add("drawing");
+    for (const fold of folds) fold.open = true;
     for (const place of document.querySelectorAll("[data-figure]")) await draw(place);
+    for (const fold of folds) fold.open = false;
+    root.classList.remove("drawing");
     if (data.opened) open(data.opened, false);
-    document.documentElement.dataset.drawn = "true";
+    unfoldLabel();
+    openTarget();
+    root.dataset.drawn = "true";
   })();
 })();

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from spectra.errors import first_five
 from spectra.records.counts import primary_side
-from spectra.report.inputs.sources import Material, plain_name
+from spectra.report.inputs.sources import Material
+from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
+from spectra.report.text.intruder_findings import unbeaten_finding
 from spectra.statistics.information import FEW_SCORES, few_examples_warning
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ def warnings(material: Material) -> list[str]:
     """Every warning that the material deserves, gravest first."""
     return [
         *failed_trials(material),
+        *unbeaten_finding(material),
         *lost_rows(material),
         *different_questions(material),
         *skipped_matrices(material),
@@ -88,8 +91,8 @@ def saturated_counts(material: Material) -> list[str]:
         return []
     labels = first_five([f"{row['label']} ({row['count']})" for _, row in full.iterrows()])
     return [
-        f"The count is saturated (at least {SATURATED:.0%} of all leading vectors) in {len(full)} of {len(done)} "
-        f"trials: {labels}. Compare energy shares or a smaller ε instead."
+        f"The count is saturated (at least {numbers.percent(SATURATED)} of all leading vectors) in {len(full)} of "
+        f"{len(done)} trials: {labels}. Compare energy shares or a smaller ε instead."
     ]
 
 

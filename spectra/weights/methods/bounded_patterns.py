@@ -16,7 +16,9 @@ from typing import Any
 
 from spectra.errors import AdapterError
 
-PATIENCE_SECONDS = 2.0
+# Of processor time, which a busy machine does not shorten; and of the clock, where processor time is not limited.
+PATIENCE_SECONDS = 2
+PATIENCE_OF_THE_CLOCK_SECONDS = 120.0
 PLAIN = re.compile(r"[\w.\-/]*")
 # Fields of a configuration that peft takes for expressions: those of text, and those whose keys are.
 TEXTS = ("target_modules", "exclude_modules", "layers_pattern", "target_parameters")
@@ -24,6 +26,11 @@ KEYS = ("rank_pattern", "alpha_pattern")
 MATCHING = """
 import json, re, sys
 asked = json.load(sys.stdin)
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CPU, (asked["seconds"], asked["seconds"]))
+except (ImportError, ValueError, OSError):
+    pass
 for pattern in asked["patterns"]:
     try:
         compiled = [re.compile(pattern), re.compile(rf"(.*\\.)?({pattern})$")]
@@ -64,17 +71,18 @@ def _patterns(config: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _returns(patterns: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether a process that matches everything with everything ends in time."""
+    """Whether a process that matches everything with everything ends in time, and by itself."""
+    asked = {"patterns": list(patterns), "names": list(names), "seconds": PATIENCE_SECONDS}
     try:
-        subprocess.run(
+        ended = subprocess.run(
             [sys.executable, "-I", "-S", "-c", MATCHING],
-            input=json.dumps({"patterns": list(patterns), "names": list(names)}),
+            input=json.dumps(asked),
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=PATIENCE_OF_THE_CLOCK_SECONDS,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
         )
     except subprocess.TimeoutExpired:
         return False
-    return True
+    return ended.returncode >= 0  # a negative one is the signal that ended it

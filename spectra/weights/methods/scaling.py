@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,25 @@ class LoraPatterns:
             self.alpha_pattern.get(_matching(self.alpha_pattern, module), self.alpha),
             self.rank_stabilised,
         )
+
+
+def exact_patterns(modules: Sequence[str]) -> dict[str, str]:
+    """For every module, a key of `rank_pattern` or `alpha_pattern` that matches it and no other one of them.
+
+    The plain name wherever that is enough: any other expression has to be tried on a clock before it is trusted.
+    """
+    by_length: dict[int, list[str]] = {}
+    for module in modules:
+        by_length.setdefault(len(module), []).append(module)
+    ends = {other[place + 1 :] for other in modules for place, letter in enumerate(other) if letter == "."}
+    return {
+        module: module
+        if re.fullmatch(r"[\w.\-/]+", module)
+        and module not in ends
+        and not any(other != module and re.fullmatch(module, other) for other in by_length[len(module)])
+        else f"^{re.escape(module)}"
+        for module in modules
+    }
 
 
 def _matching(patterns: Mapping[str, Any], module: str) -> str:

@@ -1,0 +1,84 @@
+"""`spectra extract`: the best LoRA of a full fine-tuning, with what it leaves out."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spectra.cli.destinations import FolderDestination, WritingCommand
+from spectra.cli.options import base_option, name_options, stacked
+from spectra.cli.output import Output, output_options
+from spectra.cli.progress import parts_progress
+from spectra.cli.surgery_options import (
+    heldout_options,
+    measured_tasks,
+    rank_options,
+    result_options,
+    say,
+    task_option,
+    write_report,
+)
+from spectra.cli.surgery_output import print_reduction
+from spectra.cli.terminal import warn
+
+source_options = stacked(
+    base_option,
+    click.option("-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder to write."),
+    click.option("--revision", metavar="REV", help="Branch, tag or commit of TUNED on the hub."),
+    click.option("--base-revision", metavar="REV", help="Branch, tag or commit of BASE on the hub."),
+    click.option(
+        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt), with torch's restricted loader."
+    ),
+    click.option(
+        "--modules-to-save",
+        metavar="KINDS",
+        default="",
+        help="What else changed to be saved whole: all, or any of norms,biases,embeddings,others.",
+    ),
+    click.option("--beside", metavar="ADAPTER", help="An adapter that was trained at this size, measured beside them."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float64"]),
+        default="float32",
+        show_default=True,
+        help="Arithmetic of the factorisations.",
+    ),
+)
+
+
+@click.command(
+    cls=WritingCommand, epilog="Example:  spectra extract my-full-checkpoint --base roberta-base --rank 16 -o extracted"
+)
+@click.argument("tuned", metavar="TUNED")
+@source_options
+@rank_options
+@name_options
+@task_option
+@heldout_options
+@result_options
+@output_options("matrix")
+def command(tuned: str, output: Output, quiet: bool, html: Path | None, modules_to_save: str, **settings: Any) -> None:
+    """Write the LoRA adapter that is nearest to the full fine-tuning TUNED of BASE, and say what it leaves out.
+
+    B A is the truncated SVD of W_tuned - W0, matrix by matrix. The table shows the norm that is left out as measured,
+    and the least that any factors of that rank leave out (Eckart-Young, bracketed). Choose ranks by one of --rank,
+    --energy, --error and --parameters.
+    """
+    from spectra.engine.cache import FactorCache
+    from spectra.surgery import extract
+
+    settings |= measured_tasks(settings)
+    kinds = [word.strip() for word in modules_to_save.split(",") if word.strip()]
+    with parts_progress("extracting", quiet=quiet) as progress:
+        result = extract(
+            tuned,
+            modules_to_save=kinds,
+            force=output.force,
+            cache=FactorCache(),
+            progress=progress,
+            say=None if quiet else say,
+            **settings,
+        )
+    warn(result.warnings)
+    output.emit(text=lambda: print_reduction(result), whole=result.to_dict, rows=result.rows)
+    write_report(result, html)

@@ -1,0 +1,167 @@
+"""How far any matrix of rank r is from D, at least: a bound on the best approximation, from one that is at hand.
+
+Let U have r orthonormal columns, A = U^H D and E = D - U A, so that D D^H in a basis (U, U_perp) is
+
+    [ A A^H      A E^H ]
+    [ E A^H      E E^H ].
+
+By Eckart & Young the squared error of the best matrix of rank r is  ||D||^2 - sum_{i <= r} lambda_i(D D^H). With
+G = E A^H = Q R (Q orthonormal) and tau >= ||E||_2^2, E E^H is at most tau I, so that the r leading eigenvalues of D D^H
+are at most those of
+
+    [ A A^H   R^H   ]
+    [ R       tau I ]      with tau repeated,                                                      (1)
+
+and the best squared error is at least  ||E||^2 - (their sum - ||A||^2): what the leading vectors could still gain. The
+gain is computed from the residual itself, so that a small error beside a large D loses no digits to a difference of
+large numbers. Nothing is assumed of where U comes from.
+
+**tau.** A block Krylov run on E E^H from p random columns b_j. If its largest eigenvalue were t, its eigenvector u
+would obey |<u, b_j>| <= || sum_i g_ij c_i / (theta_i - t) || (relation (1) of `completeness`) for every j. tau is the
+least value beyond which that bound is improbably small, P(chi^2_p <= p w^2) = `FAILURE`, for every t; at most
+||E||_F^2.
+
+Source: Eckart & Young 1936; Horn & Johnson, Matrix Analysis, Corollary 4.3.12 (monotonicity); the norm bound follows
+    Kuczynski & Wozniakowski 1992 as in `completeness`. Difference: the derivation above.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.linalg.angles import residual_rounding
+from spectra.linalg.completeness import Components, amplitude
+from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together, random_columns
+from spectra.linalg.operators import Dense, LinearOperator
+
+# Random columns of the run that bounds the norm, and its steps: tau is then some per cent above the true value.
+COLUMNS = 12
+STEPS = 12
+# Intervals of t, each this many times as far from the largest Ritz value as the one below it, down to a share of it.
+INTERVAL_RATIO = 2**0.25
+NEAREST_SHARE = 1e-4
+# A residual entry may be off by the rounding of D and of a product of r terms; their norm by about this many roundings.
+RESIDUAL_ROUNDINGS = 8.0
+
+
+@dataclass(frozen=True)
+class ErrorBracket:
+    """What is known of the approximation of D by given factors, and by the best of their rank.
+
+    Attributes:
+        error: ||D - B A||_F, measured.
+        least: No matrix of that rank is closer to D than this (but for a probability of 1e-9).
+        spectral: Upper bound of ||D - B A||_2.
+        spectral_found: Lower bound of the same.
+    """
+
+    error: float
+    least: float
+    spectral: float
+    spectral_found: float
+
+
+def error_bracket(
+    E: Float[Tensor, "d_out d_in"],
+    A: Float[Tensor, "rank d_in"],
+    norm: float,
+    *,
+    seed: int = 0,
+) -> ErrorBracket:
+    """Bracket the error of the best matrix of rank r around that of D = U A + E, U orthonormal and U^H E = 0.
+
+    Args:
+        E: What the factors leave out.
+        A: U^H D.
+        norm: ||D||_F, which rounding is relative to.
+        seed: Of the random columns.
+
+    Returns:
+        The bracket; `least` is 0 where the error is no more than rounding.
+
+    Source: statement (1) above. Difference: none.
+    Cost: `2 STEPS` products with `COLUMNS` columns and one with r, and an eigenproblem of size 2 r.
+    """
+    rounding = RESIDUAL_ROUNDINGS * torch.finfo(E.dtype).eps * norm
+    error = frobenius(E)
+    found, bound = norm_bracket(Dense(E), error, seed=seed)
+    gain = possible_gain(E, A, bound + rounding)
+    least = max(error**2 - gain, 0.0) ** 0.5 - rounding
+    return ErrorBracket(error, max(least, 0.0), bound + rounding, found)
+
+
+def possible_gain(E: Float[Tensor, "d_out d_in"], A: Float[Tensor, "rank d_in"], spectral: float) -> float:
+    """The most by which the r leading eigenvalues of D D^H can exceed ||A||_F^2 in sum, by (1).
+
+    Args:
+        E: The residual.
+        A: U^H D.
+        spectral: Upper bound of ||E||_2.
+    """
+    rank = A.shape[0]
+    if rank == 0:
+        return 0.0
+    R = torch.linalg.qr((E @ A.mH).double(), mode="r").R
+    A = A.double()
+    tau = spectral**2
+    corner = tau * torch.eye(R.shape[0], dtype=R.dtype, device=R.device)
+    whole = torch.cat([torch.cat([A @ A.mH, R.mH], dim=1), torch.cat([R, corner], dim=1)])
+    values = torch.linalg.eigvalsh(whole).flip(0)
+    # tau is repeated: none of the r leading eigenvalues is smaller.
+    leading = values[:rank].clamp_min(tau)
+    return max(float(leading.sum() - A.square().sum()), 0.0)
+
+
+def norm_bracket(E: LinearOperator, frobenius: float, *, seed: int = 0) -> tuple[float, float]:
+    """Bounds on ||E||_2: a Ritz value below, and above what chance lets a run from random columns miss.
+
+    Args:
+        E: The matrix.
+        frobenius: ||E||_F, or an upper bound of it.
+        seed: Of the random columns.
+
+    Returns:
+        Lower and upper bound; the upper one fails with a probability of at most `completeness.FAILURE`.
+
+    Source: module docstring. Difference: none.
+    """
+    if frobenius <= 0:
+        return 0.0, 0.0
+    like = torch.empty(min(E.shape), 0, dtype=E.dtype, device=E.device)
+    columns = min(COLUMNS, min(E.shape))
+    run = BlockLanczos(random_columns(columns, like, seed), random=columns)
+    for _ in range(STEPS):
+        if run.exhausted:
+            break
+        run.advance(*gram_together(E, [None], [run.pending]))
+    pairs = run.ritz()
+    found = float(pairs.values[0].clamp_min(0)) ** 0.5
+    if run.basis.shape[1] == min(E.shape):
+        rounding = float(residual_rounding(pairs, E.dtype)[0])
+        return found, min((found**2 + rounding) ** 0.5, frobenius)
+    limit = amplitude(columns, 1, 0)
+    bound = _largest_possible(pairs, E.dtype, limit) if limit else float("inf")
+    return found, min(max(bound, found**2) ** 0.5, frobenius)
+
+
+def _largest_possible(pairs: RitzPairs, dtype: torch.dtype, limit: float) -> float:
+    """The least tau above the largest Ritz value such that no t >= tau can be an eigenvalue, but for chance."""
+    components = Components(pairs, residual_rounding(pairs, dtype))
+    top = float(pairs.values[0])
+    highest = max(components.image_norm() / limit, 2 * top)  # beyond it the bound of the image suffices
+    steps = [NEAREST_SHARE * top]
+    while top + steps[-1] < highest:
+        steps.append(INTERVAL_RATIO * steps[-1])
+    edges = top + pairs.values.new_tensor(steps)
+    everything = torch.ones_like(pairs.values, dtype=torch.bool).expand(len(steps) - 1, -1)
+    lows, highs = edges[:-1], edges[1:]
+    small = components.over((lows + highs) / 2, (highs - lows) / 2, everything) < limit
+    open_ones = (~small).nonzero()
+    return float(edges[0] if not open_ones.numel() else edges[int(open_ones[-1]) + 1])
+
+
+def frobenius(W: Float[Tensor, "d_out d_in"]) -> float:
+    """||W||_F: norms of the rows, their squares summed in float64."""
+    return float(torch.linalg.vector_norm(W, dim=1).double().square().sum()) ** 0.5

@@ -1,0 +1,201 @@
+"""The best matrix of low rank near a dense one, with the bracket that says how good it is.
+
+The leading triplets come from block Krylov iteration from random columns, or from a whole factorisation where the
+matrix is small or the rank is not; either way the bracket (`eckart_young`) is found afterwards, from what the factors
+leave out. A factorisation at random (a randomised SVD) has no such bracket, and a gap that it misses shows nowhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.linalg.eckart_young import RESIDUAL_ROUNDINGS, ErrorBracket, error_bracket, frobenius
+from spectra.linalg.krylov import BlockLanczos, gram_together, random_columns
+from spectra.linalg.operators import Dense
+from spectra.linalg.svd import require_finite, thin_svd
+
+# Up to this size a whole factorisation costs little.
+FACTORISED_UP_TO = 512
+# A Krylov space of more than this share of the smaller dimension costs as much as a factorisation.
+LARGEST_SHARE = 0.3
+# Columns of the start: as many as triplets are wanted fill a space in which they converge after a few steps.
+LEAST_BLOCK = 32
+BESIDE = 8
+# The iteration ends when the triplets could lower the squared error by no more than this share of it.
+GAIN_TOLERANCE = 1e-3
+# ... and a value that the choice of the rank rests on is known to this share of it.
+VALUE_TOLERANCE = 0.05
+
+# From the largest squared singular values that are known, and ||D||_F^2, to a rank; None where they are too few.
+RankRule = Callable[[Float[Tensor, " n"], float], int | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Truncation:
+    """Factors B @ A of low rank near D.
+
+    Attributes:
+        B: (d_out, rank): orthogonal columns, each of a length that is a power of two near the root of its S.
+        A: (rank, d_in).
+        S: The leading singular values that were found, at least as many as the rank; float64.
+        norm: ||D||_F.
+        bracket: The error of the factors, and of the best ones.
+        method: "svd" or "krylov".
+    """
+
+    B: Float[Tensor, "d_out rank"]
+    A: Float[Tensor, "rank d_in"]
+    S: Float[Tensor, " n"]
+    norm: float
+    bracket: ErrorBracket
+    method: str
+
+    @property
+    def rank(self) -> int:
+        """Columns of B."""
+        return self.B.shape[1]
+
+
+def truncated(D: Float[Tensor, "d_out d_in"], rule: RankRule, *, seed: int = 0) -> Truncation:
+    """The leading triplets of D as factors, as many as the rule asks for, with the bracket of their error.
+
+    Args:
+        D: The matrix; it is overwritten by what the factors leave out.
+        rule: Says which rank, from the leading squared singular values and ||D||_F^2.
+        seed: Of the random columns.
+
+    Raises:
+        SpectrumError: If D has a non-finite entry, or LAPACK does not converge.
+
+    Source: Eckart & Young 1936. Block Krylov iteration: Musco & Musco 2015, arXiv:1504.05477.
+        Difference: the iteration ends by the residuals, and the result is bracketed.
+    Cost: about ten products of D with as many columns as the rank, and those of `error_bracket`.
+    """
+    require_finite(D)
+    norm = frobenius(D)
+    U, S, method = _leading(D, rule, norm, seed)
+    # Rotated within their span to singular vectors; values that are rounding of the norm are no part of the update.
+    Q, R = torch.linalg.qr((U.mH @ D).mH.double())
+    core = thin_svd(R.mH)
+    rank = int((RESIDUAL_ROUNDINGS * torch.finfo(D.dtype).eps * norm < core.S).sum())
+    U = (U.double() @ core.U[:, :rank]).to(D.dtype)
+    A = (core.S[:rank, None] * (core.Vh[:rank] @ Q.mH)).to(D.dtype)
+    S = torch.cat([core.S, S[core.S.shape[0] :]])
+    D.addmm_(U, A, alpha=-1)
+    bracket = error_bracket(D, A, norm, seed=seed + 1)
+    if method == "svd":
+        bracket = _known(bracket, S, rank, norm, D)
+    # Powers of two move no digit, so that B A is what was measured.
+    shares = torch.exp2(torch.round(torch.log2(core.S[:rank]) / 2)).to(D.dtype)
+    return Truncation(U * shares, A / shares[:, None], S, norm, bracket, method)
+
+
+def leading_values(D: Float[Tensor, "d_out d_in"], count: int, *, seed: int = 0) -> Float[Tensor, " n"]:
+    """The leading singular values of D, as `truncated` finds them at that rank: at least `count`, or all of them."""
+    require_finite(D)
+    return _leading(D, lambda squares, total: min(count, min(D.shape)), frobenius(D), seed)[1]
+
+
+def _known(bracket: ErrorBracket, S: Tensor, rank: int, norm: float, D: Tensor) -> ErrorBracket:
+    """The bracket where all singular values are known, which is the sharper one."""
+    # Each value may be off by a few roundings of the largest one, and independently of the others.
+    rounding = (RESIDUAL_ROUNDINGS + S.shape[0] ** 0.5) * torch.finfo(D.dtype).eps * norm
+    least = max(float(torch.linalg.vector_norm(S[rank:])) - rounding, 0.0)
+    return ErrorBracket(
+        bracket.error, max(bracket.least, min(least, bracket.error)), bracket.spectral, bracket.spectral_found
+    )
+
+
+def _leading(D: Tensor, rule: RankRule, norm: float, seed: int) -> tuple[Tensor, Tensor, str]:
+    """Left singular vectors, as many as the rule asks for; the singular values that were found; the method."""
+    n = min(D.shape)
+    if norm == 0:
+        return D.new_zeros(D.shape[0], 0), D.new_zeros(n, dtype=torch.float64), "svd"
+    found = None if n <= FACTORISED_UP_TO else _by_krylov(D, rule, norm, seed)
+    if found is not None:
+        return found
+    svd = thin_svd(D)
+    S = svd.S.double()
+    rank = rule(S.square(), float(S.square().sum()))
+    return svd.U[:, : n if rank is None else rank], S, "svd"
+
+
+def _by_krylov(D: Tensor, rule: RankRule, norm: float, seed: int) -> tuple[Tensor, Tensor, str] | None:
+    """The same from a Krylov space; None where it would become too large."""
+    operator, n, total = Dense(D), min(D.shape), norm**2
+    known = rule(torch.zeros(0, dtype=torch.float64), total)
+    width = LEAST_BLOCK if known is None else max(LEAST_BLOCK, min(known + BESIDE, 128))
+    run = BlockLanczos(random_columns(width, D.new_empty(n, 0), seed))
+    limit = int(LARGEST_SHARE * n)
+    while True:
+        if not run.exhausted:
+            if run.basis.shape[1] + width > limit:
+                return None
+            run.advance(*gram_together(operator, [None], [run.pending]))
+        pairs = run.ritz()
+        squares = pairs.values.clamp_min(0)
+        rank = rule(squares, total)
+        if rank is None and run.exhausted:
+            rank = squares.shape[0]
+        if rank is not None and rank <= squares.shape[0]:
+            rank = min(rank, squares.shape[0])
+            if run.exhausted or _settled(squares, pairs.residuals, rank, total, chosen=known is None):
+                break
+        if run.exhausted:
+            return None
+    vectors = run.ritz_vectors(pairs, rank)
+    if D.shape[0] > D.shape[1]:
+        vectors = D @ vectors
+    U = torch.linalg.qr(vectors.double()).Q.to(D.dtype)
+    return U, squares.sqrt(), "krylov"
+
+
+def _settled(squares: Tensor, residuals: Tensor, rank: int, total: float, *, chosen: bool) -> bool:
+    """True when the leading triplets can hardly grow: each by its residual squared over its distance to the rest.
+
+    Where the values chose the rank, the first one left out has to be settled too, since it only grows.
+    """
+    if rank >= squares.shape[0]:
+        return False
+    if chosen and float(residuals[rank]) > max(VALUE_TOLERANCE * float(squares[rank]), 1e-12 * total):
+        return False
+    if rank == 0:
+        return True
+    rest = float(squares[rank])
+    gaps = torch.maximum(squares[:rank] - rest, residuals[:rank])
+    gain = float((residuals[:rank].square() / gaps.clamp_min(1e-300)).sum())
+    left = max(total - float(squares[:rank].sum()), 0.0)
+    return gain <= max(GAIN_TOLERANCE * left, 1e-12 * total)
+
+
+def rank_of_energy(share: float) -> RankRule:
+    """The smallest rank whose triplets hold a share of ||D||_F^2."""
+
+    def rule(squares: Tensor, total: float) -> int | None:
+        reached = (squares.cumsum(0) >= share * total * (1 - 1e-9)).nonzero()
+        return int(reached[0]) + 1 if reached.numel() else None
+
+    return rule
+
+
+def rank_of_error(share: float) -> RankRule:
+    """The smallest rank that leaves out singular values of at most a share of the largest one."""
+
+    def rule(squares: Tensor, total: float) -> int | None:
+        if not squares.numel():
+            return None
+        below = (squares <= share**2 * squares[0]).nonzero()
+        return int(below[0]) if below.numel() else None
+
+    return rule
+
+
+def fixed_rank(rank: int) -> RankRule:
+    """A rank that was given."""
+    return lambda squares, total: rank
+
+
+__all__ = ["Truncation", "fixed_rank", "leading_values", "rank_of_energy", "rank_of_error", "truncated"]

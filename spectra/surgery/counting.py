@@ -1,0 +1,42 @@
+"""Intruder dimensions of the original and of what was written, matrix by matrix."""
+
+from dataclasses import replace
+from typing import Any
+
+from spectra.engine.cache import FactorCache
+from spectra.records.surgery import Reduction
+from spectra.scanning.scan import Progress, scan_pairs
+from spectra.scanning.settings import ScanSettings
+from spectra.weights import CheckpointPair, open_pair
+
+
+def counted(
+    result: Reduction,
+    before: CheckpointPair,
+    settings: ScanSettings,
+    *,
+    cache: FactorCache | None = None,
+    progress: Progress | None = None,
+    **opening: Any,
+) -> Reduction:
+    """The record with the counts of both sides; a matrix without factors is W0 again, and has no intruder.
+
+    Args:
+        result: What was written.
+        before: The original beside its base.
+        settings: The question.
+        cache: Where factors of W0 are kept between scans.
+        progress: Called with (matrices done, all, name).
+        **opening: Further keywords of `open_pair`.
+    """
+    names = {matrix.name for matrix in result.matrices if matrix.rank}
+    kept = replace(before, matrices=tuple(matrix for matrix in before.matrices if str(matrix.name) in names))
+    written = open_pair(before.base, result.out, include=".", **opening)
+    written = replace(written, matrices=tuple(matrix for matrix in written.matrices if str(matrix.name) in names))
+    first, second = scan_pairs([kept, written], settings, cache=cache, progress=progress)
+    counts = [{matrix.name: matrix.count for matrix in scan.matrices} for scan in (first, second)]
+    matrices = tuple(
+        replace(matrix, count_before=counts[0].get(matrix.name, 0), count_after=counts[1].get(matrix.name, 0))
+        for matrix in result.matrices
+    )
+    return replace(result, matrices=matrices)

@@ -1,0 +1,381 @@
+"""`spectra.merge`: several adapters of one base as one, with a forecast of what that does to the spectra."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spectra.engine.cache import FactorCache
+from spectra.errors import AdapterError, SpectrumError, first_five
+from spectra.forgetting import HeldOut
+from spectra.linalg.operators import LowRankUpdate
+from spectra.linalg.svd import low_rank_svd
+from spectra.records.merge import Merge
+from spectra.records.provenance import versions
+from spectra.records.surgery import Reduction
+from spectra.records.verdicts import Skipped
+from spectra.scanning.compare import by_name, require_one_base, require_same_base
+from spectra.scanning.journal import Place
+from spectra.scanning.scan import Progress
+from spectra.scanning.settings import ScanSettings
+from spectra.storage.destinations import require_apart, require_folder
+from spectra.surgery.counting import counted
+from spectra.surgery.forecast import Part, forecast_matrix, pairs_of, stacked
+from spectra.surgery.lora_folder import ModuleFactors, module_to_adapt, plain_config
+from spectra.surgery.measuring import measured
+from spectra.surgery.rank_choice import RankChoice
+from spectra.surgery.resize import chosen_ranks_of, reduced_matrix, truncated_update
+from spectra.weights import (
+    CheckpointPair,
+    MatrixPair,
+    Origin,
+    StoredMatrix,
+    base_fingerprint,
+    open_pair,
+    write_adapter,
+    write_full_checkpoint,
+)
+from spectra.weights.methods.adapter import LORA_KEY, PREFIX
+from spectra.weights.methods.changes import LoraChange
+
+
+@dataclass(frozen=True, eq=False)
+class _MergedUpdate:
+    """The merged update of one matrix, in float64."""
+
+    pair: MatrixPair
+    update: LowRankUpdate
+    module: str | None
+
+
+def merge(
+    adapters: Sequence[str | Path],
+    *,
+    weights: Sequence[float] | None = None,
+    base: str | Path | None = None,
+    out: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
+    error: float | None = None,
+    parameters: int | None = None,
+    include: str | None = None,
+    exclude: str | None = None,
+    roles: str | None = None,
+    layers: str | None = None,
+    allow_pickle: bool = False,
+    base_revision: str | None = None,
+    k: int = 10,
+    epsilon: float = 0.5,
+    top: int = 8,
+    draws: int = 99,
+    critical: bool = True,
+    heldout: Sequence[HeldOut] = (),
+    batch_size: int = 16,
+    device: str = "cpu",
+    seed: int = 0,
+    force: bool = False,
+    cache: FactorCache | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Merge:
+    """Forecast what W0 + sum_i w_i delta_W_i does to the spectra, and write it where that is asked for.
+
+    Args:
+        adapters: At least two LoRA adapters of one base.
+        weights: One per adapter; 1 for each by default.
+        base: Their base; by default the one that they name.
+        out: Write the merged adapter here: the factors stacked, or resized where one of the next four is given.
+        checkpoint: Write the merged full checkpoint here.
+        rank: Resize to this rank; at most one of this and the next three is given.
+        energy: Resize: per matrix the smallest rank that keeps this share of the merged update's squared norm.
+        error: Resize: per matrix the smallest rank that leaves out singular values up to this share of the largest.
+        parameters: Resize: numbers in all factors.
+        include: Regular expression; only canonical names that it matches somewhere are merged.
+        exclude: Regular expression; canonical names that it matches somewhere are left out.
+        roles: Comma-separated roles, such as "q_proj,v_proj".
+        layers: Layers, such as "0-11".
+        allow_pickle: Open .bin files, with torch's restricted loader.
+        base_revision: Branch, tag or commit of the base on the hub.
+        k: Leading vectors per matrix.
+        epsilon: Cosine below which a vector counts, and below which a merged intruder resembles no single one.
+        top: Leading directions of each update behind the overlaps.
+        draws: Simulated pairs of random subspaces behind each overlap.
+        critical: Search the scale of the merged update at which the first new intruder appears.
+        heldout: Held-out tasks on which every adapter and the merge are measured.
+        batch_size: Texts per forward pass.
+        device: torch device.
+        seed: Of the simulations and the bootstrap.
+        force: Replace existing folders that spectra wrote.
+        cache: Where factors of W0 are kept between scans.
+        progress: Called with (matrices done, all, name).
+        say: Called with one line per measurement.
+
+    Raises:
+        AdapterError: If an adapter is no plain LoRA.
+        CheckpointError: If the adapters have different bases, or a file cannot be read.
+        SpectrumError: If a setting has no meaning.
+        DestinationError: If a destination exists and `force` is not given.
+    """
+    scales = _weights(adapters, weights)
+    choice = _choice(rank, energy, error, parameters, out)
+    if top < 1 or draws < 1:
+        raise SpectrumError(f"top is {top} and draws is {draws}, but both are at least 1. Use for instance 8 and 99.")
+    settings = ScanSettings(k=k, epsilon=epsilon, device=device, seed=seed)
+    inputs = [Path(str(named)) for named in (*adapters, base) if named is not None]
+    destinations = [
+        (place, kind) for place, kind in ((out, "adapter"), (checkpoint, "checkpoint")) if place is not None
+    ]
+    require_apart([Path(place) for place, _ in destinations])
+    for place, kind in destinations:
+        require_folder(Path(place), kind, force=force, inputs=inputs)
+    opening = {
+        "include": include,
+        "exclude": exclude,
+        "roles": roles,
+        "layers": layers,
+        "allow_pickle": allow_pickle,
+        "base_revision": base_revision,
+    }
+    pairs = [open_pair(base, adapter, **opening) for adapter in adapters]  # type: ignore[arg-type]
+    require_same_base(pairs, adapters, opening)
+    groups = by_name(pairs)
+    for name, places in groups.items():
+        require_one_base(name, pairs, places)
+    _require_plain(pairs)
+    records, interactions, updates = [], [], []
+    for done, places in enumerate(groups.values(), start=1):
+        parts = list(_parts(pairs, places, scales, device))
+        record, between = forecast_matrix(
+            parts, len(adapters), settings, top=top, draws=draws, critical=critical, cache=cache
+        )
+        records.append(record)
+        interactions += between
+        updates.append(_merged_update(pairs, places, scales))
+        if progress is not None:
+            progress(done, len(groups), record.name)
+    result = Merge(
+        adapters=tuple(map(str, adapters)),
+        weights=tuple(scales),
+        base=str(pairs[0].base),
+        k=k,
+        epsilon=epsilon,
+        top=top,
+        matrices=tuple(records),
+        pairs=pairs_of(interactions, records),
+        out=None if out is None else str(out),
+        checkpoint=None if checkpoint is None else str(checkpoint),
+        left_behind=tuple(_left_behind(pairs, updates, as_adapter=out is not None)),
+        warnings=tuple(dict.fromkeys(warning for pair in pairs for warning in pair.warnings)),
+        versions=versions(),
+    )
+    origin = _origin(result, base_revision, allow_pickle=allow_pickle)
+    if checkpoint is not None:
+        _write_checkpoint(Path(checkpoint), result.base, updates, origin, force=force)
+    if out is not None or heldout:
+        with _folder(out) as folder:
+            reduction = _write_adapter(folder, result, updates, choice, origin, force=force)
+            if choice is not None and reduction is not None:
+                merged = replace(pairs[0], matrices=tuple(_as_merged(update) for update in updates))
+                reduction = counted(reduction, merged, settings, cache=cache, allow_pickle=allow_pickle)
+                result = replace(result, reduction=reduction)
+            if heldout:
+                named = [*map(str, adapters), str(folder)]
+                found = measured(
+                    named,
+                    result.base,
+                    heldout=heldout,
+                    device=device,
+                    batch_size=batch_size,
+                    seed=seed,
+                    progress=say,
+                )
+                shown = tuple(
+                    replace(one, checkpoint="merge") if one.checkpoint == str(folder) else one for one in found
+                )
+                result = replace(result, measured=shown)
+    return result
+
+
+def _weights(adapters: Sequence[str | Path], weights: Sequence[float] | None) -> list[float]:
+    if len(adapters) < 2:
+        raise SpectrumError(f"{len(adapters)} adapter was given, and merging takes two. Name another one.")
+    if len(set(map(str, adapters))) < len(adapters):
+        raise SpectrumError("An adapter was given twice. Give it once, with the sum of the weights.")
+    scales = [1.0] * len(adapters) if weights is None else [float(weight) for weight in weights]
+    if len(scales) != len(adapters):
+        raise SpectrumError(f"{len(scales)} weights were given for {len(adapters)} adapters. Give one for each.")
+    if not all(-100 <= weight <= 100 and weight != 0 for weight in scales):
+        raise SpectrumError(f"The weights are {scales}, but each is a number other than 0, at most 100. Correct them.")
+    return scales
+
+
+def _choice(
+    rank: int | None, energy: float | None, error: float | None, parameters: int | None, out: str | Path | None
+) -> RankChoice | None:
+    if all(value is None for value in (rank, energy, error, parameters)):
+        return None
+    if out is None:
+        raise SpectrumError("A rank was chosen and no folder for the merged adapter was named. Give out.")
+    return RankChoice(rank, energy, error, parameters)
+
+
+def _require_plain(pairs: Sequence[CheckpointPair]) -> None:
+    """Refuse a change that is not scaling * B @ A.
+
+    Raises:
+        AdapterError: With the adapter and the matrix.
+    """
+    for pair in pairs:
+        other = [str(matrix.name) for matrix in pair.matrices if not isinstance(matrix.change, LoraChange)]
+        if other:
+            raise AdapterError(
+                f"'{pair.checkpoint}' ({pair.method}) changes {first_five(other)} by more than factors, and only plain "
+                "LoRA is merged. Extract one from it with `spectra extract`, or leave these out with exclude."
+            )
+
+
+def _parts(
+    pairs: Sequence[CheckpointPair], places: Sequence[Place], weights: Sequence[float], device: str
+) -> Iterator[Part]:
+    for i, j in places:
+        matrix = pairs[i].matrices[j]
+        update = matrix.update(torch.float32, device)
+        if update is None:
+            raise ValueError("a plain LoRA has factors")
+        yield Part(i, weights[i], matrix, update)
+
+
+def _merged_update(pairs: Sequence[CheckpointPair], places: Sequence[Place], weights: Sequence[float]) -> _MergedUpdate:
+    """The stacked factors, in the finest dtype that any of them is stored in, and the module they belong to."""
+    parts = [
+        replace(part, update=part.pair.change.factors(torch.float64, "cpu"))  # type: ignore[attr-defined]
+        for part in _parts(pairs, places, weights, "cpu")
+    ]
+    return _MergedUpdate(parts[0].pair, stacked(parts), _module(parts[0].pair))
+
+
+def _module(matrix: MatrixPair) -> str | None:
+    """The module as the adapter calls it, or as the base does; None where a plain LoRA has no place for it."""
+    change = matrix.change
+    if not isinstance(change, LoraChange) or change.expert is not None or change.swapped:
+        return None
+    key = LORA_KEY.match(change.A.blocks[0].tensor.name.removeprefix(PREFIX))
+    if key is not None:
+        return key["module"]
+    found = module_to_adapt(matrix)
+    return None if isinstance(found, str) else found[0]
+
+
+def _left_behind(
+    pairs: Sequence[CheckpointPair], updates: Sequence[_MergedUpdate], *, as_adapter: bool
+) -> Iterator[Skipped]:
+    for pair in pairs:
+        for one in pair.skipped:
+            if "whole" in one.reason or "head" in one.reason:
+                yield Skipped(f"{pair.checkpoint}: {one.name}", one.reason)
+    for update in updates if as_adapter else ():
+        if update.module is None:
+            yield Skipped(str(update.pair.name), "an expert's factors, which no plain LoRA holds; write the checkpoint")
+
+
+def _origin(result: Merge, base_revision: str | None, *, allow_pickle: bool) -> Origin:
+    words = " + ".join(f"{weight:g} * {name}" for weight, name in zip(result.weights, result.adapters, strict=True))
+    fingerprint = base_fingerprint(result.base, base_revision, allow_pickle=allow_pickle)
+    return Origin(result.base, fingerprint, f"spectra merge ({words})", words)
+
+
+@contextmanager
+def _folder(out: str | Path | None) -> Iterator[Path]:
+    """Where the merged adapter is written: the folder that was named, or one for the measurement alone."""
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "merge"
+
+
+def _write_adapter(
+    folder: Path,
+    result: Merge,
+    updates: Sequence[_MergedUpdate],
+    choice: RankChoice | None,
+    origin: Origin,
+    *,
+    force: bool,
+) -> Reduction | None:
+    """Write the merged adapter; its record where it was made smaller."""
+    held = [update for update in updates if update.module is not None and bool(update.update.B.any())]
+    if not held:
+        raise AdapterError("Every merged update is zero, or belongs to an expert: there is no adapter to write.")
+    spectra = [low_rank_svd(each.update.B, each.update.A) for each in held]
+    ranks = [each.update.rank for each in held]
+    if choice is not None:
+        squares = [svd.S.square() for svd in spectra]
+        ranks = chosen_ranks_of(squares, [(str(e.pair.name), e.update.shape) for e in held], choice)
+    factors, records = [], []
+    for each, svd, rank in zip(held, spectra, ranks, strict=True):
+        written = LowRankUpdate(each.update.B.float(), each.update.A.float())
+        if choice is not None and rank < min(each.update.rank, svd.S.shape[0] + 1):
+            written = truncated_update(svd, rank, 1.0, torch.float32)
+        name = each.pair.name
+        records.append(reduced_matrix(str(name), name.layer, name.role, each.update, svd, written))
+        transposed = each.pair.W0.blocks[0].transposed
+        factors.append(ModuleFactors(str(each.module), written.B, written.A, transposed))
+    tensors: Mapping[str, Tensor] = {name: tensor for each in factors for name, tensor in each.tensors().items()}
+    write_adapter(folder, plain_config(factors, result.base), tensors, origin, force=force)
+    if choice is None:
+        return None
+    return Reduction(
+        operation="merge",
+        source=origin.made_by,
+        base=result.base,
+        out=str(folder),
+        rule=choice.words(),
+        k=result.k,
+        epsilon=result.epsilon,
+        matrices=tuple(records),
+        versions=versions(),
+    )
+
+
+def _as_merged(update: _MergedUpdate) -> MatrixPair:
+    return replace(update.pair, change=_InMemory(update.update))
+
+
+@dataclass(frozen=True, eq=False)
+class _InMemory:
+    """A change whose factors are in memory."""
+
+    update: LowRankUpdate
+    lora: None = None
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the factors."""
+        return self.update.rank * sum(self.update.shape)
+
+    def low_rank(self, W0: StoredMatrix, dtype: torch.dtype, device: torch.device | str) -> LowRankUpdate:
+        """The factors."""
+        return self.update.to(dtype=dtype, device=device)
+
+    def tuned(self, W0: StoredMatrix, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+        """W0 plus the product."""
+        update = self.low_rank(W0, dtype, device)
+        return W0.load(dtype, device).addmm_(update.B, update.A, alpha=update.scaling)
+
+
+def _write_checkpoint(
+    folder: Path, base: str, updates: Sequence[_MergedUpdate], origin: Origin, *, force: bool
+) -> None:
+    """The base with every merged matrix, one of them in memory at a time."""
+
+    def producer(update: _MergedUpdate) -> Callable[[], Tensor]:
+        return lambda: _InMemory(update.update).tuned(update.pair.W0, torch.float32, "cpu")
+
+    matrices = [(update.pair.W0, producer(update)) for update in updates]
+    write_full_checkpoint(folder, base, matrices, origin, force=force)
