@@ -44,7 +44,7 @@ def effects(material: StudyMaterial, question: str) -> Figure | None:
     }  # fmt: skip
     names, units = list(dict.fromkeys(table["what"])), list(dict.fromkeys(table["unit"]))
     base = alt.Chart(rows())
-    y = alt.Y("what:N", sort=names, title=None, axis=alt.Axis(labelLimit=430))
+    y = alt.Y("what:N", sort=names, title=None, axis=alt.Axis(labelLimit=520))
     shade = alt.Opacity(
         "weight:N", scale=alt.Scale(domain=["decides", "beside it"], range=[1.0, 0.45]), legend=alt.Legend(title=None)
     )
@@ -85,18 +85,15 @@ def counts_beside_controls(material: StudyMaterial) -> Figure | None:
         return None
     headings = {"label": "Configuration", "what": "Update", "count": "Intruder dimensions (mean over seeds)"}
     names = list(dict.fromkeys(table["what"]))
+    legend = alt.Legend(orient="bottom", title=None, labelLimit=400, columns=2)
     chart = (
         alt.Chart(rows())
         .mark_point(filled=True, size=90)
         .encode(
             x=alt.X("count:Q", title=AXES["count"]),
             y=alt.Y("label:N", sort=list(dict.fromkeys(table["label"])), title=None),
-            shape=alt.Shape(
-                "what:N", sort=names, legend=alt.Legend(orient="bottom", title=None, labelLimit=400, columns=1)
-            ),
-            color=alt.Color(
-                "what:N", sort=names, legend=alt.Legend(orient="bottom", title=None, labelLimit=400, columns=1)
-            ),
+            shape=alt.Shape("what:N", scale=alt.Scale(domain=names, range=SHAPES[: len(names)]), legend=legend),
+            color=alt.Color("what:N", scale=alt.Scale(domain=names, range=COLOURS[: len(names)]), legend=legend),
             tooltip=fields(headings, table),
         )
     )

@@ -96,9 +96,13 @@ def test_an_intersection_needs_every_comparison() -> None:
             "a", "x", "all", "", (low + high) / 2, low, high, 0.95, 1.0, "", 3, 1, None, decides=True, expected=1
         )
 
-    assert joint_verdict([one(1, 2), one(3, 4)]) == "supported"
-    assert joint_verdict([one(-2, -1), one(-4, -3)]) == "contradicted"
-    assert joint_verdict([one(1, 2), one(-4, 3)]) == joint_verdict([one(1, 2), one(-2, -1)]) == "not distinguishable"
+    assert joint_verdict([one(1.0, 2.0), one(3.0, 4.0)]) == "supported"
+    assert joint_verdict([one(-2.0, -1.0), one(-4.0, -3.0)]) == "contradicted"
+    assert (
+        joint_verdict([one(1.0, 2.0), one(-4.0, 3.0)])
+        == joint_verdict([one(1.0, 2.0), one(-2.0, -1.0)])
+        == "not distinguishable"
+    )
     assert joint_verdict([]) == "not enough settings"
 
 

@@ -77,7 +77,7 @@ def _interpolated(adapter: Mapping[Any, Any], full: pd.DataFrame, kind: str) -> 
     w = (at - x_i) / (x_{i+1} - x_i),   count = (1 - w) count_i + w count_{i+1},  for the first i, by learning rate,
     with `at` between x_i and x_{i+1}. Nothing is extrapolated.
     """
-    at = float(_measure(adapter["validation_score"], adapter["update_relative"], kind))
+    [at] = _measure(adapter["validation_score"], adapter["update_relative"], kind).tolist()
     x = _measure(full["validation_score"], full["update_relative"], kind)
     counts = {name: full[name].to_numpy(dtype=float, na_value=np.nan) for name in FIGURES}
     rates = full["learning_rate"].to_numpy(dtype=float)
@@ -98,9 +98,9 @@ def _interpolated(adapter: Mapping[Any, Any], full: pd.DataFrame, kind: str) -> 
 def _measure(score: Any, norm: Any, kind: str) -> np.ndarray:
     """What is matched, of one trial or of several; the log of no update is minus infinity."""
     if kind == "score":
-        return np.asarray(score, dtype=float)
+        return np.atleast_1d(np.asarray(score, dtype=float))
     with np.errstate(divide="ignore"):
-        return np.log(np.asarray(norm, dtype=float))
+        return np.atleast_1d(np.log(np.asarray(norm, dtype=float)))
 
 
 def headline(trials: pd.DataFrame) -> Sequence[str]:
