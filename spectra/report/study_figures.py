@@ -5,8 +5,9 @@ from typing import Any
 
 import altair as alt
 
-from spectra.records.looks import AXES
+from spectra.records.looks import AXES, COLOURS
 from spectra.report.figures.figure import (
+    SHAPES,
     Figure,
     colour_of_label,
     constants,

@@ -70,7 +70,7 @@ def _advice_path(run: Run) -> Path:
 def _advice(run: Run, study: StudySpecification) -> dict[str, Any]:
     """What to train; or the reason why nothing can be advised."""
     try:
-        advice = advise(run.path, keep=study.study.keep_energy)
+        advice = advise(run.path, keep=study.study.keep_energy, k=study.k, epsilon=study.epsilon)
         specification = verifying(advice, run)
     except SpectraError as error:
         return {"reason": str(error), "specification": None}
