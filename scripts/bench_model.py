@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from bench_scan import EPSILON, K, stopwatch
 
+from spectra import Selection
 from spectra.engine.exact import exact
 from spectra.engine.factors import BaseFactors
 from spectra.engine.methods import METHODS, choose
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, help="also write the table here")
     asked = parser.parse_args()
     by_shape: dict[str, Total] = defaultdict(Total)
-    pairs = open_pair(asked.base, asked.checkpoint, layers=asked.layers).matrices
+    pairs = open_pair(asked.base, asked.checkpoint, Selection(layers=asked.layers)).matrices
     Total.of(pairs[0])  # warms up the libraries
     for pair in pairs:
         by_shape[f"{pair.shape[0]} x {pair.shape[1]}"] += Total.of(pair)

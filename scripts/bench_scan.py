@@ -1,6 +1,7 @@
 """Time of a scan against two full SVDs per matrix, as ratios measured side by side in one run.
 
     python scripts/bench_scan.py [--shapes 1024x1024,4096x4096] [--roberta] [--seed 0] [-o TABLE.md]
+    python scripts/bench_scan.py --compare REV [--threads 1]   two versions alternately (`bench_compare`)
     python scripts/bench_scan.py --layers N      a checkpoint in the shapes of Llama-2-7B (`bench_checkpoint`)
     python scripts/bench_scan.py --triplets N    the leading triplets alone, against other tools (`bench_triplets`)
 
@@ -11,7 +12,8 @@
 - basis cached: the full SVD of W0 is at hand.
 
 Verdicts are compared with those of the exact method (of the eight, for the first `--checked`); the last column counts
-those that differ.
+those that differ. Times are of the wall; the processor time of the first scan stands beside it. A table measured while
+other work ran is not written into `reports/`.
 """
 
 import argparse
@@ -22,37 +24,35 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin slow whatever else runs
 
 import bench_checkpoint
+import bench_compare
 import bench_triplets
 import synthetic
 import torch
+from bench_worker import EPSILON, KINDS, TOGETHER, Bench, K, updates
+from machine_load import MachineLoad
 
 from spectra.engine.bounds import CosineBounds
-from spectra.engine.cache import CacheEntry, FactorCache
 from spectra.engine.cached_basis import cached_basis
-from spectra.engine.certified import certified
 from spectra.engine.exact import exact
-from spectra.engine.factors import BaseFactors, LeadingFactors
-from spectra.engine.tuned import Tuned
+from spectra.engine.factors import BaseFactors
 from spectra.linalg.operators import Dense
 from spectra.records.provenance import commit, hardware, versions
 
 Result = TypeVar("Result")
 
-K = 10
-EPSILON = torch.tensor([0.5], dtype=torch.float64)
 SHAPES = "1024x1024,2048x2048,4096x4096,11008x4096,4096x11008"
 ROBERTA = {(768, 768): 48, (3072, 768): 12, (768, 3072): 12}
-TOGETHER = 8
+REPORTS = Path(__file__).parents[1] / "reports"
 CHECKED = 2  # of the eight, unless asked otherwise: each costs a full SVD
-COLUMNS = ("matrix", "update", "intruders", "two SVDs (s)", "first scan (s)", "of two SVDs", "next adapter (s)")
-COLUMNS += ("of the first", f"each of {TOGETHER} (s)", "of the first", "basis cached (s)", "of two SVDs", "differing")
+COLUMNS = ("matrix", "update", "intruders", "two SVDs (s)", "first scan (s)", "processor (s)")
+COLUMNS += ("of two SVDs", "next adapter (s)", "of the first", f"each of {TOGETHER} (s)", "of the first")
+COLUMNS += ("basis cached (s)", "of two SVDs", "differing")
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
@@ -65,6 +65,7 @@ class Row:
     intruders: int
     two_svds: float
     first: float
+    first_processor: float
     following: float
     together: float
     basis: float
@@ -82,33 +83,8 @@ class Row:
                 f"{seconds:.3f}",
                 f"{against / seconds:.1f}x" if against < 20 * seconds else f"{against / seconds:.0f}x",
             ]
+        cells.insert(5, f"{self.first_processor:.3f}")
         return "| " + " | ".join([*cells, str(self.differing)]) + " |"
-
-
-class Bench:
-    """One W0, its factor cache, and the scans that are timed."""
-
-    def __init__(self, W0: torch.Tensor, folder: Path) -> None:
-        self.W0, self.cache, self.entries = Dense(W0), FactorCache(folder), count()
-
-    def fresh_entry(self) -> CacheEntry:
-        """A place in the cache that holds nothing yet."""
-        return self.cache.entry(f"{self.W0.shape[0]}x{self.W0.shape[1]}-{next(self.entries)}", self.W0)
-
-    def timed(
-        self, tuned: Sequence[Tuned], *, learned: LeadingFactors | None = None, repeats: int = 5
-    ) -> tuple[float, list[CosineBounds], LeadingFactors | None]:
-        """Median seconds of certified scans that start with an empty cache or one that holds `learned`."""
-        seconds: list[float] = []
-        for _ in range(repeats + 1):  # the first one warms up the libraries and the memory
-            entry = self.fresh_entry()
-            if learned is not None:
-                entry.save_leading(learned)
-            began = time.perf_counter()
-            base = BaseFactors(self.W0, entry)
-            found = certified(base, tuned, K, EPSILON)
-            seconds.append(time.perf_counter() - began)
-        return sorted(seconds[1:])[repeats // 2], found, base.leading
 
 
 def stopwatch(work: Callable[[], Result], repeats: int = 1) -> tuple[float, Result]:
@@ -121,15 +97,6 @@ def stopwatch(work: Callable[[], Result], repeats: int = 1) -> tuple[float, Resu
     return sorted(seconds)[len(seconds) // 2], result
 
 
-def updates(W0: torch.Tensor, kind: str, seed: int) -> list[Tuned]:
-    """Updates of a kind: a LoRA of rank 8, or a dense one as full fine-tuning makes it."""
-    shape = (W0.shape[0], W0.shape[1])
-    seeds = range(seed + 1, seed + 2 + TOGETHER)
-    if kind == "low-rank":
-        return [Tuned(update=synthetic.low_rank(*shape, i)) for i in seeds]
-    return [Tuned(W=Dense(W0 + synthetic.dense(*shape, i))) for i in seeds]
-
-
 def differing(found: Sequence[CosineBounds], truth: Sequence[CosineBounds]) -> int:
     """Verdicts that are not those of the exact method."""
     return sum(int(((a.upper < EPSILON) != (b.upper < EPSILON)).sum()) for a, b in zip(found, truth, strict=True))
@@ -140,7 +107,7 @@ def rows(shape: tuple[int, int], seed: int, folder: Path, checked: int) -> Itera
     W0 = synthetic.base(*shape, seed)
     bench, full = Bench(W0, folder), BaseFactors(Dense(W0))
     one_svd, _ = stopwatch(full.full)
-    for kind in ("low-rank", "dense"):
+    for kind in KINDS:
         one, *more = updates(W0, kind, seed)
         other_svd, truth = stopwatch(lambda t=one: exact(full, [t], K, EPSILON))
         truth += exact(full, more[:checked], K, EPSILON)
@@ -152,7 +119,18 @@ def rows(shape: tuple[int, int], seed: int, folder: Path, checked: int) -> Itera
         wrong = differing(found + found_together[:checked], truth) + differing(found_basis, truth[:1])
         wrong += differing(found_next, truth[1:2]) if checked else 0
         intruders = int((truth[0].upper < EPSILON).sum())
-        yield Row(shape, kind, intruders, one_svd + other_svd, first, following, together / TOGETHER, basis, wrong)
+        yield Row(
+            shape,
+            kind,
+            intruders,
+            one_svd + other_svd,
+            first.wall,
+            first.cpu,
+            following.wall,
+            together.wall / TOGETHER,
+            basis,
+            wrong,
+        )
 
 
 def roberta_total(measured: list[Row]) -> str:
@@ -177,6 +155,9 @@ def main() -> None:
     parser.add_argument("--shapes", default=SHAPES)
     parser.add_argument("--roberta", action="store_true", help="the shapes of RoBERTa-base instead")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compare", metavar="REV", help="this version against that one, alternately")
+    parser.add_argument("--repeats", type=int, default=4, help="pairs of each scan with --compare")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either version with --compare")
     parser.add_argument("--checked", type=int, default=CHECKED, help="of the eight, how many against full SVDs")
     parser.add_argument("-o", "--out", type=Path, help="also write the table here")
     parser.add_argument("--layers", type=int, help="a checkpoint of this many layers instead, with its peak memory")
@@ -190,12 +171,28 @@ def main() -> None:
         return
     shapes = list(ROBERTA) if asked.roberta else [parse(text) for text in asked.shapes.split(",")]
     lines: list[str] = []
-    load_before = os.getloadavg()[0]
+    load = MachineLoad()
 
     def tell(line: str) -> None:
         lines.append(line)
         print(line, flush=True)
 
+    if asked.compare:
+        bench_compare.compare(asked.compare, shapes, asked.seed, asked.repeats, asked.threads, tell)
+    else:
+        table(shapes, asked, tell)
+    facts = [f"{key} {value}" for key, value in hardware().items()]
+    tell(f"\n{load.told()}")
+    tell(f"Seed {asked.seed}, {torch.get_num_threads()} threads, {', '.join(facts)}, torch {versions()['torch']},")
+    tell(f"commit {commit()}. Command: {shlex.join(['python', *sys.argv])}")
+    if asked.out and (reason := load.too_much()) and REPORTS in asked.out.resolve().parents:
+        sys.exit(f"{reason} The table is not written into {REPORTS.name}/. Measure again on an idle machine.")
+    if asked.out:
+        asked.out.write_text("\n".join(lines) + "\n")
+
+
+def table(shapes: Sequence[tuple[int, int]], asked: argparse.Namespace, tell: Callable[[str], None]) -> None:
+    """The rows of all shapes."""
     tell(HEADER)
     measured: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-scan-") as folder:
@@ -205,12 +202,6 @@ def main() -> None:
                 tell(str(row))
     if asked.roberta:
         tell(roberta_total(measured))
-    facts = [f"{key} {value}" for key, value in hardware().items()]
-    tell(f"\nLoad of the machine {load_before:.1f} before, {os.getloadavg()[0]:.1f} after.")
-    tell(f"Seed {asked.seed}, {torch.get_num_threads()} threads, {', '.join(facts)}, torch {versions()['torch']},")
-    tell(f"commit {commit()}. Command: {shlex.join(['python', *sys.argv])}")
-    if asked.out:
-        asked.out.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def work(folder: Path, out: Path) -> None:
     for line in sys.stdin:
         trial = TrialFolder(out / line.strip())
         began = time.perf_counter()
-        whole = scan_trial(trial, folder / line.strip(), str(folder / "base"), specification)
+        whole, _ = scan_trial(trial, folder / line.strip(), str(folder / "base"), specification)
         seconds = time.perf_counter() - began
         rows = trial.rows("controls")
         controls = {} if rows is None else rows.groupby("control")["is_intruder"].sum().to_dict()

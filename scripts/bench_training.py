@@ -43,7 +43,7 @@ from spectra.training.settings import TrainingSettings
 Times = tuple[float, float]  # wall clock, processor
 SMALL, LARGE = "all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"
 LORA = TrainingSettings(
-    base=SMALL, task="movie-sentiment", method="lora", rank=8, alpha=16.0, learning_rate=1e-3, seed=0, steps=20,
+    base=SMALL, method="lora", rank=8, alpha=16.0, learning_rate=1e-3, seed=0, steps=20,
     max_length=64, train_examples=640, validation_examples=64,
 )  # fmt: skip
 
@@ -126,7 +126,7 @@ class Timed(SpectraCallback):
 def callback_row(method: str, scans: int) -> str:
     """4 x 128 tokens a step, as in ordinary use of a model of this size."""
     own = {} if method == "full" else {"rank": 8, "alpha": 16.0}
-    settings = TrainingSettings(LARGE, "", method, 1e-4, 0, steps=1, **own)
+    settings = TrainingSettings(LARGE, method, 1e-4, 0, steps=1, **own)
     model = attach(AutoModelForCausalLM.from_pretrained(resolve_model(LARGE)), settings, "CAUSAL_LM")
     rows = Dataset.from_list(
         [{"input_ids": list(range(i, i + 128)), "labels": list(range(i, i + 128))} for i in range(64)]

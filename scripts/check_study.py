@@ -46,12 +46,13 @@ def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=200, help="simulated studies per planted truth")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--truths", nargs="+", choices=PLANTS, default=list(PLANTS), help="planted truths to simulate")
     options = parser.parse_args()
     with Pool(options.workers) as pool:
-        for name in PLANTS:
+        for name in options.truths:
             found = pool.map(verdicts, [(name, number) for number in range(options.studies)], chunksize=10)
-            print(f"{name} ({options.studies} studies)")
+            print(f"{name} ({options.studies} studies)", flush=True)
             for question in ASKED:
                 counted = Counter(one[question] for one in found)
                 shares = ", ".join(f"{word} {count / len(found):.1%}" for word, count in counted.most_common())

@@ -40,9 +40,9 @@ def validation_scores(specification: Specification) -> list[tuple[PlannedTrial, 
     scores = []
     for trial in plan(specification):
         with tempfile.TemporaryDirectory() as folder:
-            trained = train(trial.settings, task, Path(folder))
+            trained = train(trial.training, task, Path(folder))
         scores.append((trial, trained.validation.score))
-        rate, score = trial.settings.learning_rate, trained.validation.score
+        rate, score = trial.learning_rate, trained.validation.score
         print(f"{trial.label}, {rate:g}: {score:.4f}, {trained.seconds:.0f} s", file=sys.stderr, flush=True)
     return scores
 
@@ -51,11 +51,11 @@ def print_table(scores: list[tuple[PlannedTrial, float]]) -> None:
     """Markdown: one line per trial, the best of each configuration in bold; of equal scores the smaller rate."""
     best: dict[str, tuple[float, float]] = {}
     for trial, score in scores:
-        offer = (score, -trial.settings.learning_rate)
+        offer = (score, -trial.learning_rate)
         best[trial.group] = max(best.get(trial.group, offer), offer)
     print("| configuration | learning rate | validation score |\n|---|---|---|")
     for trial, score in scores:
-        rate = trial.settings.learning_rate
+        rate = trial.learning_rate
         mark = "**" if best[trial.group] == (score, -rate) else ""
         print(f"| {trial.label} | {rate:g} | {mark}{score:.4f}{mark} |")
 

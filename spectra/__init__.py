@@ -1,6 +1,7 @@
 """Spectral analysis of LoRA against full fine-tuning.
 
-The public names are loaded on first use, so that `import spectra` and `spectra --help` import no torch.
+One function per command (`spectra.facade.COMMANDS` says which), the records that they return, and the errors that they
+raise. All are loaded on first use, so that `import spectra` and `spectra --help` import no torch.
 """
 
 import importlib
@@ -18,49 +19,124 @@ if Path(__file__).with_name("grapefruit.py").exists():  # a file of the colour l
         stacklevel=2,
     )
 
+# The module of every public name.
 _HOMES = {
+    "AdapterError": "spectra.errors",
+    "Advice": "spectra.advice",
+    "AssetError": "spectra.errors",
+    "AssetList": "spectra.facade.assets",
+    "CheckpointError": "spectra.errors",
+    "ClusterError": "spectra.errors",
+    "Comparison": "spectra.records.comparison",
+    "DataError": "spectra.errors",
+    "DestinationError": "spectra.errors",
+    "Environment": "spectra.environment",
+    "FactorCache": "spectra.engine.cache",
+    "ForgettingRun": "spectra.forgetting",
+    "Inspection": "spectra.records.inspection",
+    "Interrupted": "spectra.records.interrupted",
+    "InterventionRun": "spectra.interventions",
+    "IntruderScan": "spectra.records",
+    "IntruderScans": "spectra.records",
+    "Mitigation": "spectra.interventions",
+    "ModelError": "spectra.errors",
+    "PluginError": "spectra.errors",
+    "PluginList": "spectra.facade.plugins",
+    "Run": "spectra.runs",
+    "RunError": "spectra.errors",
+    "RunStatus": "spectra.runs.status",
+    "Scan": "spectra.records",
+    "Selection": "spectra.records.selection",
+    "SpecificationError": "spectra.errors",
     "SpectraCallback": "spectra.training.callback",
+    "SpectraError": "spectra.errors",
+    "SpectrumError": "spectra.errors",
+    "Study": "spectra.study",
+    "SweepPlan": "spectra.facade.sweep",
     "advise": "spectra.advice",
     "compare": "spectra.scanning.compare",
     "convert": "spectra.surgery.convert",
+    "doctor": "spectra.environment",
     "extract": "spectra.surgery.extract",
-    "intruders": "spectra.scanning.scan",
+    "fetch_assets": "spectra.facade.assets",
+    "forget": "spectra.facade.forget",
+    "inspect": "spectra.facade.inspect",
+    "intervene": "spectra.facade.intervene",
+    "intruders": "spectra.facade.intruders",
+    "list_assets": "spectra.facade.assets",
     "merge": "spectra.surgery.merge",
+    "mitigate": "spectra.facade.mitigate",
     "open_pair": "spectra.weights",
+    "plan_sweep": "spectra.facade.sweep",
+    "plugins": "spectra.facade.plugins",
     "resize": "spectra.surgery.resize",
     "run_study": "spectra.study",
-    "run_sweep": "spectra.sweep",
-    "scan": "spectra.scanning.scan",
+    "run_sweep": "spectra.facade.sweep",
+    "scan": "spectra.facade.scan",
+    "status": "spectra.runs.status",
+    "verify_advice": "spectra.advice",
+    "write_figures": "spectra.figures",
+    "write_report": "spectra.facade.report",
 }
 
-__all__ = [
-    "SpectraCallback",
-    "__version__",
-    "advise",
-    "compare",
-    "convert",
-    "extract",
-    "intruders",
-    "merge",
-    "open_pair",
-    "resize",
-    "run_study",
-    "run_sweep",
-    "scan",
-]
+__all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from spectra.advice import Advice as Advice
     from spectra.advice import advise as advise
+    from spectra.advice import verify_advice as verify_advice
+    from spectra.engine.cache import FactorCache as FactorCache
+    from spectra.environment import Environment as Environment
+    from spectra.environment import doctor as doctor
+    from spectra.errors import AdapterError as AdapterError
+    from spectra.errors import AssetError as AssetError
+    from spectra.errors import CheckpointError as CheckpointError
+    from spectra.errors import ClusterError as ClusterError
+    from spectra.errors import DataError as DataError
+    from spectra.errors import DestinationError as DestinationError
+    from spectra.errors import ModelError as ModelError
+    from spectra.errors import PluginError as PluginError
+    from spectra.errors import RunError as RunError
+    from spectra.errors import SpecificationError as SpecificationError
+    from spectra.errors import SpectraError as SpectraError
+    from spectra.errors import SpectrumError as SpectrumError
+    from spectra.facade.assets import AssetList as AssetList
+    from spectra.facade.assets import fetch_assets as fetch_assets
+    from spectra.facade.assets import list_assets as list_assets
+    from spectra.facade.forget import forget as forget
+    from spectra.facade.inspect import inspect as inspect
+    from spectra.facade.intervene import intervene as intervene
+    from spectra.facade.intruders import intruders as intruders
+    from spectra.facade.mitigate import mitigate as mitigate
+    from spectra.facade.plugins import PluginList as PluginList
+    from spectra.facade.plugins import plugins as plugins
+    from spectra.facade.report import write_report as write_report
+    from spectra.facade.scan import scan as scan
+    from spectra.facade.sweep import SweepPlan as SweepPlan
+    from spectra.facade.sweep import plan_sweep as plan_sweep
+    from spectra.facade.sweep import run_sweep as run_sweep
+    from spectra.figures import write_figures as write_figures
+    from spectra.forgetting import ForgettingRun as ForgettingRun
+    from spectra.interventions import InterventionRun as InterventionRun
+    from spectra.interventions import Mitigation as Mitigation
+    from spectra.records import IntruderScan as IntruderScan
+    from spectra.records import IntruderScans as IntruderScans
+    from spectra.records import Scan as Scan
+    from spectra.records.comparison import Comparison as Comparison
+    from spectra.records.inspection import Inspection as Inspection
+    from spectra.records.interrupted import Interrupted as Interrupted
+    from spectra.records.selection import Selection as Selection
+    from spectra.runs import Run as Run
+    from spectra.runs.status import RunStatus as RunStatus
+    from spectra.runs.status import status as status
     from spectra.scanning.compare import compare as compare
-    from spectra.scanning.scan import intruders as intruders
-    from spectra.scanning.scan import scan as scan
+    from spectra.study import Study as Study
     from spectra.study import run_study as run_study
     from spectra.surgery import convert as convert
     from spectra.surgery import extract as extract
     from spectra.surgery import merge as merge
     from spectra.surgery import resize as resize
-    from spectra.sweep import run_sweep as run_sweep
-    from spectra.training import SpectraCallback as SpectraCallback
+    from spectra.training.callback import SpectraCallback as SpectraCallback
     from spectra.weights import open_pair as open_pair
 
 

@@ -4,12 +4,17 @@ Nothing here asks the network for anything.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spectra.assets import cache_folder
 from spectra.records.provenance import commit, hardware, package_version, versions
+from spectra.records.verdicts import html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Settings of the hub client and of its relatives that change where they look, or whether they may look at all.
 HUB_VARIABLES = (
@@ -89,9 +94,47 @@ class Environment:
     hub: Mapping[str, str]
     optional: Mapping[str, str | None]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `spectra doctor`."""
+        return asdict(self)
 
-def environment() -> Environment:
-    """Look at this machine and this installation."""
+    def rows(self) -> Iterator[dict[str, str]]:
+        """One flat row per fact: the question that it belongs to, its name and its value."""
+        for question, facts in (
+            ("versions", {**self.versions, "commit": self.commit or "not run from a git tree"}),
+            ("hardware", self.hardware),
+            ("devices", {each.device: each.name for each in self.devices}),
+            ("threads", {each.library: each.threads for each in self.threads}),
+            ("cache", {"folder": self.cache, **{each.name: f"{each.bytes} bytes" for each in self.cache_entries}}),
+            ("hub", {"state": "offline" if self.hub_offline else "may be asked", **self.hub}),
+            ("optional packages", {name: version or "absent" for name, version in self.optional.items()}),
+        ):
+            for name, value in facts.items():
+                yield {"question": question, "name": str(name), "value": str(value)}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row per fact as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows()))
+
+    def _repr_html_(self) -> str:
+        """One row per fact, for notebooks."""
+        return html_table(
+            "This installation", ("question", "name", "value"), [tuple(row.values()) for row in self.rows()]
+        )
+
+
+def doctor() -> Environment:
+    """Look at this machine and this installation: versions, devices, threads, cache, hub, optional packages.
+
+    Nothing is downloaded and nothing is changed.
+
+    Example:
+        >>> found = spectra.doctor()
+        >>> found.devices[-1].device, "torch" in found.versions
+        ('cpu', True)
+    """
     from huggingface_hub import constants
 
     folder = cache_folder()

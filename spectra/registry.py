@@ -24,6 +24,8 @@ from spectra.errors import PluginError
 # Where the modules of --plugin stand for this process and those that it starts, separated as in PATH.
 VARIABLE = "SPECTRA_PLUGINS"
 OWN = "spectra"
+# Where an entry comes from that no other process will have.
+IN_THIS_PROCESS = "a call of register"
 
 
 @runtime_checkable
@@ -72,13 +74,17 @@ class Registry(Mapping[str, T], Generic[T]):
             self.register(entry, OWN)
         TABLES[group] = self
 
-    def register(self, entry: T, origin: str = "a call of register") -> None:
+    def register(self, entry: T, origin: str = "") -> None:
         """Enter one entry. The same object twice is one entry.
+
+        Args:
+            entry: The entry.
+            origin: Where it comes from; empty takes the plugin that is being loaded, or else `IN_THIS_PROCESS`.
 
         Raises:
             PluginError: If it is no such entry, or its name is taken by another.
         """
-        self._enter(entry, origin)
+        self._enter(entry, origin or current_origin())
 
     def is_own(self, name: str) -> bool:
         """True for an entry that comes with this package."""
@@ -213,6 +219,7 @@ def code_digest(function: "str | Callable[..., Any]") -> str:
 
 def _loaded(origin: str, load: Callable[[], Any]) -> Any:
     """What a plugin gives; whatever goes wrong while it is imported is told in one sentence."""
+    _LOADING.append(origin)
     try:
         return load()
     except PluginError:
@@ -223,6 +230,16 @@ def _loaded(origin: str, load: Callable[[], Any]) -> Any:
             f"{origin[0].upper()}{origin[1:]} cannot be loaded ({type(error).__name__}: {reason[0] if reason else '-'}"
             "). Repair or remove it."
         ) from error
+    finally:
+        _LOADING.pop()
+
+
+_LOADING: list[str] = []
+
+
+def current_origin() -> str:
+    """Where an entry comes from that is registered now: the plugin that is being loaded, or this process alone."""
+    return _LOADING[-1] if _LOADING else IN_THIS_PROCESS
 
 
 def _package(point: EntryPoint) -> str:

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sweep", "report", "figures", "interventions", "pretraining"),
     ("advice", "surgery"),
     ("study",),
+    ("facade",),
     ("cli",),
 )
 

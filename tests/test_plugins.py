@@ -19,12 +19,13 @@ from safetensors.torch import load_file
 import spectra.data.load
 import spectra.forgetting.catalogue
 import spectra.training.adapt
-import spectra.weights.formats.table  # noqa: F401
+import spectra.weights.formats.table
 from spectra import registry
 from spectra.cli.main import main
 from spectra.errors import PluginError, SpectraError
 from spectra.records.catalogue import GROUPS, METRICS, Metric, MetricGroup
 from spectra.registry import TABLES, VARIABLE, Registry, use_plugins
+from spectra.training import metrics
 from tests import tiny
 
 EXAMPLE = Path(__file__).parent / "plugin_example"
@@ -165,6 +166,45 @@ def test_a_sweep_is_planned_and_run_with_a_task_a_method_and_a_measure_of_a_plug
     run = Run.open(tmp_path / "run")
     assert run.table("trials")[["label", "status"]].values.tolist() == [["Gaussian LoRA r=2 α=4", "done"]]
     assert run.table("forgetting")["metric"].tolist() == ["last-token"]
+
+
+BY_A_CALL = """
+from spectra.data import register_task, task_from_rows
+from spectra.training.metrics import Metric, register_metric
+
+ROWS = [{"text": f"w{number} w{number // 30}", "label": "ab"[number % 2]} for number in range(60)]
+register_task("by-a-call", lambda: task_from_rows(
+    "by-a-call", "classification", train=ROWS[:40], validation=ROWS[40:50], test=ROWS[50:]))
+register_metric(Metric("all-right", ("classification",), lambda predicted, truth: 1.0))
+"""
+
+
+def test_what_a_plugin_registers_by_a_call_reaches_the_workers_and_what_a_process_does_is_refused(
+    plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spectra.data import register_task
+    from spectra.sweep import run_sweep
+
+    specification: dict[str, Any] = {
+        "base": tiny.save_model(tmp_path / "bert", "bert"),
+        "task": "by-a-call",
+        "methods": [{"method": "full", "learning_rate": 1e-2}],
+        "validation_metric": "all-right",
+        "steps": 1,
+        "batch_size": 4,
+        "trajectory": 0,
+        "controls": False,
+    }
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    monkeypatch.setattr(metrics, "ORIGINS", dict(metrics.ORIGINS))
+    (tmp_path / "calls.py").write_text(BY_A_CALL)
+    use_plugins([str(tmp_path / "calls.py")])
+    table = run_sweep(specification, tmp_path / "run").table("trials")
+    assert table[["status", "error", "validation_score"]].values.tolist() == [["done", "", 1.0]]
+    register_task("here", lambda: spectra.data.load.TASKS["by-a-call"].load())
+    with pytest.raises(SpectraError, match="The task 'here' was registered by a call in this process, and worker"):
+        run_sweep({**specification, "task": "here"}, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_installed_packages_are_read_through_their_entry_points(plugin: str, monkeypatch: pytest.MonkeyPatch) -> None:

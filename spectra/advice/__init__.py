@@ -1,7 +1,16 @@
 """Advice that follows from a trained checkpoint: which rank, which alpha, which layers; and its verification."""
 
 from spectra.advice.advise import AdviceSettings, advise
-from spectra.advice.records import Advice, CriticalScale, MatrixAdvice
-from spectra.advice.verify import Verification, verify, verifying
+from spectra.advice.records import Advice, CriticalScale, MatrixAdvice, Verification
+from spectra.advice.verify import verify_advice, verifying
 
-__all__ = ["Advice", "AdviceSettings", "CriticalScale", "MatrixAdvice", "Verification", "advise", "verify", "verifying"]
+__all__ = [
+    "Advice",
+    "AdviceSettings",
+    "CriticalScale",
+    "MatrixAdvice",
+    "Verification",
+    "advise",
+    "verify_advice",
+    "verifying",
+]

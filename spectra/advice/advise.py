@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from spectra.advice.critical import critical_scale
 from spectra.advice.evidence import Evidence, read_evidence
@@ -12,6 +11,7 @@ from spectra.engine.cache import FactorCache
 from spectra.errors import SpectrumError
 from spectra.metrics.explained_variance import rank_for_variance, variance_of_rank
 from spectra.records.provenance import versions
+from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.facts import PairFacts, facts_of
 from spectra.scanning.settings import ScanSettings
 from spectra.sweep.spec.values import alpha_or_rule, resolved_alpha
@@ -65,11 +65,20 @@ class AdviceSettings:
 def advise(
     source: str | Path,
     base: str | Path | None = None,
-    settings: AdviceSettings | None = None,
     *,
+    selection: Selection = DEFAULT,
+    keep: float = 0.9,
+    max_rank: int | None = None,
+    alpha: float | str = "2r",
+    headroom: float = 0.9,
+    draws: int = 15,
+    seed: int = 0,
+    measure: bool = True,
+    k: int = 10,
+    epsilon: float = 0.5,
+    device: str = "cpu",
     cache: FactorCache | None = None,
     progress: Progress | None = None,
-    **selection: Any,
 ) -> Advice:
     """Rank and alpha per matrix for the next LoRA training, from a checkpoint or a sweep of the same task.
 
@@ -80,18 +89,41 @@ def advise(
     Args:
         source: A checkpoint, or the run folder of `spectra sweep`.
         base: The pre-trained checkpoint; by default the one that the source names.
-        settings: What is asked for.
+        selection: Which matrices, and how the files are opened.
+        keep: Share of each update's energy that its rank must keep.
+        max_rank: No rank is larger; None: no limit.
+        alpha: Rule for alpha where no LoRA update was looked at, such as "2r" or 16.
+        headroom: Largest advised scale, as a share of the critical one.
+        draws: Random directions behind a predicted threshold.
+        seed: Seed of the random directions.
+        measure: Scan growing multiples of the update too, where the thin SVD of W0 costs little.
+        k: Leading singular vectors looked at per matrix.
+        epsilon: Cosine below which a vector counts as an intruder.
+        device: torch device of the computation.
         cache: Where factors of W0 are kept between calls.
         progress: Called with (matrices done, all, name) after each.
-        **selection: `include`, `exclude`, `roles`, `layers`, ... of `open_pair`.
 
     Raises:
         RunError: If a run folder has no trial whose weights are kept.
         SpectrumError: If a setting has no meaning, or nothing was changed by the tuning.
         CheckpointError: If a checkpoint cannot be read.
+
+    Example:
+        >>> advice = spectra.advise(full, base, keep=0.5, k=4, draws=1, measure=False)
+        >>> sorted(advice.lora_config())
+        ['alpha_pattern', 'lora_alpha', 'r', 'rank_pattern', 'target_modules']
     """
-    asked = settings or AdviceSettings()
-    evidence = read_evidence(source, base, **selection)
+    asked = AdviceSettings(
+        keep=keep,
+        max_rank=max_rank,
+        alpha=alpha,
+        headroom=headroom,
+        draws=draws,
+        seed=seed,
+        measure=measure,
+        scan=ScanSettings(k=k, epsilon=epsilon, device=device),
+    )
+    evidence = read_evidence(source, base, selection)
     scaled = {str(matrix.name): matrix for matrix in evidence.scale.matrices} if evidence.scale else {}
     advised: list[MatrixAdvice] = []
     still: list[str] = []

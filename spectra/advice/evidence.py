@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.errors import RunError
 from spectra.models import resolve_model
+from spectra.records.selection import Selection
 from spectra.runs import Run
 from spectra.sweep.trial.learning_rate_selection import best_configuration
 from spectra.weights import CheckpointPair, open_pair
@@ -32,13 +33,13 @@ class Evidence:
     sentences: tuple[str, ...]
 
 
-def read_evidence(source: str | Path, base: str | Path | None, **selection: Any) -> Evidence:
+def read_evidence(source: str | Path, base: str | Path | None, selection: Selection) -> Evidence:
     """Open a checkpoint, or the best trials of a run folder.
 
     Args:
         source: A checkpoint, or the run folder of `spectra sweep`.
         base: The pre-trained checkpoint; a run folder and most adapters name their own.
-        **selection: `include`, `exclude`, `roles`, `layers`, ... of `open_pair`.
+        selection: Which matrices, and how the files are opened.
 
     Raises:
         RunError: If a run folder has no trial whose weights are kept.
@@ -46,12 +47,12 @@ def read_evidence(source: str | Path, base: str | Path | None, **selection: Any)
     """
     if (Path(source) / "sweep.json").is_file():
         return _of_run(Run.open(Path(source)), base, selection)
-    pair = open_pair(base, source, **selection)
+    pair = open_pair(base, source, selection)
     is_lora = any(matrix.lora is not None for matrix in pair.matrices)
     return Evidence(pair, pair if is_lora else None, (_seen(pair, "one checkpoint"),))
 
 
-def _of_run(run: Run, base: str | Path | None, selection: dict[str, Any]) -> Evidence:
+def _of_run(run: Run, base: str | Path | None, selection: Selection) -> Evidence:
     trials = run.table("trials")
     kept = trials[[run.trial(trial).weights is not None for trial in trials["trial"]]]
     full = _looked_at(kept[kept["method"] == "full"])
@@ -62,7 +63,7 @@ def _of_run(run: Run, base: str | Path | None, selection: dict[str, Any]) -> Evi
         )
     reference = base if base is not None else resolve_model(run.specification["base"])
     pairs = {
-        name: open_pair(reference, str(run.trial(row["trial"]).weights), **selection)
+        name: open_pair(reference, str(run.trial(row["trial"]).weights), selection)
         for name, row in (("full", full), ("lora", lora))
         if row is not None
     }

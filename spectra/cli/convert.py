@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.options import stacked
 from spectra.cli.output import Output, output_options
@@ -13,25 +14,25 @@ if TYPE_CHECKING:
     from spectra.surgery import Conversion
 
 reading_options = stacked(
-    click.option("--base", metavar="BASE", help="Its base, where the names of ADAPTER have underscores for dots."),
+    click.option("--base", metavar="BASE", help="Base of ADAPTER, needed where its names have underscores for dots."),
     click.option(
         "--component", metavar="NAME", help="Part of a pipeline to read, or prefix to write, such as lora_unet."
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of the adapter on the hub."),
-    click.option("--adapter-name", metavar="NAME", help="Which of several adapters in one folder."),
-    click.option("--take", type=click.Choice(["model", "adapter"]), help="Which is meant, where a folder holds both."),
+    click.option("--adapter-name", metavar="NAME", help="Name of the adapter, where a folder holds several."),
+    click.option("--take", type=click.Choice(["model", "adapter"]), help="What is read where a folder holds both."),
     click.option(
-        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt), with torch's restricted loader."
+        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
     ),
 )
 
 
 @click.command(cls=WritingCommand, epilog="Example:  spectra convert my-adapter --to mlx -o my-adapter-mlx")
 @click.argument("adapter", metavar="ADAPTER")
+@click.option("--to", required=True, type=click.Choice(["peft", "kohya", "mlx"]), help="Program that reads the result.")
 @click.option(
-    "--to", required=True, type=click.Choice(["peft", "kohya", "mlx"]), help="The program that is to read it."
+    "-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder that receives the adapter."
 )
-@click.option("-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder to write.")
 @reading_options
 @output_options("module")
 def command(adapter: str, output: Output, **settings: Any) -> None:
@@ -40,9 +41,7 @@ def command(adapter: str, output: Output, **settings: Any) -> None:
     Read are the LoRAs of peft, kohya-ss, diffusers, mlx-lm, torchtune and GGUF. kohya-ss writes the dots of names as
     underscores, so that the way back needs --base.
     """
-    from spectra.surgery import convert
-
-    result = convert(adapter, force=output.force, **settings)
+    result = spectra.convert(adapter, force=output.force, **settings)
     warn(result.warnings)
     output.emit(text=lambda: _print(result), whole=result.to_dict, rows=result.rows)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.options import base_option, name_options, stacked
 from spectra.cli.output import Output, output_options
@@ -14,34 +15,39 @@ from spectra.cli.surgery_options import (
     measured_tasks,
     rank_options,
     result_options,
-    say,
     task_option,
     write_report,
 )
 from spectra.cli.surgery_output import print_reduction
-from spectra.cli.terminal import warn
+from spectra.cli.terminal import tell, warn
 
 source_options = stacked(
     base_option,
-    click.option("-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder to write."),
+    click.option(
+        "-o",
+        "--out",
+        required=True,
+        type=FolderDestination("adapter", "whole"),
+        help="Folder that receives the adapter.",
+    ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of TUNED on the hub."),
     click.option("--base-revision", metavar="REV", help="Branch, tag or commit of BASE on the hub."),
     click.option(
-        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt), with torch's restricted loader."
+        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
     ),
     click.option(
         "--modules-to-save",
         metavar="KINDS",
         default="",
-        help="What else changed to be saved whole: all, or any of norms,biases,embeddings,others.",
+        help="Changed parameters to save whole: all, or any of norms,biases,embeddings,others.",
     ),
-    click.option("--beside", metavar="ADAPTER", help="An adapter that was trained at this size, measured beside them."),
+    click.option("--beside", metavar="ADAPTER", help="Adapter that was trained at this size, to be measured too."),
     click.option(
         "--dtype",
         type=click.Choice(["float32", "float64"]),
         default="float32",
         show_default=True,
-        help="Arithmetic of the factorisations.",
+        help="Floating-point type of the factorisations.",
     ),
 )
 
@@ -64,19 +70,16 @@ def command(tuned: str, output: Output, quiet: bool, html: Path | None, modules_
     and the least that any factors of that rank leave out (Eckart-Young, bracketed). Choose ranks by one of --rank,
     --energy, --error and --parameters.
     """
-    from spectra.engine.cache import FactorCache
-    from spectra.surgery import extract
-
     settings |= measured_tasks(settings)
     kinds = [word.strip() for word in modules_to_save.split(",") if word.strip()]
     with parts_progress("extracting", quiet=quiet) as progress:
-        result = extract(
+        result = spectra.extract(
             tuned,
             modules_to_save=kinds,
             force=output.force,
-            cache=FactorCache(),
+            cache=spectra.FactorCache(),
             progress=progress,
-            say=None if quiet else say,
+            say=None if quiet else tell,
             **settings,
         )
     warn(result.warnings)

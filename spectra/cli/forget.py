@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.gate import Gate, gate_options
 from spectra.cli.options import (
@@ -18,12 +19,12 @@ from spectra.cli.options import (
     trust_option,
 )
 from spectra.cli.output import Output, output_options
-from spectra.cli.terminal import echo
+from spectra.cli.terminal import echo, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spectra.forgetting import ForgettingRun
+    from spectra import ForgettingRun
     from spectra.records.conditions import Case, Condition
 
 
@@ -43,16 +44,21 @@ if TYPE_CHECKING:
 @prompt_options
 @device_option
 @precision_option
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option("-o", "--out", type=FolderDestination("forget", "continued"), help="Keep scores here and resume.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option(
+    "-o",
+    "--out",
+    type=FolderDestination("forget", "continued"),
+    help="Keep scores in this folder, and take finished ones from it.",
+)
 @trust_option
 @quiet_option
 @output_options("checkpoint and held-out task")
 @gate_options
 def command(
     checkpoints: tuple[str, ...],
+    base: str | None,
     output: Output,
-    out: Path | None,
     quiet: bool,
     conditions: "tuple[Condition, ...]",
     junit: Path | None,
@@ -65,12 +71,8 @@ def command(
     label-likelihood or rouge-l.
     """
     gate = Gate(conditions, junit)
-    result = _measured(checkpoints, out, quiet=quiet, **settings)
-    if out is not None:
-        from spectra.storage.atomic import write_json
-
-        write_json(out / "forgetting.json", result.to_dict())
-    output.emit(text=lambda: _print(result), whole=result.to_dict, rows=result.rows)
+    result = spectra.forget(checkpoints, base, say=None if quiet else tell, **settings)
+    output.emit(text=lambda: print_forgetting(result), whole=result.to_dict, rows=result.rows)
     if conditions:
         gate.judge(_cases(result))
 
@@ -84,22 +86,9 @@ def _cases(result: "ForgettingRun") -> "Iterator[Case]":
         yield Case(f"{row['checkpoint']}, {row['task']}", facts)
 
 
-def _print(result: "ForgettingRun") -> None:
+def print_forgetting(result: "ForgettingRun") -> None:
+    """The verdict on every held-out task, checkpoint by checkpoint."""
     for checkpoint, forgotten in result.results.items():
         echo(f"{checkpoint} against {result.base}")
         for one in forgotten:
             echo("\n".join(f"  {sentence}" for sentence in (one.verdict, *one.warnings)))
-
-
-def _measured(checkpoints: tuple[str, ...], out: Path | None, *, quiet: bool, **settings: Any) -> "ForgettingRun":
-    from spectra.forgetting import measure_forgetting, open_held_out
-
-    def say(line: str) -> None:
-        if not quiet:
-            echo(line, err=True)
-
-    shared = {name: settings.pop(name) for name in ("limit", "max_length")}
-    if instruction := settings.pop("instruction"):
-        shared["instruction"] = instruction
-    tasks = [open_held_out(spec, progress=say, **shared) for spec in settings.pop("heldout")]
-    return measure_forgetting(checkpoints, tasks, folder=out, progress=say, **settings)

@@ -88,7 +88,9 @@ gate_options = stacked(
         "conditions",
         type=_Condition(),
         multiple=True,
-        help="End with exit code 3 where it holds, such as 'forgetting > 0.02' or 'intruders > control'; repeatable.",
+        help="Condition that gives exit code 3, such as 'forgetting > 0.02' or 'intruders > control'; repeatable.",
     ),
-    click.option("--junit", type=FileDestination(JUNIT), help="Also write the outcome of --fail-if as JUnit XML here."),
+    click.option(
+        "--junit", type=FileDestination(JUNIT), help="Also write the outcome of --fail-if to this file, as JUnit XML."
+    ),
 )

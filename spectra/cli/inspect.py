@@ -3,17 +3,23 @@
 import re
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import WritingCommand
-from spectra.cli.options import checkpoint_options, selection_options
+from spectra.cli.options import checkpoint_options, selected, selection_options
 from spectra.cli.output import Output, output_options
+from spectra.cli.tables import quantity
 from spectra.cli.terminal import console, warn
+from spectra.records.coverage import Coverage
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from spectra import Inspection, Selection
 
 DIFFERENCES_SHOWN = 20
 
@@ -26,52 +32,39 @@ DIFFERENCES_SHOWN = 20
     "--verify", is_flag=True, help="Load both models with transformers and peft, and hold every matrix against them."
 )
 @output_options("matrix", json_help="Print one JSON object with every matrix.")
-def command(checkpoint: str, output: Output, *, verify: bool, **options: Any) -> None:
+@selected
+def command(checkpoint: str, base: str | None, output: Output, *, selection: "Selection", verify: bool) -> None:
     """Show what is in CKPT, an adapter or a full checkpoint: folder, file or hub id.
 
-    Prints the method, rank, alpha and scaling per module, the matrices that would be compared and those that would
-    not, with the reason, bytes, trained parameters and the optimiser memory they took. Reads headers only.
+    Prints the method, rank, alpha and scaling per module, the matrices that would be compared, those that would not
+    and why, the size in bytes, the trained parameters and the memory that the optimiser took. Only headers are read.
 
     An adapter needs no base: without --base, norms, effective rank and spectrum of every update are computed from its
-    factors, and what needs a base is said.
+    factors, and the output says what needs a base.
 
     With --verify the base and the tuned model are loaded as their users load them, and layout, names and values of
-    every matrix are held against the loaded modules. Both must fit into memory. A difference ends with exit code 1.
+    every matrix are held against the loaded modules. Both must fit into memory. Any difference gives exit code 1.
     """
-    from spectra.scanning.inspection import inspection
-
-    if verify and options["split_fused"]:
+    if verify and selection.split_fused:
         raise click.UsageError("--verify holds whole matrices against the models. Leave out --split-fused.")
-    found = inspection(checkpoint, **options)
-    if verify:
-        from spectra.weights import verify_checkpoint
-        from spectra.weights.opening import open_to_inspect
-
-        named = {name: options[name] for name in ("revision", "base_revision", "adapter_name", "take")}
-        found["verification"] = verify_checkpoint(open_to_inspect(checkpoint, **options), **named).to_dict()
-    warn(found["warnings"])
-    output.emit(
-        text=lambda: _print(found),
-        whole=lambda: found,
-        rows=lambda: [
-            {"checkpoint": found["checkpoint"], **entry} for entry in found["matrices"] or found.get("updates", [])
-        ],
-    )
-    if verify and found["verification"]["differences"]:
+    found = spectra.inspect(checkpoint, base, selection=selection, verify=verify)
+    warn(found.warnings)
+    output.emit(text=lambda: print_inspection(found), whole=found.to_dict, rows=found.rows)
+    if found.differences:
         sys.exit(1)
 
 
-def _print(found: dict[str, Any]) -> None:
+def print_inspection(found: "Inspection") -> None:
     """The inventory as tables that fit 80 columns."""
     shown = console(width=None if sys.stdout.isatty() else 80)
     shown.print(_facts(found))
-    if found["matrices"] or found["skipped"]:
+    if found.matrices or found.skipped:
         _print_matrices(shown, found)
-    if "updates" in found:
+    if found.updates is not None:
         _print_updates(shown, found)
 
 
-def _print_updates(shown: "Console", found: dict[str, Any]) -> None:
+def _print_updates(shown: "Console", found: "Inspection") -> None:
     """Updates that agree in role, shape and settings, one row each, with the means of what was measured."""
     from rich import box
     from rich.table import Table
@@ -80,8 +73,8 @@ def _print_updates(shown: "Console", found: dict[str, Any]) -> None:
     table.add_column("update of", overflow="fold")
     for name in ("n", "shape", "rank", "scaling", "norm", "largest", "eff. rank"):
         table.add_column(name, justify="right", no_wrap=True)
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for entry in found["updates"]:
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for entry in found.updates or ():
         groups.setdefault((_role(entry["module"]), *entry["shape"], entry["rank"], entry["scaling"]), []).append(entry)
     for (role, d_out, d_in, rank, scaling), entries in groups.items():
         means = [
@@ -92,7 +85,7 @@ def _print_updates(shown: "Console", found: dict[str, Any]) -> None:
     shown.print()
     shown.print(table)
     shown.print("\nMeans over the updates of a row; --json lists every update with its singular values.")
-    reasons = Counter(needed["reason"] for needed in found["needs_base"])
+    reasons = Counter(needed["reason"] for needed in found.needs_base or ())
     for reason, count in reasons.items():
         shown.print(reason if count == 1 else f"{count} modules: {reason}.", soft_wrap=False)
     shown.print()
@@ -103,7 +96,7 @@ def _role(module: str) -> str:
     return re.split(r"_\d+_", module.rpartition(".")[2])[-1]
 
 
-def _print_matrices(shown: "Console", found: dict[str, Any]) -> None:
+def _print_matrices(shown: "Console", found: "Inspection") -> None:
     """The matrices that would be compared, and those that would not."""
     from rich import box
     from rich.table import Table
@@ -115,22 +108,22 @@ def _print_matrices(shown: "Console", found: dict[str, Any]) -> None:
     table.add_column("block")
     for name in ("n", "shape", "rank", "alpha", "scaling", "trained"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in grouped(found["matrices"]):
+    for row in grouped(found.matrices):
         table.add_row(
             row["role"], row["block"], str(row["matrices"]), "x".join(map(str, row["shape"])), _number(row["rank"]),
             _number(row["alpha"]), _number(row["scaling"]), f"{row['parameters']:,}",
         )  # fmt: skip
     shown.print(table)
     shown.print()
-    reasons = Counter(skipped["reason"] for skipped in found["skipped"])
+    reasons = Counter(skipped["reason"] for skipped in found.skipped)
     for reason, count in reasons.most_common():
-        first = next(skipped["name"] for skipped in found["skipped"] if skipped["reason"] == reason)
+        first = next(skipped["name"] for skipped in found.skipped if skipped["reason"] == reason)
         shown.print(f"not compared: {count} {reason} ({first}{', ...' if count > 1 else ''})", soft_wrap=False)
-    if "verification" in found:
-        _print_verification(found["verification"], shown)
+    if found.verification is not None:
+        _print_verification(found.verification, shown)
 
 
-def _print_verification(verification: dict[str, Any], shown: "Console") -> None:
+def _print_verification(verification: Mapping[str, Any], shown: "Console") -> None:
     """Every difference in a table, and the sum in a sentence."""
     from rich.table import Table
 
@@ -149,28 +142,27 @@ def _print_verification(verification: dict[str, Any], shown: "Console") -> None:
     )
 
 
-def _facts(found: dict[str, Any]) -> str:
+def _facts(found: "Inspection") -> str:
     """The lines above the table."""
-    from spectra.records.coverage import Coverage
-
-    base, kind = found["base"], f"{found['kind']}, {found['method']}"
-    alone = "updates" in found and found["coverage"] is None
-    if "format" in found:
-        kind += f" ({found['format']})"
+    base, kind = found.base, f"{found.kind}, {found.method}"
+    alone = found.updates is not None and found.coverage is None
+    if found.format is not None:
+        kind += f" ({found.format})"
     if alone and base is not None:
         base += ", not on this machine"
     lines = [
-        f"{found['checkpoint']}",
+        f"{found.checkpoint}",
         f"  kind        {kind}",
         f"  base        {base if base is not None else 'none given'}",
-        f"  size        {_bytes(found['bytes'])}, {found['trained_parameters']:,} trained parameters",
-        f"  optimiser   {_bytes(found['optimiser_bytes'])} (AdamW in float32: 8 bytes a trained parameter)",
+        f"  size        {_bytes(found.bytes)}, {found.trained_parameters:,} trained parameters",
+        f"  optimiser   {_bytes(found.optimiser_bytes)} (AdamW in float32: 8 bytes a trained parameter)",
     ]
     if not alone:
+        coverage = found.coverage or Coverage()
         lines += [
-            f"  compared    {len(found['matrices'])} matrices, "
-            f"the largest {_bytes(found['largest_matrix_bytes'])} in float32",
-            f"  coverage    {Coverage(**found['coverage'] or {}).sentence}",
+            f"  compared    {len(found.matrices)} matrices, "
+            f"the largest {_bytes(found.largest_matrix_bytes)} in float32",
+            f"  coverage    {coverage.sentence}",
         ]
     return "\n".join((*lines, ""))
 
@@ -180,8 +172,4 @@ def _number(value: int | float | None) -> str:
 
 
 def _bytes(count: int) -> str:
-    """Bytes for people: powers of 1000, three digits."""
-    size, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.3g} {units[0]}"
+    return quantity(count, "B") if count >= 1000 else f"{count} bytes"

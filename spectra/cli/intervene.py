@@ -1,16 +1,15 @@
 """`spectra intervene`: do the intruders cause the forgetting, or does any update of that size?"""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
-from spectra.cli.intervene_output import print_run
-from spectra.cli.intervene_types import CONTROLS, Controls, Lambdas
+from spectra.cli.option_types import CONTROLS, Controls, Lambdas, Task
 from spectra.cli.options import (
     device_option,
     heldout_option,
@@ -20,22 +19,21 @@ from spectra.cli.options import (
     precision_option,
     prompt_options,
     quiet_option,
+    selected,
     stacked,
     treated_options,
     trust_option,
     vector_options,
 )
 from spectra.cli.output import Output, output_options
-from spectra.cli.progress import parts_progress
-from spectra.cli.task_option import Task
-from spectra.cli.terminal import echo, warn
+from spectra.cli.progress import parts_progress, until_interrupted
+from spectra.cli.tables import print_table
+from spectra.cli.terminal import echo, tell, warn
+from spectra.statistics.interval import interval_text
 
 if TYPE_CHECKING:
-    from spectra.forgetting import HeldOut
-    from spectra.interventions import Experiment, InterventionRun, OwnTask
-
-LIMITS = ("limit", "fit_limit", "max_length", "task_max_length", "instruction")
-
+    from spectra import InterventionRun, Selection
+    from spectra.interventions import InterventionRow
 
 # What a task is cut to; `spectra mitigate --choose-by` measures with the same options.
 limit_options = stacked(
@@ -49,16 +47,14 @@ limit_options = stacked(
     click.option(
         "--task-max-length",
         type=click.IntRange(min=2),
-        help="Of the task tuned on; use that of training.  [default: --max-length]",
+        help="Tokens that a text of the tuned task is cut to; use the value of the training.  [default: --max-length]",
     ),
     prompt_options,
 )
 
 task_options = stacked(
     heldout_option,
-    click.option(
-        "--task", type=Task(), metavar="TASK", help="The task it was tuned on, scored with the model's own head."
-    ),
+    click.option("--task", type=Task(), metavar="TASK", help="Task that CKPT was tuned on, scored with its own head."),
     limit_options,
 )
 
@@ -69,7 +65,7 @@ edit_options = stacked(
         default="0,0.25,...,1.5",
         show_default=True,
         metavar="A,B,...,C",
-        help="Factors on the treated singular values: 0 removes, 1 is the checkpoint as it is.",
+        help="Factors on the scaled singular values: 0 removes them, 1 leaves the checkpoint as it is.",
     ),
     click.option(
         "--controls",
@@ -77,7 +73,7 @@ edit_options = stacked(
         default="all",
         show_default=True,
         metavar="all|none|NAMES",
-        help=f"Any of {', '.join(CONTROLS)}.",
+        help=f"Controls to measure: any of {', '.join(CONTROLS)}.",
     ),
     treated_options,
     vector_options,
@@ -86,12 +82,12 @@ edit_options = stacked(
 measuring_options = stacked(
     device_option,
     precision_option,
-    click.option("--seed", default=0, show_default=True, help="Of random controls and of the bootstrap."),
+    click.option("--seed", default=0, show_default=True, help="Seed of the random controls and of the bootstrap."),
     click.option(
         "-o",
         "--out",
         type=FolderDestination("intervene", "continued"),
-        help="Keep finished points here and resume; write tables and figures.",
+        help="Keep finished points in this folder and take them from it; write tables and figures there.",
     ),
     quiet_option,
     trust_option,
@@ -111,95 +107,72 @@ measuring_options = stacked(
 @name_options
 @measuring_options
 @output_options("arm, lambda and held-out task")
-def command(checkpoint: str, output: Output, out: Path | None, quiet: bool, **settings: Any) -> None:
+@selected
+def command(
+    checkpoint: str, base: str | None, output: Output, quiet: bool, selection: "Selection", **settings: Any
+) -> None:
     """Scale the intruder dimensions of CKPT by every lambda, beside controls, and measure what that changes.
 
     CKPT is a peft adapter folder or a full checkpoint folder; it is edited in memory and never written. Each arm edits
     the loaded model alike: the intruders, the whole update shrunk to the same norm (shrink), random directions,
-    pre-trained neighbours, matrices without intruders. The verdict holds the intruders against the shrink.
+    pre-trained neighbours, matrices without intruders. The verdict compares scaling the intruders with the shrink.
     """
-    _require_own(out, checkpoint, force=output.force)
-    experiment = _prepared(checkpoint, out, quiet=quiet, **settings)
-    interrupted = _run(experiment, quiet=quiet)
-    record = experiment.record()
-    experiment.write(record)
-    if out is not None:
-        _draw(out)
-    _emit(record, output)
+    with parts_progress("intervening", quiet=quiet) as progress:
+        record, interrupted = until_interrupted(
+            lambda: spectra.intervene(
+                checkpoint, base, selection=selection, force=output.force, cache=spectra.FactorCache(),
+                progress=progress, say=tell, **settings,
+            ),
+            lambda done: "Interrupted: what is measured so far follows.",
+        )  # fmt: skip
+    warn(record.warnings)
+    output.emit(text=lambda: print_run(record), whole=record.to_dict, rows=lambda: map(asdict, record.rows))
     if interrupted:
         sys.exit(130)
 
 
-def _require_own(out: Path | None, checkpoint: str, *, force: bool) -> None:
-    """A folder goes on with its own checkpoint; the tables of another are not written over."""
-    from spectra.storage.atomic import read_json
-
-    if out is not None and not force and (out / "interventions.json").exists():
-        there = read_json(out / "interventions.json").get("checkpoint")
-        if there != checkpoint:
-            raise click.ClickException(f"'{out}' holds the tables of '{there}'. Choose another --out, or add --force.")
-
-
-def _prepared(
-    checkpoint: str, out: Path | None, *, quiet: bool, heldout: tuple[Any, ...], task: Any, **settings: Any
-) -> "Experiment":
-    """Load the tasks, scan the checkpoint, build the arms."""
-    from spectra.engine.cache import FactorCache
-    from spectra.interventions import experiment
-
-    limits = {name: settings.pop(name) for name in LIMITS}
-    held_out = held_out_tasks(heldout, limits)
-    own = own_task(task, limits) if task else None
-    with parts_progress("scanning", quiet=quiet) as progress:
-        return experiment(
-            checkpoint, held_out, task=own, folder=out, cache=FactorCache(), progress=progress, **settings
-        )
+def print_run(record: "InterventionRun") -> None:
+    """Everything for people; fits 80 columns."""
+    echo(
+        f"{record.directions} of {record.count} intruder dimensions scaled, in {len(record.treated)} of "
+        f"{record.matrices} matrices (k = {record.k}, epsilon = {record.epsilon:g}, select: {record.select})."
+    )
+    for heldout in dict.fromkeys(row.heldout for row in record.rows):
+        print_points([row for row in record.rows if row.heldout == heldout])
+    if record.missing:
+        echo(f"{len(record.missing)} points are not measured yet.")
+    for one in record.contrasts:
+        if one.control != "shrink":
+            echo(one.sentence)
+    for sentence in record.verdicts.values():
+        echo(f"Verdict: {sentence}")
 
 
-def held_out_tasks(specs: Sequence[Any], limits: Mapping[str, Any], *, whole: bool = True) -> "list[HeldOut]":
-    """The held-out tasks with their data; not `whole` where a choice needs validation rows."""
-    from spectra.forgetting import open_held_out
-
-    settings = {name: value for name, value in limits.items() if name != "task_max_length" and value is not None}
-    return [open_held_out(spec, whole=whole, progress=_say, **settings) for spec in specs]
-
-
-def own_task(spec: Any, limits: Mapping[str, Any]) -> "OwnTask":
-    """The task that was tuned on, with its data."""
-    from spectra.data import load_task
-    from spectra.interventions import OwnTask
-
-    length = limits["task_max_length"] or limits["max_length"]
-    data = load_task(spec, progress=_say)
-    for sentence in data.warnings:
-        echo(f"Warning: {sentence}", err=True)
-    return OwnTask(data, limit=limits["limit"], max_length=length)
+def print_points(rows: "Sequence[InterventionRow]") -> None:
+    """The points of one held-out task."""
+    first = rows[0]
+    echo(
+        f"\n{first.heldout}, {first.n:,} examples; forgot: loss minus that of the base ({first.base:.4g}), {first.unit}"
+    )
+    header = ("arm", "lambda", "norm", "score", "forgot", "interval", "change")
+    told = [_cells(row) for row in rows if row.factor != 1 or row is _unedited(rows)]
+    print_table(header, told, numeric=range(1, len(header)))
+    if first.task_metric:
+        echo(f"score: {first.task_metric} on {first.task_n:,} examples of {first.task}")
 
 
-def _say(line: str) -> None:
-    echo(line, err=True)
+def _unedited(rows: "Sequence[InterventionRow]") -> "InterventionRow | None":
+    """The row of the tuned model as it is; one is shown for all arms."""
+    return next((row for row in rows if row.factor == 1), None)
 
 
-def _run(experiment: "Experiment", *, quiet: bool) -> bool:
-    """Measure with progress. True when Ctrl-C ended it: what is done stays usable, and a rerun continues."""
-    try:
-        with parts_progress("measuring", quiet=quiet) as progress:
-            experiment.run(progress)
-    except KeyboardInterrupt:
-        again = " Run the same command to continue." if experiment.folder is not None else ""
-        echo(f"Interrupted: what is measured so far follows.{again}", err=True)
-        return True
-    return False
-
-
-def _draw(folder: Path) -> None:
-    """The curves as figures beside the tables."""
-    from spectra.figures import write_figures
-
-    write_figures(folder, folder, kind="svg", force=True)
-
-
-def _emit(record: "InterventionRun", output: Output) -> None:
-    """Data to stdout, warnings to stderr."""
-    warn(record.warnings)
-    output.emit(text=lambda: print_run(record), whole=record.to_dict, rows=lambda: map(asdict, record.rows))
+def _cells(row: "InterventionRow") -> tuple[str, ...]:
+    return (
+        "as tuned" if row.factor == 1 else row.arm,
+        f"{row.factor:g}",
+        f"{100 * row.update_share:.0f}%",
+        "" if row.task_score is None else f"{row.task_score:.4f}",
+        f"{row.forgetting:+.4f}",
+        interval_text(row.low, row.high, "+.4f"),
+        "" if row.factor == 1 else f"{row.change:+.4f}",
+    )

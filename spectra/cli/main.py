@@ -106,7 +106,7 @@ class SpectraGroup(click.Group):
     "plugins",
     multiple=True,
     metavar="MODULE",
-    help="Take further metrics, measures, methods, formats or tasks from a module or .py file, which is run; "
+    help="Take further metrics, held-out measures, methods, formats or tasks from a module or .py file, which is run; "
     "repeatable.",
 )
 def main(plugins: tuple[str, ...]) -> None:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import FileDestination, FolderDestination, WritingCommand
+from spectra.cli.option_types import Numbers
 from spectra.cli.options import (
     base_option,
     device_option,
@@ -17,10 +19,9 @@ from spectra.cli.options import (
 )
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
-from spectra.cli.quantities import Numbers
-from spectra.cli.surgery_options import heldout_options, measured_tasks, rank_options, say, write_report
+from spectra.cli.surgery_options import heldout_options, measured_tasks, rank_options, write_report
 from spectra.cli.surgery_output import print_measured, print_reduction
-from spectra.cli.terminal import console, echo, table_width, warn
+from spectra.cli.terminal import console, echo, table_width, tell, warn
 from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
@@ -29,25 +30,39 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 merge_options = stacked(
-    click.option("--weights", type=Numbers(), metavar="A,B,...", help="One per adapter.  [default: 1 for each]"),
+    click.option(
+        "--weights", type=Numbers(), metavar="A,B,...", help="Weights of the adapters.  [default: 1 for each]"
+    ),
     base_option,
     click.option("--base-revision", metavar="REV", help="Branch, tag or commit of the base on the hub."),
     click.option(
-        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt), with torch's restricted loader."
+        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
     ),
-    click.option("-o", "--out", type=FolderDestination("adapter", "whole"), help="Write the merged adapter here."),
     click.option(
-        "--checkpoint", type=FolderDestination("checkpoint", "whole"), help="Write the merged full checkpoint here."
+        "-o", "--out", type=FolderDestination("adapter", "whole"), help="Write the merged adapter to this folder."
+    ),
+    click.option(
+        "--checkpoint",
+        type=FolderDestination("checkpoint", "whole"),
+        help="Write the merged full checkpoint to this folder.",
     ),
 )
 
 forecast_options = stacked(
     vector_options,
     click.option(
-        "--top", type=click.IntRange(min=1), default=8, show_default=True, help="Leading directions of each update."
+        "--top",
+        type=click.IntRange(min=1),
+        default=8,
+        show_default=True,
+        help="Leading directions of each update that are compared.",
     ),
     click.option(
-        "--draws", type=click.IntRange(min=1), default=99, show_default=True, help="Random subspaces behind each null."
+        "--draws",
+        type=click.IntRange(min=1),
+        default=99,
+        show_default=True,
+        help="Pairs of random subspaces simulated for each control.",
     ),
     click.option(
         "--critical/--no-critical",
@@ -56,10 +71,10 @@ forecast_options = stacked(
         help="Search the scale of the merged update at which the first new intruder appears.",
     ),
     device_option,
-    click.option("--seed", default=0, show_default=True, help="Of the random subspaces and of the bootstrap."),
+    click.option("--seed", default=0, show_default=True, help="Seed of the random subspaces and of the bootstrap."),
     quiet_option,
     trust_option,
-    click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report here."),
+    click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report to this file."),
 )
 
 
@@ -78,19 +93,16 @@ def command(adapters: tuple[str, ...], output: Output, quiet: bool, html: Path |
     chance, energy that cancels, the scale up to which no new intruder appears, and the two adapters that interact most.
     The merged adapter stacks the factors and is exact; with --rank, --energy, --error or --parameters it is resized.
     """
-    from spectra.engine.cache import FactorCache
-    from spectra.surgery import merge
-
     settings |= measured_tasks(settings)
     weights = settings.pop("weights")
     with parts_progress("forecasting", quiet=quiet) as progress:
-        result = merge(
+        result = spectra.merge(
             adapters,
             weights=weights or None,
             force=output.force,
-            cache=FactorCache(),
+            cache=spectra.FactorCache(),
             progress=progress,
-            say=None if quiet else say,
+            say=None if quiet else tell,
             **settings,
         )
     warn(result.warnings)

@@ -1,13 +1,14 @@
 """Options that several commands share, one decorator per group."""
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from spectra.cli.quantities import MemorySize, Numbers
-from spectra.cli.task_option import Task
+from spectra.cli.option_types import MemorySize, Numbers, Task
 
 Command = Callable[..., Any]
 
@@ -23,19 +24,34 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
+def selected(command: Command) -> Command:
+    """Hand a command one `selection` for those of its options that are fields of `Selection`."""
+
+    @wraps(command)
+    def run(*args: Any, **values: Any) -> Any:
+        from spectra.records.selection import Selection
+
+        own = {field.name: values.pop(field.name) for field in fields(Selection) if field.name in values}
+        return command(*args, selection=Selection(**own), **values)
+
+    return run
+
+
 base_option = click.option(
-    "--base", metavar="BASE", help="Pre-trained checkpoint: folder, file or hub id. [default: the adapter's own]"
+    "--base",
+    metavar="BASE",
+    help="Pre-trained checkpoint: folder, file or hub id.  [default: the one that the adapter names]",
 )
 
-# Every name here and below is a keyword of `spectra.open_pair`.
+# Every name here and below but the base is a field of `spectra.Selection`.
 source_options = stacked(
     base_option,
     click.option("--revision", metavar="REV", help="Branch, tag or commit of the checkpoint on the hub."),
     click.option("--base-revision", metavar="REV", help="Branch, tag or commit of its base on the hub."),
-    click.option("--adapter-name", metavar="NAME", help="Which of several adapters in one folder."),
-    click.option("--take", type=click.Choice(["model", "adapter"]), help="Which is meant, where a folder holds both."),
+    click.option("--adapter-name", metavar="NAME", help="Name of the adapter, where a folder holds several."),
+    click.option("--take", type=click.Choice(["model", "adapter"]), help="What is read where a folder holds both."),
     click.option(
-        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt), with torch's restricted loader."
+        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
     ),
 )
 
@@ -44,35 +60,47 @@ checkpoint_options = stacked(
     click.option(
         "--tuned-base",
         type=click.Path(exists=True, path_type=Path),
-        help="PiSSA, OLoRA, CorDA, LoftQ: the base as the initialisation left it.",
+        help="The base as the initialisation left it, for PiSSA, OLoRA, CorDA and LoftQ.",
     ),
     click.option(
         "--initial-adapter",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="PiSSA, OLoRA, CorDA: the adapter as it was saved before training.",
+        help="The adapter as it was saved before training, for PiSSA, OLoRA and CorDA.",
     ),
     click.option(
-        "--lora-alpha", type=float, help="Alpha of LoRA factors inside a full checkpoint, which does not hold it."
+        "--lora-alpha", type=float, help="Alpha of LoRA factors inside a full checkpoint, whose files do not hold it."
     ),
 )
 
 name_options = stacked(
-    click.option("--include", metavar="REGEX", help="Compare only matrices whose name it matches somewhere."),
-    click.option("--exclude", metavar="REGEX", help="Leave out matrices whose name it matches somewhere."),
+    click.option("--include", metavar="REGEX", help="Compare only matrices whose name contains a match."),
+    click.option("--exclude", metavar="REGEX", help="Leave out matrices whose name contains a match."),
     click.option("--roles", metavar="ROLES", help="Compare only these roles, such as q_proj,v_proj."),
     click.option("--layers", metavar="LAYERS", help="Compare only these layers, such as 0-11 or 0,3,8-11."),
 )
 
 selection_options = stacked(
     name_options,
-    click.option("--split-fused", is_flag=True, help="Take fused matrices (qkv, gate_up) apart."),
+    click.option("--split-fused", is_flag=True, help="Split fused matrices (qkv, gate_up) and compare their parts."),
 )
 
 Share = click.FloatRange(0, 1, min_open=True)
 
 vector_options = stacked(
-    click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Leading vectors per matrix."),
-    click.option("--epsilon", type=Share, default=0.5, show_default=True, help="Cosine below which a vector counts."),
+    click.option(
+        "-k",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        help="Leading singular vectors examined per matrix.",
+    ),
+    click.option(
+        "--epsilon",
+        type=Share,
+        default=0.5,
+        show_default=True,
+        help="Cosine below which a vector counts as an intruder.",
+    ),
 )
 
 side_option = click.option(
@@ -80,18 +108,20 @@ side_option = click.option(
     type=click.Choice(["left", "right", "both"]),
     default="left",
     show_default=True,
-    help="Which singular vectors; the paper takes the left ones.",
+    help="Side of the singular vectors; the paper takes the left ones.",
 )
 
 definition_options = stacked(
     vector_options,
-    click.option("--epsilons", type=Numbers(), default=(), help="Further thresholds to decide, such as 0.1,0.3,0.7."),
+    click.option(
+        "--epsilons", type=Numbers(), default=(), help="Further values of epsilon to decide, such as 0.1,0.3,0.7."
+    ),
     side_option,
 )
 
 device_option = click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda.")
 cache_option = click.option(
-    "--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE for the next call."
+    "--cache/--no-cache", default=True, show_default=True, help="Keep factors of BASE on disk for the next call."
 )
 
 engine_options = stacked(
@@ -100,21 +130,27 @@ engine_options = stacked(
         type=click.Choice(["auto", "certified", "exact", "cached-basis"]),
         default="auto",
         show_default=True,
-        help="How verdicts are reached; all give the same ones.",
+        help="Method that reaches the verdicts; all give the same ones.",
     ),
     click.option(
         "--dtype",
         type=click.Choice(["float32", "float64"]),
         default="float32",
         show_default=True,
-        help="Arithmetic of the scan.",
+        help="Floating-point type of the scan.",
     ),
     device_option,
-    click.option("--memory", type=MemorySize(), help="Budget of the scan, such as 4GiB; larger matrices are streamed."),
+    click.option(
+        "--memory",
+        "memory_bytes",
+        type=MemorySize(),
+        help="Memory that the scan may use, such as 4GiB; larger matrices are streamed.",
+    ),
     cache_option,
 )
-# Those of the options above that are fields of `scanning.settings.ScanSettings` by the same name.
-QUESTION = ("k", "epsilon", "epsilons", "side", "method", "dtype", "device")
+ray_option = click.option(
+    "--ray", metavar="auto|ADDRESS", help="Spread the matrices over a Ray cluster; ADDRESS is HOST:PORT."
+)
 
 treated_options = stacked(
     click.option(
@@ -122,10 +158,14 @@ treated_options = stacked(
         type=click.Choice(["top", "all", "energy"]),
         default="top",
         show_default=True,
-        help="Of each matrix: its highest-ranked intruder, all, or the fewest that hold --share of their energy.",
+        help="Intruders to scale per matrix: the highest-ranked, all, or the fewest that hold --share of their energy.",
     ),
     click.option(
-        "--share", type=Share, default=0.9, show_default=True, help="With --select energy: how much they hold."
+        "--share",
+        type=Share,
+        default=0.9,
+        show_default=True,
+        help="Share of the intruders' energy that --select energy scales.",
     ),
 )
 
@@ -135,16 +175,18 @@ heldout_option = click.option(
     required=True,
     multiple=True,
     metavar="TASK[:MEASURE]",
-    help="Held-out task, or its fields as in a sweep: {path: a.csv, text: body, label: stars}; repeatable.",
+    help="Held-out task, by name or by fields as in a sweep: {path: a.csv, text: body, label: stars}; repeatable.",
 )
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), help="Examples to score per task.  [default: its whole test split]"
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Largest number of examples to score per task.  [default: the whole test split]",
 )
 max_length_option = click.option(
-    "--max-length", type=click.IntRange(min=2), default=256, show_default=True, help="Tokens per text."
+    "--max-length", type=click.IntRange(min=2), default=256, show_default=True, help="Tokens that a text is cut to."
 )
 prompt_options = stacked(
-    click.option("--instruction", help="Text between an input and the answer, for generative models."),
+    click.option("--instruction", help="Text between an input and its answer, for generative models."),
     click.option(
         "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Texts per forward pass."
     ),
@@ -154,7 +196,7 @@ precision_option = click.option(
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Arithmetic of the models.",
+    help="Floating-point type of the models.",
 )
 
 
@@ -171,6 +213,6 @@ trust_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_trust,
-    help="Run Python code that a checkpoint brings along.",
+    help="Run Python code that comes with a checkpoint.",
 )
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print no progress on stderr.")

@@ -73,7 +73,7 @@ def output_options(row: str, *, json_help: str = "Print one JSON object.") -> Ca
     options = stacked(
         click.option("--json", "as_json", is_flag=True, help=json_help),
         click.option("--csv", "as_csv", is_flag=True, help=f"Print CSV: one row per {row}."),
-        click.option("--parquet", type=FileDestination(TABLE), help="Also write these rows as Parquet here."),
+        click.option("--parquet", type=FileDestination(TABLE), help="Also write these rows to this Parquet file."),
         click.option("--force", is_flag=True, help="Replace output files that exist."),
     )
 

@@ -4,15 +4,37 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from spectra.cli.terminal import console, echo
 
 LINE_SECONDS = 10.0
+Result = TypeVar("Result")
+
+
+def until_interrupted(call: Callable[[], Result], sentence: Callable[[Result], str]) -> tuple[Result, bool]:
+    """The result of a call, or after Ctrl-C the part that is done; and whether Ctrl-C ended it.
+
+    Args:
+        call: A function of the facade.
+        sentence: What stderr is told of the part that is done.
+    """
+    from spectra.records.interrupted import Interrupted
+
+    try:
+        return call(), False
+    except Interrupted as cut:
+        again = " Run the same command to continue." if cut.resumes else ""
+        echo(f"{sentence(cut.result)}{again}", err=True)
+        return cut.result, True
 
 
 @contextmanager
 def parts_progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield a callback (done, all, name of the part just done) that shows progress with the time left."""
+    """Yield a callback (done, all, name of the part just done) that shows progress with the time left.
+
+    A command whose work has several stages calls it for one after the other.
+    """
     if quiet:
         yield lambda done, total, name: None
     elif sys.stderr.isatty():
@@ -35,15 +57,28 @@ def _bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     )
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None, name="")
-        yield lambda done, total, name: bar.update(task, completed=done, total=total, name=name)
+        last = 0
+
+        def show(done: int, total: int, name: str) -> None:
+            nonlocal last
+            if done < last:  # another stage begins
+                bar.reset(task)
+            last = done
+            bar.update(task, completed=done, total=total, name=name)
+
+        yield show
 
 
 def _lines(label: str) -> Callable[[int, int, str], None]:
     began = last = time.monotonic()
+    before = 0
 
     def show(done: int, total: int, name: str) -> None:
-        nonlocal last
+        nonlocal last, began, before
         now = time.monotonic()
+        if done < before:  # another stage begins
+            began = last
+        before = done
         if now - last < LINE_SECONDS and done < total:
             return
         if done == total and now - began < LINE_SECONDS:

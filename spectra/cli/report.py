@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+import spectra
 from spectra.cli.destinations import FileDestination, WritingCommand
 from spectra.cli.gate import Gate, gate_options
 from spectra.cli.terminal import echo
@@ -12,15 +13,15 @@ from spectra.storage.destinations import REPORT
 
 @click.command(cls=WritingCommand, epilog="Example:  spectra report runs/demo -o demo.html")
 @click.argument("sources", nargs=-1, required=True, metavar="RUN...", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--out", type=FileDestination(REPORT), help="Where to write the report.")
+@click.option("-o", "--out", type=FileDestination(REPORT), help="File to write the report to.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists; a run's own report.html needs no --force.")
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
-    help="Of several RUN: the one that the others are held against.  [default: the first]",
+    help="RUN that the others are compared with.  [default: the first]",
 )
 @click.option(
-    "--model-card", is_flag=True, help="Print a section for a model card, with the hub's model-index, instead."
+    "--model-card", is_flag=True, help="Instead print a section for a model card, with the hub's model-index."
 )
 @gate_options
 def command(
@@ -38,13 +39,13 @@ def command(
     or scans are compared in one report, and interventions join the run that stands beside them. Those in a run folder
     are found by themselves. A folder of runs gets an index.html that links to the report of each.
     """
-    from spectra.report import cases, material_of, report_on
+    from spectra.report import cases, material_of
     from spectra.report import model_card as card
 
     judge = Gate(**gate)  # type: ignore[arg-type]
     if model_card:
         echo(card(material_of(sources)))
     else:
-        echo(report_on(sources, out, force=force, baseline=baseline))
+        echo(spectra.write_report(sources, out, force=force, baseline=baseline))
     if judge.conditions:
         judge.judge(cases(material_of(sources, baseline=baseline)))

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.options import source_options, stacked
 from spectra.cli.output import Output, output_options
@@ -14,12 +15,11 @@ from spectra.cli.surgery_options import (
     measured_tasks,
     rank_options,
     result_options,
-    say,
     task_option,
     write_report,
 )
 from spectra.cli.surgery_output import print_reduction
-from spectra.cli.terminal import warn
+from spectra.cli.terminal import tell, warn
 
 module_options = stacked(
     click.option("--include", metavar="REGEX", help="Resize only modules whose name it matches somewhere."),
@@ -29,7 +29,9 @@ module_options = stacked(
 
 @click.command(cls=WritingCommand, epilog="Example:  spectra resize my-adapter --energy 0.99 -o smaller")
 @click.argument("adapter", metavar="ADAPTER")
-@click.option("-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder to write.")
+@click.option(
+    "-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder that receives the adapter."
+)
 @source_options
 @rank_options
 @module_options
@@ -43,17 +45,14 @@ def command(adapter: str, output: Output, quiet: bool, html: Path | None, **sett
     The scaling of every module stays (alpha follows the rank, also for rsLoRA). DoRA and methods other than LoRA are
     refused: `spectra extract` makes a plain LoRA of them. The base is needed for the counts and for measuring only.
     """
-    from spectra.engine.cache import FactorCache
-    from spectra.surgery import resize
-
     settings |= measured_tasks(settings)
     with parts_progress("scanning", quiet=quiet) as progress:
-        result = resize(
+        result = spectra.resize(
             adapter,
             force=output.force,
-            cache=FactorCache(),
+            cache=spectra.FactorCache(),
             progress=progress,
-            say=None if quiet else say,
+            say=None if quiet else tell,
             **settings,
         )
     warn(result.warnings)

@@ -1,4 +1,4 @@
-"""`spectra scan`: every spectral measure of a checkpoint, beside what chance would give."""
+"""`spectra scan`: every metric of a checkpoint, beside what chance would give."""
 
 import sys
 from pathlib import Path
@@ -6,40 +6,59 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import spectra
 from spectra.cli.destinations import FileDestination, FolderDestination, WritingCommand
 from spectra.cli.options import (
-    QUESTION,
     checkpoint_options,
     definition_options,
     engine_options,
     quiet_option,
+    ray_option,
+    selected,
     selection_options,
     stacked,
     trust_option,
 )
 from spectra.cli.output import Output, output_options
-from spectra.cli.progress import parts_progress
-from spectra.cli.scan_output import print_scan, write_folder
-from spectra.cli.scanning import ray_option, scanned, tell_warnings, write_html
+from spectra.cli.progress import parts_progress, until_interrupted
+from spectra.cli.tables import folding_table, print_folding
+from spectra.cli.terminal import console, echo, table_width, warn
 from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
-    from spectra.forgetting import HeldOut
-    from spectra.records import Scan
+    from rich.console import Console
+
+    from spectra import Scan, Selection
+    from spectra.records import Metric
+
+# Headings of the controls: as short as the columns they stand over.
+NULLS = {
+    "storage rounding": "rounding",
+    "dense gaussian": "noise",
+    "random low rank": "random r",
+}
+DIRECTION = "random direction"
+CHANGED = {"intruders.count": "count", "update.relative": "relative", "update.effective_rank": "eff. rank"}
+SHOWN = 8
+MARKS = {"estimate": "~", "at most": "<=", "at least": ">="}
 
 measure_options = stacked(
     click.option(
         "--metrics",
         default="intruders,update,alignment,base,nulls",
         show_default=True,
-        help="Groups to measure: these, tails (slow), or all; ranks is another name for update.",
-    ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of every simulated control and estimate."),
-    click.option(
-        "--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Simulations of each random control."
+        help="Groups of metrics, with commas between: these, tails (slow), or all; ranks is another name for update.",
     ),
     click.option(
-        "--exact", is_flag=True, help="Compute all singular values of large matrices; by default sums are estimated."
+        "--seed", type=int, default=0, show_default=True, help="Seed of every simulated control and estimate."
+    ),
+    click.option(
+        "--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Simulations per random control."
+    ),
+    click.option(
+        "--exact",
+        is_flag=True,
+        help="Compute all singular values of large matrices instead of estimating sums over them.",
     ),
 )
 
@@ -54,26 +73,30 @@ measure_options = stacked(
 @selection_options
 @engine_options
 @output_options("matrix, metric and side")
-@click.option("--texts", metavar="TASK", help="Also the drift of outputs on these texts: asset task or file.")
-@click.option("--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Texts at most.")
-@click.option("-o", "--out", type=FolderDestination("scan", "whole"), help="Also write every table here.")
-@click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report here.")
+@click.option(
+    "--texts",
+    metavar="TASK",
+    help="Also measure the drift of every matrix's outputs on these texts: an asset task or a file.",
+)
+@click.option(
+    "--text-limit", type=click.IntRange(min=1), default=256, show_default=True, help="Largest number of texts."
+)
+@click.option("-o", "--out", type=FolderDestination("scan", "whole"), help="Also write every table into this folder.")
+@click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report to this file.")
 @ray_option
 @trust_option
 @quiet_option
+@selected
 def command(
     checkpoint: str,
     base: str | None,
-    memory: int | None,
     cache: bool,
     output: Output,
     out: Path | None,
     html: Path | None,
-    texts: str | None,
-    text_limit: int,
-    ray: str | None,
     quiet: bool,
-    **options: Any,
+    selection: "Selection",
+    **question: Any,
 ) -> None:
     """Measure what fine-tuning did to the spectra of a checkpoint.
 
@@ -82,49 +105,118 @@ def command(
     number beside controls: the rounding of storage, dense noise and a random update of the same norm and rank.
     """
     from spectra.records import chosen_groups
-    from spectra.scanning.settings import EVERY_MATRIX
 
-    task = opened_texts(texts, text_limit)
-    question = {name: options.pop(name) for name in (*QUESTION, "seed", "draws", "exact")} | {"memory_bytes": memory}
-    question["groups"] = chosen_groups(options.pop("metrics"))
-    if html is not None and "intruders" not in question["groups"]:
+    if html is not None and "intruders" not in chosen_groups(question["metrics"]):
         raise click.UsageError("--html shows the intruder verdicts of each matrix. Add intruders to --metrics.")
-    question["pictured"] = (EVERY_MATRIX,) if html is not None else ()
-    [scan], interrupted = scanned([checkpoint], base, question, options, cache=cache, ray=ray, quiet=quiet)
-    if task is not None and not interrupted:
-        scan = on_texts(scan, task, str(texts), options, device=question["device"], quiet=quiet)
-    emit(scan, output, out)
+    kept = spectra.FactorCache() if cache else None
+    with parts_progress("scanning", quiet=quiet) as progress:
+        scan, interrupted = until_interrupted(
+            lambda: spectra.scan(
+                checkpoint, base, selection=selection, out=out, force=output.force,
+                pictures=html is not None, cache=kept, progress=progress, **question,
+            ),
+            lambda done: f"Interrupted after {len(done.matrices)} matrices.",
+        )  # fmt: skip
+    warn(scan.warnings)
+    output.emit(text=lambda: print_scan(scan), whole=scan.to_dict, rows=lambda: scan.rows("measures"))
+    if out is not None:
+        echo(f"Tables: {out}", err=True)
     if html is not None:
-        write_html(scan, html)
+        from spectra.records.provenance import command_line
+
+        written = spectra.write_report(scan, html, force=True, command=command_line())
+        echo(f"Report: {written}", err=True)
     if interrupted:
         sys.exit(130)
 
 
-def opened_texts(texts: str | None, limit: int) -> "HeldOut | None":
-    """The texts of --texts, read before the scan: a wrong name costs no time."""
-    if texts is None:
+def print_scan(scan: "Scan") -> None:
+    """The checkpoint's figures beside their controls, then the matrices that changed most."""
+    from rich.markup import escape
+
+    shown = console(width=table_width())
+    shown.print(f"[bold]{escape(scan.checkpoint)}[/bold] against {escape(scan.base)}")
+    _print_figures(scan, shown)
+    _print_matrices(scan)
+    echo(_closing(scan))
+
+
+def _print_figures(scan: "Scan", shown: "Console") -> None:
+    from rich.table import Table
+
+    from spectra.records import METRICS
+
+    nulls = [
+        null for null in NULLS if any(line.null == null for m in scan.matrices for x in m.measures for line in x.nulls)
+    ]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric", no_wrap=True)
+    for heading in ("value", *(NULLS[null] for null in nulls)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    group = ""
+    for metric in METRICS.values():
+        cells = _cells(scan, metric, nulls)
+        if cells is None:
+            continue
+        if group and metric.group != group:
+            table.add_row()
+        group = metric.group
+        table.add_row(*cells)
+    shown.print(table)
+
+
+def _cells(scan: "Scan", metric: "Metric", nulls: list[str]) -> list[str] | None:
+    """One row, or None for a metric that no matrix has."""
+    value = scan.total(metric.key)
+    if value is None:
         return None
-    from spectra.forgetting import open_held_out
-
-    return open_held_out(texts, limit=limit)
-
-
-def on_texts(scan: "Scan", task: "HeldOut", name: str, opening: dict[str, Any], *, device: str, quiet: bool) -> "Scan":
-    """The scan with the drift of every matrix's outputs on the activations of the base."""
-    from spectra.forgetting.output_drift import output_drift, with_drift
-    from spectra.models import load_base, load_kind
-    from spectra.weights import open_pair
-
-    loaded = load_base(scan.base, load_kind(scan.base), device=device)
-    pair = open_pair(scan.base, scan.checkpoint, **opening)
-    with parts_progress("reading texts", quiet=quiet) as progress:
-        drift = output_drift(pair, loaded.model, loaded.tokenizer, task.test_texts(), progress=progress)
-    return with_drift(scan, drift, name)
+    found = [m.measure(metric.key, scan.primary_side) for m in scan.matrices]
+    marks = {MARKS[measure.how] for measure in found if measure is not None and measure.how in MARKS}
+    mark = next(iter(marks)) if len(marks) == 1 else "~" if marks else ""
+    controls = [_figure(scan.total(metric.key, null)) for null in nulls]
+    name = metric.key if metric.total != "sum" else f"{metric.key} (sum)"
+    return [name, mark + _figure(value), *controls]
 
 
-def emit(scan: "Scan", output: Output, out: Path | None) -> None:
-    """Data to stdout, warnings to stderr, tables to a folder."""
-    tell_warnings([scan])
-    output.emit(text=lambda: print_scan(scan), whole=scan.to_dict, rows=lambda: scan.rows("measures"))
-    if out is not None:
-        write_folder(scan, out, force=output.force)
+def _print_matrices(scan: "Scan") -> None:
+    """The matrices with the most intruders, then with the largest updates."""
+    from rich.markup import escape
+
+    keys = [key for key in CHANGED if _has(scan, key)]
+    if not keys or not scan.matrices:
+        return
+    table = folding_table("matrix", ("shape", *(CHANGED[key] for key in keys)))
+    order = sorted(scan.matrices, key=lambda m: tuple(-(m.value(key) or 0.0) for key in keys))
+    for matrix in order[:SHOWN]:
+        figures = [_figure(matrix.value(key, scan.primary_side)) for key in keys]
+        table.add_row(escape(matrix.name), f"{matrix.shape[0]}x{matrix.shape[1]}", *figures)
+    echo()
+    print_folding(table, more=len(order) - SHOWN, what="matrices (--csv lists all)")
+
+
+def _closing(scan: "Scan") -> str:
+    """How to read the figures, in one paragraph."""
+    seconds = ", ".join(f"{group} {time:.1f} s" for group, time in scan.seconds.items())
+    text = (
+        f"{len(scan.matrices)} matrices, {scan.primary_side} vectors, k = {scan.k}, epsilon = {scan.epsilon:g}; means "
+        f"over matrices, norms as root sums of squares; seed {scan.seed}. Time: {seconds}."
+    )
+    if (chance := scan.total("intruders.least_cosine", DIRECTION)) is not None:
+        text += f" A random direction would show max|cos| of about {chance:.2f}."
+    if scan.coverage is not None:
+        text += f" {scan.coverage.sentence} (`spectra inspect` says why the rest is not.)"
+    elif scan.skipped:
+        text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
+    return text
+
+
+def _has(scan: "Scan", key: str) -> bool:
+    return any(matrix.value(key) is not None for matrix in scan.matrices)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"

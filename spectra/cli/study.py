@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+import spectra
+from spectra.cli.option_types import Shard
 from spectra.cli.options import quiet_option, trust_option
-from spectra.cli.sweep import Shard, cluster_options
+from spectra.cli.sweep import cluster_options
 from spectra.cli.terminal import echo
 
 
@@ -51,7 +53,7 @@ def command(
             echo("Planning offline: nothing is fetched, converted or written.", err=True)
     from spectra.cli.study_output import print_study, print_study_plan
     from spectra.cli.study_progress import study_progress
-    from spectra.study import read_study, run_study, study_presets
+    from spectra.study import read_study, study_presets
 
     source = next((word for word in spec_and_axes[:1] if "=" not in word), preset)
     if source is None:
@@ -62,7 +64,7 @@ def command(
         print_study_plan(specification, folder, as_json=as_json)
         return
     with study_progress(specification, folder, shard, quiet=quiet) as (on_event, on_progress):
-        study = run_study(
+        study = spectra.run_study(
             specification,
             folder,
             shard=shard or (1, 1),

@@ -5,7 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra.cli.sweep_output import print_plan, print_table
+import spectra
+from spectra.cli.sweep import print_plan
+from spectra.cli.tables import print_table
 from spectra.cli.terminal import echo, warn
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ WIDTH = 100
 
 def print_study_plan(study: "StudySpecification", out: Path, *, as_json: bool) -> None:
     """The trials and what they cost, then the interventions and the questions."""
-    print_plan(study.sweep, out, as_json=as_json)
+    print_plan(spectra.plan_sweep(study.sweep, out), as_json=as_json)
     asked = study.study
     arms, factors = 1 + len(asked.interventions.controls), len({*asked.interventions.lambdas} - {1.0})
     lines = [

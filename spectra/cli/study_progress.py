@@ -26,7 +26,7 @@ def study_progress(
     from spectra.sweep.spec.plan import plan, share
 
     everything = plan(specification.sweep)
-    labels = {trial.id: f"{trial.label}, seed {trial.settings.seed}" for trial in everything}
+    labels = {trial.id: f"{trial.label}, seed {trial.seed}" for trial in everything}
     trials = share(everything, *(shard or (1, 1)))
     waiting = sum(not Run(out).trial(trial.id).is_finished for trial in trials)
     if not quiet:

@@ -7,25 +7,24 @@ import click
 
 from spectra.cli.destinations import FileDestination
 from spectra.cli.intervene import limit_options
+from spectra.cli.option_types import LargeNumber, Task
 from spectra.cli.options import device_option, quiet_option, stacked, trust_option, vector_options
-from spectra.cli.quantities import LargeNumber
-from spectra.cli.task_option import Task
-from spectra.cli.terminal import echo
+from spectra.cli.terminal import echo, tell, warn
 from spectra.storage.destinations import REPORT
 
 LIMITS = ("limit", "fit_limit", "max_length", "task_max_length", "instruction")
 
 rank_options = stacked(
-    click.option("--rank", type=click.IntRange(min=1), help="The same rank for every matrix."),
+    click.option("--rank", type=click.IntRange(min=1), help="Rank of every matrix."),
     click.option(
         "--energy",
         type=click.FloatRange(0, 1, min_open=True),
-        help="Per matrix the smallest rank that keeps this share of the update's squared norm.",
+        help="Share of the update's squared norm that the smallest rank per matrix keeps.",
     ),
     click.option(
         "--error",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Per matrix the smallest rank that leaves out singular values up to this share of the largest.",
+        help="Share of the largest singular value up to which the smallest rank per matrix leaves values out.",
     ),
     click.option(
         "--parameters",
@@ -47,35 +46,34 @@ heldout_options = stacked(
 )
 
 task_option = click.option(
-    "--task", type=Task(), metavar="TASK", help="The task it was tuned on, scored with the model's own head."
+    "--task", type=Task(), metavar="TASK", help="Task that the model was tuned on, scored with its own head."
 )
 
 result_options = stacked(
     vector_options,
-    click.option("--count/--no-count", default=True, show_default=True, help="Count intruder dimensions of both."),
+    click.option(
+        "--count/--no-count", default=True, show_default=True, help="Count the intruder dimensions before and after."
+    ),
     device_option,
-    click.option("--seed", default=0, show_default=True, help="Of random columns and of the bootstrap."),
+    click.option("--seed", default=0, show_default=True, help="Seed of the random columns and of the bootstrap."),
     quiet_option,
     trust_option,
-    click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report here."),
+    click.option("--html", type=FileDestination(REPORT), help="Also write an HTML report to this file."),
 )
 
 
 def measured_tasks(settings: dict[str, Any]) -> dict[str, Any]:
     """The tasks among the options of a command, with their data; takes the options that belong to them."""
-    from spectra.cli.intervene import held_out_tasks, own_task
+    from spectra.facade.tasks import held_out_tasks, own_task
 
     limits = {name: settings.pop(name) for name in LIMITS}
     heldout, task = settings.pop("heldout"), settings.pop("task", None)
-    found: dict[str, Any] = {"heldout": held_out_tasks(heldout, limits)} if heldout else {}
+    length, limit = limits.pop("task_max_length") or limits["max_length"], limits["limit"]
+    found: dict[str, Any] = {"heldout": held_out_tasks(heldout, say=tell, **limits)} if heldout else {}
     if task:
-        found["task"] = own_task(task, limits)
+        found["task"] = own_task(task, limit=limit, max_length=length, say=tell)
+        warn(found["task"].data.warnings)
     return found
-
-
-def say(line: str) -> None:
-    """A line of progress on stderr."""
-    echo(line, err=True)
 
 
 def write_report(result: Any, path: Path | None) -> None:

@@ -1,29 +1,26 @@
 """`spectra sweep`: train, scan and measure every trial of a specification, then write tables and report."""
 
+import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import spectra
+from spectra.cli.option_types import Shard
 from spectra.cli.options import quiet_option, stacked, trust_option
+from spectra.cli.status import rate_and_seed
+from spectra.cli.tables import minutes, print_table, quantity
 from spectra.cli.terminal import echo
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-class Shard(click.ParamType):  # type: ignore[type-arg] # generic only in the newest versions of click
-    """i/n, such as 2/8."""
-
-    name = "i/n"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Two numbers with 1 <= i <= n."""
-        part, slash, of = str(value).partition("/")
-        if not (slash and part.isdecimal() and of.isdecimal() and 1 <= int(part) <= int(of)):
-            self.fail(f"'{value}' is no share. Write i/n with i from 1 to n, such as 2/8.", param, ctx)
-        return int(part), int(of)
+    from spectra import Run, SweepPlan
 
 
 def _presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -39,10 +36,12 @@ cluster_options = stacked(
         type=click.FloatRange(0, min_open=True),
         default=1.0,
         show_default=True,
-        help="With --ray: CPUs, and threads, of a trial.",
+        help="CPUs, and threads, per trial, with --ray.",
     ),
     click.option(
-        "--gpus-per-trial", type=click.FloatRange(0), help="With --ray.  [default: one where the cluster has GPUs]"
+        "--gpus-per-trial",
+        type=click.FloatRange(0),
+        help="GPUs per trial, with --ray.  [default: one where the cluster has GPUs]",
     ),
 )
 
@@ -59,9 +58,13 @@ cluster_options = stacked(
     help="Specification to use when no SPEC is given.",
 )
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME]")
-@click.option("--plan", "plan_only", is_flag=True, help="Print the trials and what they cost; run nothing.")
-@click.option("--shard", type=Shard(), help="Do the i-th of n shares of the trials, for job arrays.")
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per GPU, or one]")
+@click.option(
+    "--plan", "plan_only", is_flag=True, help="Print the trials and what they are expected to cost, and run nothing."
+)
+@click.option("--shard", type=Shard(), help="Run the i-th of n shares of the trials, for job arrays.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of worker processes.  [default: one per GPU, or one]"
+)
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @trust_option
@@ -81,7 +84,7 @@ def command(
     """Fine-tune paired models, count their intruder dimensions, measure what they forgot.
 
     SPEC is a YAML file; without one a preset is used. Axes replace its values: rank=1,8,64 seed=0..2 steps=100.
-    Finished trials are never run again: the same command goes on where it was stopped. The exit code is 1 if a trial
+    Finished trials are never run again: the same command continues where it was stopped. The exit code is 1 if a trial
     failed.
     """
     if plan_only:
@@ -89,21 +92,19 @@ def command(
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
         if not quiet:
             echo("Planning offline: nothing is fetched, converted or written.", err=True)
-    from spectra.cli import sweep_output
     from spectra.cli.sweep_progress import shown_progress
-    from spectra.sweep import plan, read_specification, run_sweep
-    from spectra.sweep.spec.plan import share
+    from spectra.facade.sweep import planned_trials
+    from spectra.sweep import read_specification
 
     source = next((word for word in spec_and_axes[:1] if "=" not in word), preset)
-    specification = read_specification(source, [word for word in spec_and_axes if word != source])
+    axes = [word for word in spec_and_axes if word != source]
     folder = out or Path("runs") / Path(source).stem
     if plan_only:
-        sweep_output.print_plan(specification, folder, as_json=as_json)
+        print_plan(spectra.plan_sweep(source, folder, axes=axes), as_json=as_json)
         return
-    from spectra.report import write_report
-
+    specification = read_specification(source, axes)
     with shown_progress(specification, folder, shard, quiet=quiet) as on_event:
-        run = run_sweep(
+        run = spectra.run_sweep(
             specification,
             folder,
             shard=shard or (1, 1),
@@ -114,7 +115,103 @@ def command(
             on_event=on_event,
             command=shlex.join(["spectra", *sys.argv[1:]]),
         )
-    sweep_output.print_results(run, write_report(run.path), as_json=as_json)
-    asked = share(plan(specification), *(shard or (1, 1)))
-    if sweep_output.failed(run, {trial.id for trial in asked}):
+    if as_json:
+        echo(json.dumps(run.to_dict(), indent=2))
+    else:
+        print_results(run)
+    trials = run.table("trials")
+    asked = [trial.id for trial in planned_trials(specification, shard or (1, 1))]
+    if (trials["trial"].isin(asked) & (trials["error"] != "")).any():
         sys.exit(1)
+
+
+def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
+    """The trials of a sweep and what they are expected to cost."""
+    absent = planned.downloads
+    told = "Everything that the sweep needs is at hand."
+    if absent:
+        told = "\n".join(["The sweep would download:", *(f"  {one}" for one in absent)])
+    if as_json:
+        echo(json.dumps(planned.to_dict(), indent=2))
+        echo(told, err=True)
+        print_account(planned.account, err=True)
+        return
+    print_table(
+        ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
+        [
+            (
+                trial.label,
+                *rate_and_seed(trial.described()),
+                quantity(row["trainable_parameters"]),
+                quantity(row["optimiser_bytes"], "B"),
+                quantity(row["disk_bytes"], "B"),
+                minutes(row["seconds"]),
+            )
+            for trial, row in zip(planned.trials, planned, strict=True)
+        ],
+        numeric=range(1, 7),
+    )
+    known = [row["seconds"] for row in planned if row["seconds"] is not None]
+    total = f"training takes very roughly {minutes(sum(known))} here" if known else "the time cannot be estimated"
+    if not planned.is_trained:
+        total = "all exist already and nothing is trained, the time of measuring is unknown"
+    echo(f"{len(planned)} trials; {total}; keep: {planned.keep}.")
+    print_account(planned.account)
+    echo(told)
+
+
+def print_results(run: "Run") -> None:
+    """The outcome of a sweep: one line per configuration at its chosen learning rate."""
+    trials, forgetting = run.table("trials"), run.table("forgetting")
+    heldout = list(dict.fromkeys(forgetting["heldout"]))
+    rows = [
+        (
+            one.label,
+            "" if one.learning_rate is None else f"{one.learning_rate:g}",
+            "" if one.score is None else f"{one.score:.4f}" + ("" if one.spread is None else f" ±{one.spread:.3f}"),
+            *(f"{one.forgetting[name]:+.4f}" if name in one.forgetting else "" for name in heldout),
+            f"{one.count:g}",
+            f"{one.update_frobenius:.2f}",
+        )
+        for one in run.configurations()
+    ]
+    held = [name.replace("-", "-\n") for name in _short(heldout)]
+    header = ("configuration", "rate", "score", *held, "intruders", "|update|")
+    print_table(header, rows, numeric=range(1, len(header)))
+    for _, row in trials[trials["error"] != ""].iterrows():
+        echo(f"{row['label']}, seed {row['seed']}: failed: {row['error']}", err=True)
+    chosen = trials[trials["chosen"].fillna(False).astype(bool)]
+    if len(chosen):
+        first = chosen.iloc[0]
+        echo(
+            f"score: {first['task_metric']} on {first['task_examples']} test examples of {first['task']}; held-out "
+            f"columns: forgetting (loss of the tuned minus the base model); intruders of {first['matrices']} matrices, "
+            f"k = {first['k']}, epsilon = {first['epsilon']:g}"
+        )
+    print_account(run.table("row_account"))
+    echo(f"Report: {run.report.resolve()}")
+
+
+def print_account(account: "pd.DataFrame", *, err: bool = False) -> None:
+    """What became of the rows of every task, and where much was lost."""
+    table = account.drop(columns="trial").drop_duplicates()
+    for _, row in table.iterrows():
+        parts = [f"{row['used']} of {row['read']} rows used"]
+        parts += [f"{row['set_aside']} set aside"] if row["set_aside"] else []
+        parts += [str(row["reasons"])] if row["reasons"] else []
+        parts += (
+            [f"{row['texts_cut']} of {row['texts']} texts cut"] if str(row["texts_cut"]) not in ("0", "<NA>") else []
+        )
+        parts += [f"{row['classes']} labels"] if str(row["classes"]) != "<NA>" else []
+        parts += [f"{row['overlap']} also trained on"] if str(row["overlap"]) not in ("0", "<NA>") else []
+        echo(f"{row['task']}, {row['split']}: {'; '.join(parts)}", err=err)
+    for sentence in dict.fromkeys(table["warning"]):
+        if sentence:
+            echo(f"Warning: {sentence}", err=True)
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names of held-out tasks for a narrow column: the task where that is unique, else the measure."""
+    tasks = [name.rpartition(":")[0] or name for name in names]
+    measures = [name.rpartition(":")[2] for name in names]
+    return next((short for short in (tasks, measures) if len(set(short)) == len(short)), list(names))

@@ -73,10 +73,14 @@ def shown_progress(
     from spectra.sweep.spec.plan import plan, share
 
     trials = share(plan(specification), *(shard or (1, 1)))
-    waiting = sum(not Run(out).trial(trial.id).is_finished for trial in trials)
-    pace = Pace(waiting)
+    folders = [Run(out).trial(trial.id) for trial in trials]
+    finished = [folder for folder in folders if folder.is_finished]
+    # Names of held-out tasks are known once they are opened; their number is enough, for none can be left out.
+    measuring = sum(len(folder.measured) < len(specification.heldout) for folder in finished)
+    pace = Pace(len(trials) - len(finished) + measuring)
     if not quiet:
-        done = f", {len(trials) - waiting} of them done already" if waiting < len(trials) else ""
+        done = f", {len(finished) - measuring} of them done already" if len(finished) > measuring else ""
+        done += f", {measuring} to be measured on a new held-out task" if measuring else ""
         echo(f"{len(trials)} trials{done}; run folder '{out}'", err=True)
     try:
         if quiet:

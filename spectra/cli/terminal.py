@@ -23,6 +23,11 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     click.echo(visible(str(text)), err=err, nl=nl)
 
 
+def tell(line: str) -> None:
+    """Print a line of progress on stderr."""
+    echo(line, err=True)
+
+
 def warn(warnings: Iterable[str]) -> None:
     """Print each warning as a line on stderr."""
     for warning in warnings:

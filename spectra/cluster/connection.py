@@ -15,7 +15,7 @@ from spectra.errors import ClusterError, needs
 # A list and no prefixes: Ray writes the environment of its tasks into logs that every user of a node can read, and
 # HF_TOKEN must not stand there. Workers use the login of the machine that they run on.
 PASSED_ON = (
-    *("SPECTRA_CACHE", "SPECTRA_CONFIG", "SPECTRA_TRUST_REMOTE_CODE", "XDG_CACHE_HOME"),
+    *("SPECTRA_CACHE", "SPECTRA_CONFIG", "SPECTRA_PLUGINS", "SPECTRA_TRUST_REMOTE_CODE", "XDG_CACHE_HOME"),
     *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT"),
     *("TRANSFORMERS_OFFLINE", "TRANSFORMERS_VERBOSITY", "TOKENIZERS_PARALLELISM"),
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),

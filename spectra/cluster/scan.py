@@ -9,6 +9,7 @@ from spectra.cluster.connection import joined, passed_on
 from spectra.cluster.workplace import stand_where_the_driver_stands
 from spectra.engine.cache import FactorCache
 from spectra.errors import ClusterError
+from spectra.records.selection import Selection
 from spectra.scanning.journal import Finished, Place
 from spectra.scanning.scan import Groups, PartialScan, ScanGroups
 from spectra.scanning.settings import ScanSettings
@@ -32,12 +33,12 @@ class SpreadScan:
         self,
         checkpoints: Sequence[str],
         base: str | None,
-        opening: Mapping[str, Any],
+        selection: Selection,
         settings: ScanSettings,
         cache: bool,
     ) -> ScanGroups:
         """Who scans the matrices of these checkpoints."""
-        given = (str(Path.cwd()), tuple(checkpoints), base, dict(opening), settings, cache)
+        given = (str(Path.cwd()), tuple(checkpoints), base, selection, settings, cache)
         return lambda groups: self._scan(groups, given)
 
     def _scan(self, groups: Groups, given: tuple[Any, ...]) -> Iterator[Finished]:
@@ -61,11 +62,11 @@ class Scanner:
         folder: str,
         checkpoints: Sequence[str],
         base: str | None,
-        opening: Mapping[str, Any],
+        selection: Selection,
         settings: ScanSettings,
         cache: bool,
     ) -> None:
-        self._given = (folder, checkpoints, base, opening, settings, cache)
+        self._given = (folder, checkpoints, base, selection, settings, cache)
         self._opened: PartialScan | None = None
 
     def scan(self, places: Sequence[Place]) -> Finished:
@@ -76,9 +77,9 @@ class Scanner:
         return finished
 
     def _open(self) -> PartialScan:
-        folder, checkpoints, base, opening, settings, cache = self._given
+        folder, checkpoints, base, selection, settings, cache = self._given
         stand_where_the_driver_stands(folder)
-        pairs = [open_pair(base, checkpoint, **opening) for checkpoint in checkpoints]
+        pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
         return PartialScan(pairs, settings, FactorCache() if cache else None)
 
 

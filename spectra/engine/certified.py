@@ -7,10 +7,12 @@
 3. Where the error of y_j itself may leave an epsilon open: y_j is sought once more, more closely, and asked again.
 4. Brackets that still hold an epsilon after the step limit: a full factorisation.
 
-Every pass over W0 serves all tuned matrices of the call.
+Where nothing is known of W0 and an update has a small rank, steps 1 and 2 share one run (`linalg.joint`). Every pass
+over W0 serves all tuned matrices of the call.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -24,13 +26,14 @@ from spectra.engine.question import FINE_ANGLE, RELATIVE_FLOOR, Question
 from spectra.engine.tuned import Tuned, leading_vectors_of
 from spectra.linalg.brackets import Brackets
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
+from spectra.linalg.joint import JointSearch, change_of, delta_of, fits_jointly
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import RowChunked
 from spectra.linalg.triplets import (
-    WARM_SHARE,
     LeadingVectors,
     leading_vectors,
     leading_within,
+    search_together,
     update_directions,
 )
 
@@ -43,6 +46,10 @@ EVERY_STEP_ENTRIES = 1 << 22
 LARGEST_SPECTRUM = 640
 # Tuned vectors are sought to this sine of their angle, and more closely where that leaves a verdict open.
 COARSE_ANGLE = 3e-3
+# Leading vectors of W0 that are kept for the next scan, beyond the k that it will look for.
+LEARNED_BESIDE = 4
+# An adopted run goes on while its space has fewer columns than this; a narrower one takes the vectors that stay open.
+LARGEST_ADOPTED = 400
 # The leading vectors of a tuned matrix are sought first in the span of this share of the base vectors.
 STARTING_SHARE = 4
 
@@ -65,14 +72,14 @@ def certified(
         largest_spectrum: Smaller dimension up to which step 2 reads all eigenpairs of the Gram matrix.
 
     Source: `linalg.certificate`, and `linalg.gram_spectrum` for small matrices.
-    Cost: about 12-18 passes over W0 with k + 6 to 2 k + 4 columns per tuned matrix, when nothing is cached; for a small
+    Cost: about 7-18 passes over W0 with k + 6 to 3 k columns per tuned matrix, when nothing is cached; for a small
         matrix one symmetric eigenproblem of its smaller size and 3-6 such passes.
     """
     if base.is_zero:
         return [no_base_vectors(base, each, k, "certified") for each in tuned]
     epsilons = epsilons.double()
     small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
-    looks = [Look(base, each) for each in _leading_vectors(base, tuned, k, small)]
+    looks = _first_looks(base, tuned, k, small)
     _answer(base, looks, epsilons, small)
     sharper = [i for i, look in enumerate(looks) if look.can_be_judged and look.question.waits_for_columns(epsilons)]
     for i in sharper:
@@ -84,9 +91,17 @@ def certified(
 class Look:
     """The leading vectors of one tuned matrix, and the question which vectors of W0 they resemble."""
 
-    def __init__(self, base: BaseFactors, vectors: LeadingVectors) -> None:
-        """Ask what is known of W0 already."""
+    def __init__(self, base: BaseFactors, vectors: LeadingVectors, search: JointSearch | None = None) -> None:
+        """Ask what is known of W0 already.
+
+        Args:
+            base: The base matrix.
+            vectors: The leading vectors.
+            search: Where they were found, if that was in a Krylov space of W0: the question goes on in it.
+        """
         self.vectors, self.question = vectors, Question(base, vectors.U, vectors.sin_angles.double())
+        if search is not None and search.pairs is not None:
+            self.question.adopt(search.run, search.pairs.vectors[:, : vectors.U.shape[1]])
 
     @property
     def can_be_judged(self) -> bool:
@@ -102,12 +117,30 @@ def _answer(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " 
     _answer_together(base, judged, epsilons)
 
 
-def _leading_vectors(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool) -> list[LeadingVectors]:
-    """Leading vectors of all tuned matrices, from what is known of W0."""
+def _first_looks(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool) -> list[Look]:
+    """The leading vectors of all tuned matrices, from what is known of W0."""
     if small and base.leading is None:
-        return [_leading_vectors_near_base(base, each, k) for each in tuned]
+        return [Look(base, _leading_vectors_near_base(base, each, k)) for each in tuned]
+    # From known leading vectors of W0 the two runs of narrower blocks cost less.
+    if not small and base.leading is None and (searches := _joint_searches(base, tuned, k)):
+        search_together(base.W0, searches)
+        return [Look(base, each.result(), each) for each in searches]
     warm = base.leading.vectors if base.leading is not None else None
-    return leading_vectors_of(base.W0, tuned, k, warm=warm, tolerance=COARSE_ANGLE)
+    found = leading_vectors_of(base.W0, tuned, k, warm=warm, tolerance=COARSE_ANGLE)
+    return [Look(base, vectors) for vectors in found]
+
+
+def _joint_searches(base: BaseFactors, tuned: Sequence[Tuned], k: int) -> list[JointSearch]:
+    """One search per tuned matrix in a Krylov space of W0; none where one of them does not fit it."""
+    searches = []
+    for each in tuned:
+        if each.update is None:
+            return []
+        delta = delta_of(each.update)
+        if not fits_jointly(base.W0, delta):
+            return []
+        searches.append(JointSearch(base.W0, each.update, delta, k, tolerance=COARSE_ANGLE))
+    return searches
 
 
 def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> LeadingVectors:
@@ -117,7 +150,10 @@ def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> Leadi
     if tuned.update is not None:
         directions = torch.cat([directions, update_directions(W, tuned.update, k)], dim=1)
     nearby = spectrum.neighbourhood(directions, spectrum.values.shape[0] // STARTING_SHARE)
-    return leading_vectors(W, [None], k, warm=leading_within(W, nearby, k + 2))[0]
+    counter = None
+    if tuned.update is not None and fits_jointly(base.W0, delta := delta_of(tuned.update)):
+        counter = partial(spectrum.counted_with, *change_of(base.W0, delta), delta.S)
+    return leading_vectors(W, [None], k, warm=leading_within(W, nearby, k + 2), counter=counter)[0]
 
 
 def _sharper(base: BaseFactors, tuned: Tuned, k: int, vectors: LeadingVectors) -> LeadingVectors:
@@ -139,13 +175,15 @@ def _answer_from_spectrum(base: BaseFactors, looks: Sequence[Look], epsilons: Fl
 
 def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"]) -> None:
     """Run block Lanczos on W0 for all questions in lockstep until their brackets decide every epsilon."""
+    best: tuple[BlockLanczos, RitzPairs] | None = None
+    adopted = [look for look in looks if look.question.is_adopted]
+    best = _answer_in_adopted(base, [look.question for look in adopted], epsilons)
     active = []
     for look in looks:
         open_columns = look.question.open_columns(epsilons)
-        if bool(open_columns.any()):
+        if bool(open_columns.any()) and look.question.may_be_decided(epsilons):
             look.question.begin(open_columns, look.vectors.following)
             active.append(look.question)
-    best: tuple[BlockLanczos, RitzPairs] | None = None
     every_step = base.W0.shape[0] * base.W0.shape[1] >= EVERY_STEP_ENTRIES
     for step in range(1, CHECKPOINTS[-1] + 1):
         runs = [question.run for question in active if question.run is not None]
@@ -170,9 +208,38 @@ def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[T
         active = still_active
     if best is not None:
         floor = _proven_floor(base, [look.question for look in looks], epsilons)
-        wanted = WARM_SHARE * max(look.vectors.S.shape[0] for look in looks)
+        wanted = max(look.vectors.S.shape[0] for look in looks) + LEARNED_BESIDE
         learn(base, *best, wanted=wanted)
         prove_floor(base, floor)
+
+
+def _answer_in_adopted(
+    base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]
+) -> tuple[BlockLanczos, RitzPairs] | None:
+    """Ask the runs that began before the questions, and carry them on while that may decide something.
+
+    Returns:
+        The largest of the runs, with its Ritz pairs.
+    """
+    best: tuple[BlockLanczos, RitzPairs] | None = None
+    active = list(questions)
+    while active:
+        runs = [question.run for question in active if question.run is not None]
+        pairs = [run.ritz() for run in runs]
+        still_active = []
+        for question, run, known in zip(active, runs, pairs, strict=True):
+            over = run.exhausted or run.basis.shape[1] >= LARGEST_ADOPTED
+            question.tighten(known, epsilons, over=over)
+            if best is None or known.values.shape[0] >= best[1].values.shape[0]:
+                best = run, known
+            if question.may_be_decided(epsilons) and not over:
+                still_active.append(question)
+        active = still_active
+        runs = [question.run for question in active if question.run is not None]
+        products = gram_together(base.W0, [None] * len(runs), [run.pending for run in runs]) if runs else []
+        for run, product in zip(runs, products, strict=True):
+            run.advance(product)
+    return best
 
 
 def _proven_floor(base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]) -> float:

@@ -34,7 +34,7 @@ def learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, wanted: int
     """
     if run.is_deflated:
         return
-    for _ in range(EXTRA_PASSES if base.is_stored else 0):
+    for _ in range(EXTRA_PASSES if base.is_stored and base.leading is None else 0):
         if run.exhausted or _settled(pairs, run.basis.dtype) > wanted:  # the last one shows where the others end
             break
         run.advance(gram_together(base.W0, [None], [run.pending])[0])

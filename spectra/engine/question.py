@@ -15,8 +15,9 @@ from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
 # The certificate of a tall matrix speaks of eigenvalues above this fraction of the largest; see `definite`.
 RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
 # Random columns beside the y_j: they tell whether a leading vector of W0 is missing, and reveal equal singular values
-# that the y_j alone would see as one. Fewer are needed where the leading vectors of W0 are known.
-RANDOM_COLUMNS = 8
+# that the y_j alone would see as one. Fewer are needed where the leading vectors of W0 are known. (At 4096 x 4096
+# twelve tell after 4 passes, eight after 5.)
+RANDOM_COLUMNS = 12
 RANDOM_COLUMNS_BESIDE_KNOWN = 6
 # Directions near leading vectors of W0 that a first run on it starts from, too.
 NEAR_COLUMNS = 6
@@ -42,6 +43,7 @@ class Question:
         self.lengths = torch.zeros_like(self.error)
         self.before = self.brackets
         self.floor = 0.0  # what the certificates rest on: no eigenvalue of a tall W0 lies below it
+        self.placed: Tensor | None = None  # coordinates of the image in a run that was adopted
         self.locked = base.leading
         if self.locked is not None:
             self._deflate(self.locked)
@@ -92,6 +94,7 @@ class Question:
                 early, which sharpens the certificate, and they are kept for the next scan.
             seed: Of the random columns.
         """
+        self.placed = None
         self.columns = open_columns.nonzero().flatten()
         chosen = self.Y[:, self.columns]
         self.lengths = torch.linalg.vector_norm(chosen, dim=0)
@@ -111,6 +114,22 @@ class Question:
                 random=RANDOM_COLUMNS_BESIDE_KNOWN,
             )
 
+    def adopt(self, run: BlockLanczos, coordinates: Float[Tensor, "n k"]) -> None:
+        """Go on with a run on W0, nothing deflated, in whose space the columns of U lie.
+
+        Args:
+            run: The run.
+            coordinates: Of the columns of U, in the basis of the run as far as it went when they were found. (In right
+                space their images lie in the space after one step more.)
+        """
+        self.run, self.placed, self.before = run, coordinates, self.brackets
+        self.columns = torch.arange(self.image.shape[1], device=self.image.device)
+
+    @property
+    def is_adopted(self) -> bool:
+        """True while the run is one that began before the question."""
+        return self.placed is not None
+
     def tighten(self, pairs: RitzPairs, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
         """Take the brackets that the run proves as it stands.
 
@@ -126,7 +145,7 @@ class Question:
     def _confirm(self, pairs: RitzPairs, settled: int, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
         """Take the brackets that rest on those settled vectors alone among which none is missing."""
         # On a first look little can be decided with fewer than half of them, and the next step will know more.
-        waits = self.locked is None and not over
+        waits = (self.locked is None or self.is_adopted) and not over
         least = -(-settled // 2) if waits else 1
         count = complete_pairs(pairs, self.Y.dtype, at_least=least, at_most=settled)
         if count is not None:
@@ -139,17 +158,11 @@ class Question:
 
     def _take(self, pairs: RitzPairs, atoms: Float[Tensor, " a"], epsilons: Float[Tensor, " e"]) -> None:
         """The brackets that follow from the space and its atoms."""
-        if self.run is None:
-            raise ValueError("a question is tightened by its run")
-        count = self.columns.shape[0]
-        first = RANDOM_COLUMNS if self.locked is None else RANDOM_COLUMNS_BESIDE_KNOWN
-        coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
-        known = self.run.start_coordinates[:, first : first + count].double() * self.lengths.double()
-        coordinates[: known.shape[0]] = known
+        coordinates, outside = self._coordinates(pairs)
         if self.right_space:  # Ritz values only grow, and so does the floor
             self.floor = RELATIVE_FLOOR * pairs.largest
-        # What the deflation left of the known vectors; in right space a coordinate counts at most 1 / sqrt(floor).
-        leak = self.leak[self.columns] / (self.floor**0.5 if self.right_space else 1.0)
+        # What lies outside the space, or was left of the known vectors; in right space it counts 1 / sqrt(floor) times.
+        leak = outside / (self.floor**0.5 if self.right_space else 1.0)
         found = spectral_brackets(
             pairs,
             coordinates,
@@ -161,7 +174,28 @@ class Question:
             floor=self.floor,
             margin=leak + self.error[self.columns],
         )
-        self.brackets = self.brackets.replaced(self.columns, Brackets(found.lower, found.known, found.rest + leak))
+        beside = ATOM_ANGLE * leak  # a known vector has at most the sine of its angle outside the space
+        bounds = (found.lower - beside).clamp_min(0), (found.known + beside).clamp(max=1.0), found.rest + leak
+        self.brackets = self.brackets.replaced(self.columns, Brackets(*bounds))
+
+    def _coordinates(self, pairs: RitzPairs) -> tuple[Float[Tensor, "n c"], Float[Tensor, " c"]]:
+        """The columns, or their images, in the basis of the run, and the size of what lies outside it."""
+        if self.run is None:
+            raise ValueError("a question is tightened by its run")
+        count = self.columns.shape[0]
+        coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
+        if self.placed is None:
+            first = RANDOM_COLUMNS if self.locked is None else RANDOM_COLUMNS_BESIDE_KNOWN
+            known = self.run.start_coordinates[:, first : first + count].double() * self.lengths.double()
+            outside = self.leak[self.columns]
+        elif self.right_space:
+            along = self.run.basis.mH @ self.image
+            outside = torch.linalg.vector_norm(self.image - self.run.basis @ along, dim=0).double()
+            known = along.double()
+        else:
+            known, outside = self.placed, torch.zeros_like(self.error)
+        coordinates[: known.shape[0]] = known
+        return coordinates, outside
 
 
 def _leading(flags: Bool[Tensor, " n"]) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from matplotlib.figure import Figure
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 # Where each format keeps what made the file; by this a figure is known again.
+Kind = Literal["pdf", "svg", "png"]
 MADE_BY = {"pdf": "Creator", "svg": "Creator", "png": "Software"}
 
 
-def write_figures(run: Path | str, folder: Path | str, *, kind: str = "pdf", force: bool = False) -> list[Path]:
+def write_figures(run: Path | str, folder: Path | str, *, kind: Kind = "pdf", force: bool = False) -> list[Path]:
     """Draw every figure that a run, or the folder of an intervention, has the data for.
 
     Args:
@@ -39,6 +40,11 @@ def write_figures(run: Path | str, folder: Path | str, *, kind: str = "pdf", for
     Raises:
         RunError: If the folder is no run.
         DestinationError: If a file exists that is no such figure, or `force` is not set.
+
+    Example:
+        >>> paths = spectra.write_figures(run, folder / "figures", kind="svg")
+        >>> paths[0].name
+        'count-epsilon.svg'
     """
     is_intervention = (Path(run) / TABLE).is_file()
     figures = dict(intervention_figures(Path(run)) if is_intervention else run_figures(Run.open(run)))

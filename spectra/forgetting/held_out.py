@@ -91,7 +91,14 @@ class HeldOut:
 
     def test_texts(self) -> list[str]:
         """The texts to score: the input of an example, whatever the kind of task."""
-        return list(self.test_rows()["source" if self.task_data().kind == "seq2seq" else "text"])
+        return self.texts(self.test_rows())
+
+    def texts(self, rows: Dataset) -> list[str]:
+        """The inputs of some rows; the two texts of a pair stand on two lines."""
+        texts = list(rows["source" if self.task_data().kind == "seq2seq" else "text"])
+        if "text_pair" not in rows.column_names:
+            return texts
+        return [f"{text}\n{second}" for text, second in zip(texts, rows["text_pair"], strict=True)]
 
     def require_kind(self, *kinds: str) -> TaskData:
         """The task's data, if it is of a kind that the measure can score.

@@ -20,6 +20,8 @@ def label_likelihood(model: Model, tokenizer: PreTrainedTokenizerBase, held_out:
 
     prediction = argmax over labels c of  sum_t ln p(c_t | prompt, c_<t),   prompt = text + instruction
 
+    The two texts of a pair stand on two lines of the prompt.
+
     A causal model continues the prompt; an encoder-decoder reads it and writes the label. `details` also has the
     accuracy with the sum divided by the label's bytes, which long labels suffer less under.
 
@@ -33,7 +35,7 @@ def label_likelihood(model: Model, tokenizer: PreTrainedTokenizerBase, held_out:
     data = held_out.require_kind("classification")
     seq2seq = is_seq2seq(model, held_out.name)
     rows = held_out.test_rows()
-    contexts, cut = prompts(tokenizer, rows["text"], held_out.instruction, held_out.max_length, seq2seq=seq2seq)
+    contexts, cut = prompts(tokenizer, held_out.texts(rows), held_out.instruction, held_out.max_length, seq2seq=seq2seq)
     words = [name.replace("_", " ") for name in data.label_names]
     answers = _answers(tokenizer, words, seq2seq=seq2seq)
     likelihoods = (_seq2seq if seq2seq else _causal)(model, tokenizer, contexts, answers, batch_size)

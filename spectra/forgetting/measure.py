@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from spectra.forgetting.catalogue import HELD_OUT_MEASURES, HeldOutMeasure
 from spectra.forgetting.held_out import HeldOut
+from spectra.forgetting.positions import require_positions
 from spectra.forgetting.undisturbed import active_adapters, undisturbed
 from spectra.models import Model, ModelKind
 from spectra.statistics.scores import Scores
@@ -67,13 +68,14 @@ def measure_all(
 
     Raises:
         DataError: If a task does not fit its measure.
-        ModelError: If the model lacks a head.
+        ModelError: If the model lacks a head, or positions for the length of the texts.
     """
     if device is not None:
         cast(nn.Module, model).to(device)  # transformers' own `to` is typed for a module
     features: dict[str, Any] = {}
     scores = []
     for task in held_out:
+        require_positions(model.config, tokenizer, task)
         entry = HELD_OUT_MEASURES[task.measure]
         shared = {"features": features} if entry.shares_features else {}
         with undisturbed(model):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from transformers import PreTrainedModel
@@ -26,9 +26,14 @@ from spectra.models import (
     tuned_kind,
 )
 from spectra.records.provenance import versions
+from spectra.records.verdicts import html_table
+from spectra.statistics.interval import interval_text
 from spectra.statistics.paired import Forgetting, forgetting
 from spectra.statistics.scores import Scores
 from spectra.storage.destinations import require_continued
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -63,6 +68,32 @@ class ForgettingRun:
         for checkpoint, results in self.results.items():
             for result in results:
                 yield {"checkpoint": checkpoint, "base_model": self.base, **result.to_dict()}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row per checkpoint and held-out task as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows()))
+
+    def _repr_html_(self) -> str:
+        """One row per checkpoint and held-out task, for notebooks, with the verdicts below."""
+        found = [(checkpoint, one) for checkpoint, several in self.results.items() for one in several]
+        rows = [
+            (
+                checkpoint,
+                one.task,
+                f"{one.base:.4g}",
+                f"{one.tuned:.4g}",
+                f"{one.forgetting:+.4g}",
+                interval_text(one.low, one.high),
+                str(one.n),
+                one.finding,
+            )
+            for checkpoint, one in found
+        ]
+        headings = ("checkpoint", "held-out task", "base", "tuned", "forgetting", "interval", "examples", "finding")
+        notes = dict.fromkeys(sentence for _, one in found for sentence in (one.verdict, *one.warnings))
+        return html_table(f"Forgetting against {self.base}", headings, rows, list(notes))
 
 
 def measure_forgetting(

@@ -6,9 +6,9 @@ from spectra.interventions.direction_selection import selected_directions
 from spectra.interventions.directions import leading_triplets, scaled_directions, truncated
 from spectra.interventions.experiment import Experiment
 from spectra.interventions.in_place import edited
-from spectra.interventions.intervene import LAMBDAS, experiment, intervene
+from spectra.interventions.intervene import LAMBDAS, experiment
 from spectra.interventions.intervention_run import Contrast, InterventionRow, InterventionRun
-from spectra.interventions.mitigation import mitigate
+from spectra.interventions.mitigation import write_mitigated
 from spectra.interventions.outcome import MitigatedMatrix, Mitigation
 from spectra.interventions.own_task import OwnTask, on_validation
 
@@ -24,9 +24,7 @@ __all__ = [
     "OwnTask",
     "edited",
     "experiment",
-    "intervene",
     "leading_triplets",
-    "mitigate",
     "neighbours",
     "norm_matched_shrink",
     "on_validation",
@@ -35,4 +33,5 @@ __all__ = [
     "selected_directions",
     "stand_ins",
     "truncated",
+    "write_mitigated",
 ]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
 from spectra.errors import SpectrumError, first_five
 from spectra.interventions.controls import neighbours, random_directions, random_projections, stand_ins
@@ -175,7 +176,8 @@ UNITS: Mapping[str, Callable[[Subject, int], Mapping[str, LowRankUpdate]]] = {
     "neighbour": _neighbour,
     "stand-in": _stand_in,
 }
-CONTROLS = ("shrink", "shrink-all", "random", "random-matched", "neighbour", "stand-in")
+ControlName = Literal["shrink", "shrink-all", "random", "random-matched", "neighbour", "stand-in"]
+CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
 
 def arms_of(subject: Subject, controls: Sequence[str], *, seed: int) -> tuple[list[Arm], dict[str, str]]:

@@ -124,6 +124,12 @@ class Experiment:
             level=statistics.level,
         )
 
+    def finish(self) -> InterventionRun:
+        """Everything that is measured, written into the folder, if there is one."""
+        record = self.record()
+        self.write(record)
+        return record
+
     def write(self, record: InterventionRun) -> None:
         """Write interventions.json, and both tables as Parquet and CSV, into the folder, if there is one."""
         if self.folder is None:
@@ -177,6 +183,7 @@ class Experiment:
     def _warnings(self, tuned: Point) -> tuple[str, ...]:
         measured = [*tuned.held_out.values(), *([tuned.own] if tuned.own else [])]
         told = [sentence for scores in measured for sentence in few_examples_warning(len(scores.values), scores.task)]
+        told += self.scorer.own.data.warnings if self.scorer.own is not None else ()
         told += [f"Control '{name}' is left out: {reason}" for name, reason in self.left_out.items()]
         treated, least = self._by_name[INTRUDERS], self.lambdas[0]
         if treated.update_norm(least) > treated.update_norm(1.0):

@@ -1,8 +1,7 @@
-"""`intervene`: do intruder dimensions cause forgetting, or does any update of that size?"""
+"""Lay out an intervention: scan a checkpoint, build the arms, name the models and tasks."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,12 +12,12 @@ from spectra.forgetting.run import Precision
 from spectra.interventions.arms import CONTROLS, arms_of
 from spectra.interventions.directions import require_scale
 from spectra.interventions.experiment import Experiment, Statistics, described
-from spectra.interventions.intervention_run import InterventionRun
 from spectra.interventions.model_scorer import ModelScorer
 from spectra.interventions.own_task import OwnTask
 from spectra.interventions.points import PointStore
 from spectra.interventions.subject import Subject
 from spectra.models import base_of, content_of, is_adapter, resolve_model
+from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_continued
@@ -27,42 +26,12 @@ from spectra.weights import open_pair
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
-def intervene(
-    checkpoint: str | Path, held_out: Sequence[HeldOut], *, progress: Progress | None = None, **settings: Any
-) -> InterventionRun:
-    """Scale the intruder dimensions of a loaded checkpoint, beside the controls, and measure what it changes.
-
-    W = W_tuned + (lambda - 1) sum_{j chosen} u_j sigma_j v_j^H,  in place, for every lambda; no checkpoint is written.
-
-    Args:
-        checkpoint: A peft adapter folder or a full checkpoint folder.
-        held_out: What it may have forgotten.
-        progress: Called with (points done, all, name).
-        **settings: Of `experiment`: task, lambdas, controls, select, k, epsilon, folder, ...
-
-    Returns:
-        Every point with its intervals, the areas between the curves, and the verdict.
-
-    Raises:
-        SpectrumError: If there is no intruder to scale, or a setting has no meaning.
-        ModelError: If the model lacks a head that a task needs.
-        DataError: If a task does not fit its measure.
-
-    Source: Shuttleworth et al., arXiv:2410.21228, section 5 and its figure of interventions.
-        Difference: with controls, paired per example, with intervals and a verdict.
-    """
-    prepared = experiment(checkpoint, held_out, **settings)
-    prepared.run(progress)
-    record = prepared.record()
-    prepared.write(record)
-    return record
-
-
 def experiment(
     checkpoint: str | Path,
     held_out: Sequence[HeldOut],
     *,
     base: str | None = None,
+    selection: Selection = DEFAULT,
     task: OwnTask | None = None,
     lambdas: Sequence[float] = LAMBDAS,
     controls: Sequence[str] = CONTROLS,
@@ -79,7 +48,6 @@ def experiment(
     level: float = 0.95,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
-    **opening: Any,
 ) -> Experiment:
     """Scan a checkpoint and lay out its intervention; nothing is measured yet.
 
@@ -87,6 +55,7 @@ def experiment(
         checkpoint: A peft adapter folder or a full checkpoint folder.
         held_out: What it may have forgotten.
         base: Asset name, folder or hub id; None takes the one that an adapter names.
+        selection: Which matrices.
         task: The task that it was tuned on, scored with its own head.
         lambdas: Factors in [0, 2]; 1 is always added.
         controls: Names among `arms.CONTROLS`.
@@ -103,7 +72,6 @@ def experiment(
         level: Of the intervals.
         cache: Where factors of W0 are kept between scans.
         progress: Called with (matrices done, all, name) by the scan.
-        **opening: `include`, `exclude`, `roles`, `layers` of `open_pair`.
 
     Raises:
         SpectrumError: If there is no intruder to scale, or a setting has no meaning.
@@ -119,7 +87,7 @@ def experiment(
     named = base or _stated_base(Path(checkpoint))
     reference = resolve_model(named)
     settings = ScanSettings(k=k, epsilon=epsilon, device=device)
-    pair = open_pair(reference, checkpoint, **opening)
+    pair = open_pair(reference, checkpoint, selection)
     (scan,) = scan_pairs([pair], settings, cache=cache, progress=progress)
     subject = Subject(pair, scan, select, share, device)
     arms, left_out = arms_of(subject, controls, seed=seed)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import AdapterError
@@ -12,6 +11,7 @@ from spectra.interventions.mitigation_plan import MitigationPlan, mitigated_fact
 from spectra.interventions.outcome import MitigatedMatrix, Mitigation
 from spectra.records.provenance import versions
 from spectra.records.scan import Scan
+from spectra.records.selection import DEFAULT, Selection
 from spectra.records.verdicts import Skipped
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
@@ -22,11 +22,12 @@ from spectra.weights.methods.adapter import Adapter, find_adapter, open_adapter
 from spectra.weights.methods.changes import LoraChange, Replaced
 
 
-def mitigate(
+def write_mitigated(
     adapter: str | Path,
     out: str | Path,
     *,
     base: str | Path | None = None,
+    selection: Selection = DEFAULT,
     lam: float = 0.7,
     select: str = "top",
     share: float = 0.9,
@@ -38,7 +39,6 @@ def mitigate(
     force: bool = False,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
-    **opening: Any,
 ) -> Mitigation:
     """Scale the intruder dimensions of a LoRA adapter and write the result as an adapter that peft loads.
 
@@ -48,6 +48,7 @@ def mitigate(
         adapter: A LoRA adapter: folder or hub id.
         out: The folder to write.
         base: The pre-trained checkpoint; by default the one that the adapter names.
+        selection: Which matrices, and how the files are opened.
         lam: Factor on the treated singular values, in [0, 2]: 0 removes, 1 changes nothing.
         select: "top", "all" or "energy" (see `direction_selection.selected_directions`).
         share: Of the intruders' energy, for "energy".
@@ -60,7 +61,6 @@ def mitigate(
         force: Replace an existing folder.
         cache: Where factors of W0 are kept between scans.
         progress: Called with (matrices done, all, name) by the scans before and after.
-        **opening: `include`, `exclude`, `roles`, `layers`, `adapter_name`, `allow_pickle`, ... of `open_pair`.
 
     Returns:
         What was treated, with the counts before and after.
@@ -76,11 +76,11 @@ def mitigate(
     """
     plan = MitigationPlan(lam, select, share, rank, shrink)
     settings = ScanSettings(k=k, epsilon=epsilon, device=device)
-    opened = _open(adapter, opening)
+    opened = _open(adapter, selection)
     require_editable(opened)
     kept = [opened.path, *(Path(named) for named in (base, opened.base) if named)]
     require_folder(Path(out), "adapter", force=force, inputs=kept)
-    pair = _treatable(open_pair(base, adapter, **opening))
+    pair = _treatable(open_pair(base, adapter, selection))
     (before,) = scan_pairs([pair], settings, cache=cache, progress=progress)
     treated = [
         mitigated_factors(matrix, spectrum, plan, device)
@@ -88,21 +88,21 @@ def mitigate(
         if spectrum.count
     ]
     exchanged = [factors for factors, _ in treated]
-    origin = Origin(str(pair.base), _fingerprint(base, opened, opening), _made_by(plan, settings), str(adapter))
+    origin = Origin(str(pair.base), _fingerprint(base, opened, selection), _made_by(plan, settings), str(adapter))
     config, tensors = edited_config(opened, exchanged), edited_tensors(opened, exchanged)
     write_adapter(Path(out), config, tensors, origin, source=opened.path, force=force)
-    reopening = {name: value for name, value in opening.items() if name not in ("adapter_name", "revision")}
+    reopening = replace(selection, adapter_name=None, revision=None)
     records = [record for _, record in treated]
-    after = _scan_again(open_pair(base, out, **reopening), before, records, settings, cache, progress)
+    after = _scan_again(open_pair(base, out, selection=reopening), before, records, settings, cache, progress)
     return _outcome(before, after, plan, records, str(out))
 
 
-def _open(adapter: str | Path, opening: dict[str, Any]) -> Adapter:
-    name = opening.get("adapter_name")
-    place = find_adapter(locate(adapter, opening.get("revision")), name, opening.get("take"))
+def _open(adapter: str | Path, selection: Selection) -> Adapter:
+    name = selection.adapter_name
+    place = find_adapter(locate(adapter, selection.revision), name, selection.take)
     if place.adapter is None:
         raise AdapterError(f"'{adapter}' is no adapter folder, and only adapters are mitigated. Name one.")
-    return open_adapter(place.adapter, allow_pickle=bool(opening.get("allow_pickle")), adapter_name=name)
+    return open_adapter(place.adapter, allow_pickle=selection.allow_pickle, adapter_name=name)
 
 
 def _treatable(pair: CheckpointPair) -> CheckpointPair:
@@ -141,8 +141,8 @@ def _scan_again(
     return replace(scan, matrices=tuple(again.get(matrix.name, matrix) for matrix in before.matrices))
 
 
-def _fingerprint(base: str | Path | None, adapter: Adapter, opening: dict[str, Any]) -> tuple[float, ...]:
-    revision = opening.get("base_revision")
+def _fingerprint(base: str | Path | None, adapter: Adapter, selection: Selection) -> tuple[float, ...]:
+    revision = selection.base_revision
     if base is not None:
         return base_fingerprint(base, revision)
     return base_fingerprint(str(adapter.base), revision or adapter.revision)

@@ -1,10 +1,15 @@
 """What a mitigation did: plain numbers, one record per treated matrix and one for the adapter."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spectra.records.verdicts import Skipped
+from spectra.interventions.intervention_run import InterventionRow
+from spectra.interventions.lambda_selection import Choice
+from spectra.records.verdicts import Skipped, html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Mitigation:
         skipped: What was not looked at, and why.
         warnings: Sentences that a reader has to know.
         versions: Versions of the software.
+        choice: How lambda was chosen; None where it was given.
+        curve: The points on validation splits behind the choice.
     """
 
     adapter: str
@@ -77,6 +84,8 @@ class Mitigation:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    choice: Choice | None = None
+    curve: tuple[InterventionRow, ...] = ()
 
     @property
     def directions(self) -> int:
@@ -90,9 +99,58 @@ class Mitigation:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `spectra mitigate`."""
+        own = asdict(self)
+        chosen = {name: own.pop(name) for name in ("choice", "curve")}
         return {
-            **asdict(self),
-            "versions": dict(self.versions),
+            **own,
             "directions": self.directions,
             "largest_lost_energy": self.largest_lost_energy,
+            **(chosen if self.choice is not None else {}),
         }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One flat row per treated matrix."""
+        for matrix in self.matrices:
+            yield {"adapter": self.adapter, "lambda": self.lam, **asdict(matrix)}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row per treated matrix as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows()))
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was done and what the second scan says."""
+        if not self.matrices:
+            return (f"No intruder dimension in {self.scanned} matrices: '{self.out}' equals '{self.adapter}'.",)
+        by, matrices = f"by lambda = {self.lam:g}", len(self.matrices)
+        done = f"{self.directions} directions of {matrices} matrices scaled {by}"
+        if self.shrink:
+            done = f"{matrices} updates shrunk to the norm that scaling {self.directions} directions {by} leaves"
+        told = [
+            f"{done}: '{self.out}'.",
+            f"{self.count_before} intruder dimensions before, {self.count_after} after "
+            f"({self.scanned} matrices, k = {self.k}, epsilon = {self.epsilon:g}, left).",
+        ]
+        if self.largest_lost_energy > 0:
+            told.append(f"Truncation lost up to {100 * self.largest_lost_energy:.2g} % of an update's energy.")
+        return tuple(told)
+
+    def _repr_html_(self) -> str:
+        """The treated matrices, those that lose most first, for notebooks."""
+        order = sorted(self.matrices, key=lambda matrix: -matrix.edit_norm)
+        rows = [
+            (
+                matrix.name,
+                str(len(matrix.directions)),
+                f"{matrix.rank_before} -> {matrix.rank_after}",
+                f"{matrix.update_norm:.4g}",
+                f"{matrix.written_norm:.4g}",
+                f"{100 * matrix.lost_energy:.2g} %",
+            )
+            for matrix in order
+        ]
+        headings = ("matrix", "vectors", "rank", "norm before", "norm after", "lost energy")
+        reason = () if self.choice is None else (self.choice.reason,)
+        return html_table(f"{self.adapter} -> {self.out}", headings, rows, (*reason, *self.sentences, *self.warnings))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from spectra.data import TaskData
-from spectra.errors import ModelError
+from spectra.errors import ModelError, first_five
 from spectra.forgetting import Scores
 from spectra.forgetting.batches import length_ordered
 from spectra.forgetting.undisturbed import active_adapters, undisturbed
@@ -73,7 +73,7 @@ def measure_own_task(loaded: LoadedModel, task: OwnTask, *, base: str, batch_siz
         batch_size: Sequences per forward pass.
 
     Raises:
-        ModelError: If the model's head is of another kind or width.
+        ModelError: If the model's head is of another kind or width, or was not saved.
     """
     family = _fitting(loaded, task, base)
     data = in_order_of(task.data, loaded.model.config, loaded.reference)
@@ -134,5 +134,10 @@ def _fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName:
         raise ModelError(
             f"'{loaded.reference}' is a {loaded.kind} model, and the task '{task.data.name}' is scored with a "
             f"{FAMILIES[family].model_kind} one. Name the task that it was tuned on."
+        )
+    if loaded.random_head:
+        raise ModelError(
+            f"'{loaded.reference}' was saved without its head: {first_five(loaded.random_head)} are in no file and "
+            "would be random, and so would every score. Save it with its head (modules_to_save), or leave out the task."
         )
     return family

@@ -30,7 +30,7 @@ Source: Davis & Kahan 1970; Parlett, The Symmetric Eigenvalue Problem, ch. 11. T
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spectra.linalg.krylov import RitzPairs
@@ -38,8 +38,10 @@ from spectra.linalg.krylov import RitzPairs
 # Only a gapless run of pairs whose neighbour bound lies below this serves as the s leading ones: Ritz values that have
 # not found their place yet say little of what lies between them.
 TRUSTED_ANGLE = 0.2
-# Roundings of the product of its singular value and the largest, by which the relation of a Ritz pair may be off.
+# Roundings of the product of its singular value and the largest, by which the relation of a Ritz pair may be off ...
 RELATION_ROUNDINGS = 8.0
+# ... and at least so many of the largest eigenvalue: in a basis that mixes all vectors, entries of T are of its size.
+LEAST_ROUNDINGS = 1.0
 # An eigenvalue of the Gram operator below this many roundings of the largest one may as well be zero.
 NULL_ROUNDINGS = 64.0
 
@@ -61,8 +63,7 @@ def angle_bounds(
     rounding = residual_rounding(pairs, dtype) + pairs.deflation
     reach = pairs.residuals + rounding
     bound = _by_neighbour(pairs.values, reach)
-    # Among eigenvalues that are rounding of the largest one (a null space), vectors cannot be told apart.
-    bound = torch.where(pairs.values > NULL_ROUNDINGS * torch.finfo(dtype).eps * pairs.largest, bound, 1.0)
+    bound = torch.where(_is_rounding(pairs.values, pairs.largest, dtype), 1.0, bound)
     trusted = int(torch.cumprod((bound <= TRUSTED_ANGLE).int(), dim=0).sum())
     if trusted:
         sharper = _by_complement(pairs.values[:trusted], pairs.residuals[:trusted], reach[:trusted])
@@ -81,10 +82,14 @@ def _angles_above(pairs: RitzPairs, limit: float, dtype: torch.dtype) -> Float[T
     reach = residuals + rounding
     end = values.new_tensor([limit])
     bound = _by_neighbour(torch.cat([values, end]), torch.cat([reach, torch.zeros_like(end)]))[:s]
-    bound = torch.where(values > NULL_ROUNDINGS * torch.finfo(dtype).eps * pairs.largest, bound, 1.0)
     sharper = _by_complement(values, residuals, reach, limit)
     mixed = rounding / nearest_distance(torch.cat([values, end]))[:s].clamp_min(1e-300)
-    return torch.minimum(bound, sharper + mixed)
+    return torch.where(_is_rounding(values, pairs.largest, dtype), 1.0, torch.minimum(bound, sharper + mixed))
+
+
+def _is_rounding(values: Float[Tensor, " n"], largest: float, dtype: torch.dtype) -> Bool[Tensor, " n"]:
+    """True for eigenvalues that are rounding of the largest one (a null space): no vectors can be told apart there."""
+    return values <= NULL_ROUNDINGS * torch.finfo(dtype).eps * largest
 
 
 def image_angle_bounds(pairs: RitzPairs, angles: Float[Tensor, " k"], dtype: torch.dtype) -> Float[Tensor, " k"]:
@@ -109,8 +114,9 @@ def image_angle_bounds(pairs: RitzPairs, angles: Float[Tensor, " k"], dtype: tor
 
 
 def residual_rounding(pairs: RitzPairs, dtype: torch.dtype) -> Float[Tensor, " n"]:
-    """What rounding leaves of every residual, however long the run: 8 eps sqrt(lambda_1 theta_l)."""
-    return RELATION_ROUNDINGS * torch.finfo(dtype).eps * (pairs.largest * pairs.values.clamp_min(0)).sqrt()
+    """What rounding leaves of every residual, however long the run: 8 eps sqrt(lambda_1 theta_l), or eps lambda_1."""
+    size = (pairs.largest * pairs.values.clamp_min(0)).sqrt() if pairs.rounding is None else pairs.rounding
+    return torch.finfo(dtype).eps * (RELATION_ROUNDINGS * size).clamp_min(LEAST_ROUNDINGS * pairs.largest)
 
 
 def nearest_distance(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from spectra.linalg.angles import nearest_distance
 from spectra.linalg.brackets import Brackets
+from spectra.linalg.completeness import Count
+from spectra.linalg.krylov import RitzPairs
 from spectra.linalg.operators import LinearOperator
 from spectra.linalg.svd import require_finite
 from spectra.linalg.triplets import CLUSTER_ROUNDINGS
@@ -110,6 +112,47 @@ class GramSpectrum:
         powers = [block * scaling**power for power in range(POWERS)]
         beside = torch.linalg.qr(torch.cat(powers, dim=1)).Q
         return torch.cat([self.vectors[:, :leading], tail @ beside], dim=1)
+
+    def counted_with(
+        self, own: Float[Tensor, "n r"], image: Float[Tensor, "n r"], S: Float[Tensor, " r"], pairs: RitzPairs, k: int
+    ) -> Count | None:
+        """The count of the eigenvalues above the middle between Ritz values k and k + 1 of a changed Gram operator.
+
+        H' = H + P M P^H with P = [own, image], M = [[S^2, 1], [1, 0]] (`joint`; own and image are U and Z). Both Schur
+        complements of [[H - t, P], [P^H, -M^-1]] give
+
+            #{lambda' > t}  =  #{lambda > t}  +  n_plus(-M^-1 - P^H (H - t)^-1 P)  -  r.
+
+        That is the count of an operator that differs from H' by the error of the eigenpairs and by rounding; so no more
+        eigenvalues of H' than that exceed t plus the size of both.
+
+        Args:
+            own: U, orthonormal, in the smaller space.
+            image: Z.
+            S: Singular values of the update.
+            pairs: Ritz pairs of H'.
+            k: Eigenvalues wanted.
+
+        Source: Haynsworth 1968, "Determination of the inertia of a partitioned Hermitian matrix".
+            Difference: none.
+        Cost: O(n^2 r).
+        """
+        values, rank = torch.cat([pairs.values, pairs.values.new_zeros(1)]), S.shape[0]
+        if not 1 <= k <= pairs.values.shape[0]:
+            return None
+        t = float(values[k - 1] + values[k]) / 2
+        size = 2 * float(torch.linalg.matrix_norm(image)) + float(S.double().square().sum())
+        eps = torch.finfo(self.vectors.dtype).eps
+        error = self.slack * self.values.shape[0] ** 0.5 + BASIS_ROUNDINGS * eps * size
+        if t + error >= float(values[k - 1]) or float((self.values - t).abs().min()) == 0:
+            return None
+        P = (self.vectors.mH @ torch.cat([own, image], dim=1)).double()
+        inverse = torch.zeros(2 * rank, 2 * rank, dtype=torch.float64, device=P.device)
+        one = torch.eye(rank, dtype=torch.float64, device=P.device)
+        inverse[:rank, rank:], inverse[rank:, :rank], inverse[rank:, rank:] = one, one, -torch.diag(S.double() ** 2)
+        core = -inverse - P.mH @ (P / (self.values - t)[:, None])
+        number = int((self.values > t).sum()) + int((torch.linalg.eigvalsh(core) > 0).sum()) - rank
+        return Count(t + error, number)
 
     def _separation(self) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]:
         """Which eigenvalues stand apart from all others, and the sine of the angle their vectors may be off."""

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.linalg.operators import LinearOperator, LowRankUpdate
+from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate
 
 # A direction this small against the product it came from has lost two digits of orthogonality.
 AMPLIFIED = 0.03
@@ -41,6 +41,8 @@ class RitzPairs:
         dimension: Rows of H.
         deflation: Norm of the coupling between H and the deflated vectors: by how much the pairs are those of another
             operator.
+        rounding: By how much the relation of every pair may be off, in units of the arithmetic's epsilon, where it is
+            known better than from the values (`angles.residual_rounding`).
     """
 
     values: Float[Tensor, " n"]
@@ -50,6 +52,7 @@ class RitzPairs:
     random: Float[Tensor, "n p"]
     dimension: int
     deflation: float = 0.0
+    rounding: Float[Tensor, " n"] | None = None
 
     @property
     def residuals(self) -> Float[Tensor, " n"]:
@@ -75,6 +78,7 @@ class BlockLanczos:
         largest: float = 0.0,
         deflation: float = 0.0,
         random: int = 0,
+        whole: bool = False,
     ) -> None:
         """Begin with the span of `start`, kept orthogonal to the orthonormal columns `locked` (deflation).
 
@@ -84,6 +88,7 @@ class BlockLanczos:
             largest: The largest of their eigenvalues.
             deflation: Their residual ||H X - X Theta||.
             random: The first so many columns of the start are `random_columns`.
+            whole: Keep every direction of the start, however near to the others: all columns lie in the space exactly.
         """
         self.largest, self.deflation, self.random = largest, deflation, random
         self.products: list[Tensor] = []  # columns of T, block by block
@@ -93,7 +98,8 @@ class BlockLanczos:
         if locked is not None:
             self._rows[: self._locked] = locked.mH
         self._known = self._end = self._locked  # rows whose products are known (or not wanted), and all rows
-        self.start_coordinates = self._append(start.mH.contiguous(), float(torch.linalg.matrix_norm(start)))
+        scale = 0.0 if whole else float(torch.linalg.matrix_norm(start))
+        self.start_coordinates = self._append(start.mH.contiguous(), scale)
         self.coupling_block: Tensor = start.new_zeros(0, 0)
 
     @property
@@ -127,8 +133,8 @@ class BlockLanczos:
         remainder = torch.addmm(block, coordinates, self._rows[: self._known], alpha=-1)
         self.coupling_block = self._append(remainder, float(torch.linalg.matrix_norm(block)))
 
-    def ritz(self) -> RitzPairs:
-        """Eigen-decomposition of T, with the residuals of its pairs."""
+    def projected(self) -> Float[Tensor, "n n"]:
+        """T, in float64."""
         size = self._known - self._locked
         T = torch.zeros(size, size, dtype=torch.float64, device=self._rows.device)
         column = 0
@@ -137,8 +143,16 @@ class BlockLanczos:
             T[:rows, column : column + width] = coordinates.double()
             column += width
         # Only the upper block triangle is written above; the lower one follows by symmetry.
-        T = torch.triu(T) + torch.triu(T, diagonal=1).mH
-        values, vectors = torch.linalg.eigh(T)
+        return torch.triu(T) + torch.triu(T, diagonal=1).mH
+
+    def ritz(self, T: Float[Tensor, "n n"] | None = None) -> RitzPairs:
+        """Eigen-decomposition of T, with the residuals of its pairs.
+
+        Args:
+            T: Another operator in the same space, that differs from H within the space only; by default `projected()`.
+        """
+        size = self._known - self._locked
+        values, vectors = torch.linalg.eigh(self.projected() if T is None else T)
         values, vectors = values.flip(0), vectors.flip(1)
         width = self.products[-1].shape[1]
         largest = max(self.largest, float(values[0]) if size else 0.0)
@@ -196,6 +210,8 @@ def gram_together(
     widths = [block.shape[1] for block in blocks]
     left = d_out <= d_in
     stacked = torch.cat(list(blocks), dim=1)
+    if not left and isinstance(W0, Dense) and all(update is None for update in updates):
+        return list(W0.gram(stacked).split(widths, dim=1))
     half = list((W0.rmatmat(stacked) if left else W0.matmat(stacked)).split(widths, dim=1))
     for i, update in enumerate(updates):
         if update is not None:

@@ -1,7 +1,7 @@
 """Leading singular triplets by block Lanczos, with proven residuals, for one matrix or many on the same base."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,8 +25,13 @@ WARM_SHARE = 2
 RANDOM_COLUMNS = 12
 # Where the count of the eigenvalues is known otherwise, a few help to find all of them.
 FEW_RANDOM_COLUMNS = 4
+# Columns of a start block beyond the k that are sought: a pass over a large matrix with 20 columns takes little longer
+# than one with 12.
+BESIDE = 10
 # They never tell earlier, so that the projected problem is not even solved.
 LEAST_PASSES = 3
+# From so many passes on a search ends when all that its residuals hold is rounding: the next ones would change nothing.
+FEWEST_HOPELESS = 12
 # Ritz values beyond the k-th whose place is asked for, too: the next one bounds the angle of the k-th vector.
 COUNTED_BESIDE = 2
 # Two singular values closer than this many roundings of the largest one cannot be told apart by any method.
@@ -84,7 +89,7 @@ def leading_vectors(
         warm: Approximate leading eigenvectors of the smaller Gram operator (left singular vectors of a wide W0,
             right ones of a tall).
         tolerance: Sine of the angle at which a vector counts as found.
-        counter: Says how many eigenvalues there are, of a single matrix; by default the random columns do.
+        counter: Says how many eigenvalues there are, of a single matrix; where it does not, the random columns do.
         seed: Of the random columns.
 
     Returns:
@@ -97,16 +102,19 @@ def leading_vectors(
         new leading directions lie near its range.
     Cost: about 5-9 passes over W0 with k + 6 columns per matrix on spectra with a heavy head; 2-4 when warm.
     """
-    searches = [_Search(W0, update, k, warm, tolerance, counter, seed) for update in updates]
-    open_searches = searches
-    while open_searches:
-        products = gram_together(
-            W0, [each.update for each in open_searches], [each.run.pending for each in open_searches]
-        )
-        for each, product in zip(open_searches, products, strict=True):
-            each.advance(product)
-        open_searches = [each for each in open_searches if not each.is_over]
+    searches = [Search(W0, update, k, warm, tolerance, counter, seed) for update in updates]
+    search_together(W0, searches)
     return [each.result() for each in searches]
+
+
+def search_together(W0: LinearOperator, searches: "Sequence[Search]") -> None:
+    """Feed searches on one base until all are over, sharing each pass over W0."""
+    waiting = list(searches)
+    while waiting:
+        products = gram_together(W0, [each.multiplied for each in waiting], [each.run.pending for each in waiting])
+        for each, product in zip(waiting, products, strict=True):
+            each.advance(product)
+        waiting = [each for each in waiting if not each.is_over]
 
 
 def leading_within(W: LinearOperator, basis: Float[Tensor, "d w"], count: int) -> Float[Tensor, "d count"]:
@@ -137,7 +145,7 @@ def clustered(S: Float[Tensor, " n"], k: int, dtype: torch.dtype) -> Bool[Tensor
     return (nearest_distance(S) <= CLUSTER_ROUNDINGS * torch.finfo(dtype).eps * S[:1])[:k]
 
 
-class _Search:
+class Search:
     """The search for the leading vectors of one matrix: a Krylov run, and when it may stop."""
 
     def __init__(
@@ -152,23 +160,42 @@ class _Search:
     ) -> None:
         """Make the start block: directions of the update, warm vectors, and random columns, in the smaller space."""
         self.W0, self.update, self.k, self.tolerance, self.counter = W0, update, k, tolerance, counter
-        self.dimension = min(W0.shape)
-        columns = []
-        if update is not None:
-            columns.append(update_directions(W0, update, k))
-        if warm is not None:
-            columns.append(warm[:, : WARM_SHARE * k])
-        beside = sum(column.shape[1] for column in columns)
-        count = max(RANDOM_COLUMNS if counter is None else FEW_RANDOM_COLUMNS, k + 6 - beside)
-        like = torch.empty(self.dimension, 0, dtype=W0.dtype, device=W0.device)
-        scaled = [column / torch.linalg.vector_norm(column, dim=0).clamp_min(1e-30) for column in columns]
-        # The random columns come first: they stay whole where there are more columns than dimensions.
-        start = torch.cat([random_columns(count, like, seed), *scaled], dim=1)[:, : self.dimension]
-        self.run = BlockLanczos(start, random=min(count, self.dimension))
+        self.dimension, self.size = min(W0.shape), 0.0
+        self.run = self._begin(warm, seed)
         self.count: Count | None = None
         self.passes = 0
         self.is_over = False
         self.pairs: RitzPairs | None = None
+
+    def _begin(self, warm: Float[Tensor, "d w"] | None, seed: int) -> BlockLanczos:
+        W0, k = self.W0, self.k
+        columns = []
+        if self.update is not None:
+            delta = low_rank_svd(self.update.B, self.update.A, self.update.scaling).leading(k)
+            columns.append(delta.U if W0.shape[0] <= W0.shape[1] else delta.Vh.mH)
+            self.size = float(delta.S[:1].sum())
+        if warm is not None:
+            columns.append(warm[:, : WARM_SHARE * k])
+        beside = sum(column.shape[1] for column in columns)
+        count = max(RANDOM_COLUMNS if self.counter is None else FEW_RANDOM_COLUMNS, k + BESIDE - beside)
+        like = torch.empty(self.dimension, 0, dtype=W0.dtype, device=W0.device)
+        scaled = [column / torch.linalg.vector_norm(column, dim=0).clamp_min(1e-30) for column in columns]
+        # The random columns come first: they stay whole where there are more columns than dimensions.
+        start = torch.cat([random_columns(count, like, seed), *scaled], dim=1)[:, : self.dimension]
+        return BlockLanczos(start, random=min(count, self.dimension))
+
+    @property
+    def multiplied(self) -> LowRankUpdate | None:
+        """The update that a product is to be taken with, beside W0."""
+        return self.update
+
+    def ritz(self) -> RitzPairs:
+        """Ritz pairs of the Gram operator whose leading eigenvectors are sought.
+
+        An update may take the head of W0 away: rounding is relative to the two parts that a product is made of.
+        """
+        pairs = self.run.ritz()
+        return replace(pairs, largest=max(pairs.largest, pairs.largest**0.5 * self.size))
 
     def advance(self, product: Float[Tensor, "d block"]) -> None:
         """Take a product, and look whether the k leading vectors are found."""
@@ -177,9 +204,15 @@ class _Search:
         limit = self.run.exhausted or self.run.basis.shape[1] >= min(LARGEST_BASIS, self.dimension)
         if self.counter is None and self.passes < LEAST_PASSES and not limit:
             return
-        self.pairs = self.run.ritz()
+        self.pairs = self.ritz()
         settled = limit or _settled(self.pairs, self.k, self.W0.dtype, self.tolerance)
-        self.is_over = limit or (settled and self._is_complete(self.pairs))
+        if settled and self._is_complete(self.pairs):
+            self.is_over = self._is_found(self.pairs)
+            if not self.is_over:
+                self.count = None  # a later one will say where the next eigenvalues lie, too
+        rounding = residual_rounding(self.pairs, self.W0.dtype)
+        stalled = bool((self.pairs.residuals <= rounding)[: self.k + COUNTED_BESIDE].all())
+        self.is_over = self.is_over or limit or (stalled and self.passes >= FEWEST_HOPELESS)
 
     def _is_complete(self, pairs: RitzPairs) -> bool:
         """True when no leading eigenvalue is missing."""
@@ -189,8 +222,21 @@ class _Search:
         if k == 0 or self.run.basis.shape[1] == self.dimension:  # all eigenvalues are here
             return True
         if self.count is None or not self.count.is_complete(pairs.values, k):
-            self.count = (self.counter or self._counted)(pairs, k)
+            counted = None if self.counter is None else self.counter(pairs, k)
+            self.count = counted or self._counted(pairs, k)
         return self.count is not None and self.count.is_complete(pairs.values, k)
+
+    def _is_found(self, pairs: RitzPairs) -> bool:
+        """True when the k leading vectors are as near as `LeadingVectors.converged` asks, by what is proven of them."""
+        found = self._angles(pairs) <= SLACKENED * ANGLE_TOLERANCE
+        return bool((found | clustered(pairs.values.clamp_min(0).sqrt(), self.k, self.W0.dtype)).all())
+
+    def _angles(self, pairs: RitzPairs) -> Float[Tensor, " k"]:
+        """Bounds on the angles of the k leading left vectors; a count says where the next eigenvalue may lie."""
+        counted = self.count is not None and self.count.is_complete(pairs.values, min(self.k, self.dimension))
+        limit = self.count.limit if self.count is not None and counted else None
+        angles = angle_bounds(pairs, self.k, self.W0.dtype, limit)
+        return image_angle_bounds(pairs, angles, self.W0.dtype) if self.W0.shape[0] > self.W0.shape[1] else angles
 
     def _counted(self, pairs: RitzPairs, k: int) -> Count | None:
         """What the random columns say."""
@@ -203,11 +249,9 @@ class _Search:
             raise ValueError("a search has a result when it is over")
         complete = self._is_complete(pairs)
         S = pairs.values.clamp_min(0).sqrt()
-        counted = self.count is not None and self.count.is_complete(pairs.values, k)
-        angles = angle_bounds(pairs, k, dtype, self.count.limit if self.count is not None and counted else None)
+        angles = self._angles(pairs)
         U = self.run.ritz_vectors(pairs, k)
         if self.W0.shape[0] > self.W0.shape[1]:
-            angles = image_angle_bounds(pairs, angles, dtype)
             image = self.W0.matmat(U)
             if self.update is not None:
                 image = image + self.update.matmat(U)

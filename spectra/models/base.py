@@ -65,8 +65,8 @@ def load_base(
         ModelError: If the model cannot be found or has no such head.
     """
     tokenizer = load_tokenizer(reference, revision)
-    model = load_model(reference, kind, tokenizer, num_labels, dtype, device, revision, quantization_config)
-    return LoadedModel(model, tokenizer, reference, kind)
+    model, random = load_model(reference, kind, tokenizer, num_labels, dtype, device, revision, quantization_config)
+    return LoadedModel(model, tokenizer, reference, kind, random)
 
 
 def load_kind(reference: str) -> ModelKind:
@@ -127,8 +127,11 @@ def load_model(
     device: str,
     revision: str | None = None,
     quantization_config: Any = None,
-) -> PreTrainedModel:
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load a model in evaluation mode, without its tokenizer.
+
+    Returns:
+        The model, and the weights of its head that the checkpoint lacks and that are random.
 
     Raises:
         ModelError: If it cannot be found, or weights that no tuning would replace are missing and would be random.
@@ -150,25 +153,27 @@ def load_model(
         )
     except UNREADABLE as error:
         raise _not_loaded(f"Model '{reference}' as {kind}", reference, error) from error
-    _require_weights(reference, kind, model, loading)
+    random = _random_head(reference, kind, model, loading)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return cast(PreTrainedModel, (model if quantization_config is not None else model.to(device)).eval())
+    return cast(PreTrainedModel, (model if quantization_config is not None else model.to(device)).eval()), random
 
 
-def _require_weights(
+def _random_head(
     reference: str, kind: ModelKind, model: PreTrainedModel, loading: Mapping[str, Iterable[Any]]
-) -> None:
+) -> tuple[str, ...]:
     """Refuse a model with random weights, but for a new classification head and a pooler, which tuning trains."""
     missing = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
+    head: set[str] = set()
     if kind == "classification":
-        missing = {name for name in missing if name.startswith(f"{model.base_model_prefix}.")}
-    missing = {name for name in missing if "pooler." not in name}
+        head = {name for name in missing if not name.startswith(f"{model.base_model_prefix}.")}
+    missing = {name for name in missing - head if "pooler." not in name}
     if missing:
         raise ModelError(
             f"Model '{reference}' cannot be loaded as {kind}: {first_five(sorted(missing))} are not in the checkpoint, "
             "or of another shape, and would be random. Choose a checkpoint that was trained as this kind."
         )
+    return tuple(sorted(head))
 
 
 def _not_loaded(what: str, reference: str, error: Exception) -> ModelError:

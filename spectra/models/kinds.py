@@ -41,12 +41,21 @@ KIND_OF_ARCHITECTURE: dict[str, ModelKind] = {
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model, its tokenizer, and the reference it was loaded from."""
+    """A model, its tokenizer, and the reference it was loaded from.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        tokenizer: Its tokenizer.
+        reference: What it was loaded from.
+        kind: Which head it carries.
+        random_head: Weights of the head that no file holds: what it answers is luck until it is trained.
+    """
 
     model: Model
     tokenizer: PreTrainedTokenizerBase
     reference: str
     kind: ModelKind
+    random_head: tuple[str, ...] = ()
 
 
 def body_of(model: Model) -> PreTrainedModel:

@@ -45,12 +45,16 @@ def load_tuned(
     if not is_adapter(folder):
         has_tokenizer = any(folder.glob("tokenizer*"))
         tokenizer = load_tokenizer(str(folder) if has_tokenizer or base is None else base)
-        return LoadedModel(load_model(str(folder), kind, tokenizer, None, dtype, device), tokenizer, str(folder), kind)
+        model, random = load_model(str(folder), kind, tokenizer, None, dtype, device)
+        return LoadedModel(model, tokenizer, str(folder), kind, random)
     reference = base or base_of(folder)
-    loaded = load_base(reference, kind, num_labels=adapter_labels(folder), dtype=dtype, device=device)
+    labels = adapter_labels(folder)
+    loaded = load_base(reference, kind, num_labels=labels, dtype=dtype, device=device)
     if names := adapter_label_names(folder):
         name_outputs(loaded.model.config, names)
-    return LoadedModel(attach(cast(PreTrainedModel, loaded.model), folder), loaded.tokenizer, str(checkpoint), kind)
+    random = loaded.random_head if labels is None else ()  # its own head replaces the base's
+    tuned = attach(cast(PreTrainedModel, loaded.model), folder)
+    return LoadedModel(tuned, loaded.tokenizer, str(checkpoint), kind, random)
 
 
 def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -66,6 +70,11 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
         tuned = PeftModel.from_pretrained(model, folder).eval()
     except (RuntimeError, ValueError, KeyError, TypeError) as error:  # other shapes, no such modules, unknown fields
         reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
+        if isinstance(error, KeyError) and any(reason.strip("'\"").endswith(head) for head in HEAD_WEIGHTS):
+            raise AdapterError(
+                f"Adapter '{folder}' was saved without its head: {reason} is in no file and would be random. "
+                "Save it with its head (modules_to_save)."
+            ) from error
         raise AdapterError(
             f"Adapter '{folder}' does not fit {type(model).__name__}: {reason}. Check that it was trained on this base."
         ) from error

@@ -69,7 +69,6 @@ class Recipe:
         """The training of all weights of `base`, the randomly initialised model."""
         return TrainingSettings(
             base=base,
-            task=self.name,
             method="full",
             learning_rate=self.learning_rate,
             seed=self.seed,

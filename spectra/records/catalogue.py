@@ -152,7 +152,7 @@ OWN_GROUPS: tuple[MetricGroup, ...] = (
     ),
     MetricGroup(
         "nulls",
-        "the same measures on controls: storage rounding, dense noise, random rank-r",
+        "the same metrics on controls: storage rounding, dense noise, random rank-r",
         (),
     ),
     MetricGroup(

@@ -1,4 +1,4 @@
-"""The frozen record of one scanned matrix: its verdicts, its measures, its controls."""
+"""The frozen record of one scanned matrix: its verdicts, its measured metrics, its controls."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields

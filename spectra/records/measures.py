@@ -87,7 +87,7 @@ class UpdateNorms:
         return cls(**{name: known[name].value for name in names})  # type: ignore[arg-type]
 
     def measures(self) -> tuple[Measure, ...]:
-        """The norms as measures."""
+        """The norms as measured values of metrics."""
         return tuple(
             Measure(f"update.{name}", value)
             if value is not None

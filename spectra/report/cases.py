@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from spectra.records.conditions import Case
-from spectra.records.scan import Scan, totals
+from spectra.records.scan import Scan
+from spectra.records.totals import totals
 from spectra.report.inputs.evidence import null_of_scan, records
 from spectra.report.inputs.sources import Material
 from spectra.report.tables.numbers import absent

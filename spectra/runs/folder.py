@@ -8,15 +8,18 @@ report.html
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra.errors import RunError
+from spectra.records.verdicts import html_table
 from spectra.runs.lock import locked
+from spectra.runs.outcome import Configuration, configurations
 from spectra.runs.schema import SCHEMAS, completed, tidy
 from spectra.runs.trial import TrialFolder
 from spectra.storage import atomic
@@ -198,6 +201,45 @@ class Run:
                 return tidy(name, [])
             raise RunError(f"'{self.path}' has no table '{name}' yet. Let `spectra sweep --out {self.path}` finish.")
         return completed(name, read_parquet(path, error=RunError))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `spectra sweep`: the folder, its report and the tables of what was measured."""
+        tables = {
+            name: json.loads(self.table(name).to_json(orient="records", double_precision=15))
+            for name in ("trials", "forgetting", "row_account")
+        }
+        return {"run": str(self.path), "report": str(self.report.resolve()), **tables}
+
+    def to_dataframe(self, name: str = "trials") -> "pd.DataFrame":
+        """A table of the whole run, as `table` gives it."""
+        return self.table(name)
+
+    def configurations(self) -> Sequence[Configuration]:
+        """One entry per configuration at its chosen learning rate, over its seeds."""
+        return configurations(self.table("trials"), self.table("forgetting"))
+
+    def _repr_html_(self) -> str:
+        """One row per configuration at its chosen learning rate, for notebooks."""
+        trials, forgetting = self.table("trials"), self.table("forgetting")
+        heldout = list(dict.fromkeys(forgetting["heldout"]))
+        rows = [
+            (
+                one.label,
+                "–" if one.learning_rate is None else f"{one.learning_rate:g}",
+                "–" if one.score is None else f"{one.score:.4f}",
+                *(f"{one.forgetting[name]:+.4f}" if name in one.forgetting else "–" for name in heldout),
+                f"{one.count:g}",
+                f"{one.update_frobenius:.3g}",
+            )
+            for one in self.configurations()
+        ]
+        failed = [
+            f"{row['label']}, seed {row['seed']}: failed: {row['error']}"
+            for row in trials.to_dict("records")
+            if row["error"]
+        ]
+        headings = ("configuration", "learning rate", "score", *heldout, "intruders", "|update|")
+        return html_table(f"{self.path}: {len(trials)} trials", headings, rows, failed)
 
 
 def _describes(trial: object) -> bool:

@@ -95,7 +95,19 @@ ROW_ACCOUNT = (
     Column("texts", "integer", "Texts that were cut to tokens."),
     Column("texts_cut", "integer", "Those that were longer."),
     Column("tokens_lost", "integer", "Tokens that were cut away."),
+    Column("overlap", "integer", "Rows whose input is also a training row of the sweep; missing for training rows."),
     Column("warning", "text", "A sentence where more than a hundredth is lost, or a label was never seen."),
+)
+
+TIMINGS = (
+    TRIAL,
+    Column(
+        "part",
+        "text",
+        "start (of a worker, for its first trial), load (models, data, whatever no other part counts), training, "
+        "validation, trajectory, scan, controls, measuring (held-out tasks) or testing.",
+    ),
+    Column("seconds", "number", "Time by the clock, over all calls that came to an end or were stopped."),
 )
 
 MATRICES = (
@@ -312,6 +324,7 @@ SCHEMAS: Mapping[str, tuple[Column, ...]] = {
     "pairs": PAIRS,
     "trajectory": TRAJECTORY,
     "trajectory_matrices": TRAJECTORY_MATRICES,
+    "timings": TIMINGS,
 }
 
 # Tables of `spectra intervene`, which stand in a folder of their own beside interventions.json: no run needs them.

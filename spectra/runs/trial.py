@@ -6,6 +6,7 @@ adapter/ | checkpoint/   the trained weights, safetensors
 kept/step-<n>/      the weights at the steps that the sweep asks to keep
 metrics.json        validation score, cost, history's summary
 spectra/            matrices.parquet, vectors.parquet, controls.parquet, update_spectra.parquet, similarity.parquet
+timings.json        seconds spent on each part of the trial
 row_account.parquet, history.parquet, trajectory.parquet,
                     trajectory_matrices.parquet, forgetting.parquet, scores.parquet
 test.json           the score on the test split, of a chosen trial only
@@ -156,6 +157,17 @@ class TrialFolder:
         """This trial's rows of a table; None if they are not written yet."""
         path = self._table_path(name)
         return read_parquet(path, error=RunError) if path.exists() else None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The time that was spent on each part of the trial."""
+        return self._optional("timings.json") or {}
+
+    def add_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Add the time that was spent on each part of the trial."""
+        total = self.seconds
+        total |= {part: total.get(part, 0.0) + spent for part, spent in seconds.items()}
+        atomic.write_json(self.path / "timings.json", total)
 
     def add_forgetting(self, rows: Iterable[Mapping[str, Any]], examples: Iterable[Mapping[str, Any]]) -> None:
         """Add rows of held-out tasks, and the loss on every example, so that later statistics can pair them.

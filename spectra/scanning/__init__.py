@@ -1,1 +1,1 @@
-"""All measures of a checkpoint in one pass: settings, groups of measures, null controls, journal, comparison."""
+"""All metrics of a checkpoint in one pass: settings, groups of metrics, controls, journal, comparison."""

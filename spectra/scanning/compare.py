@@ -15,11 +15,12 @@ from spectra.metrics.subspaces import phi
 from spectra.records.comparison import Comparison, Overlap
 from spectra.records.provenance import versions
 from spectra.records.scan import Scan
-from spectra.records.verdicts import OneSide
+from spectra.records.selection import DEFAULT, Selection
+from spectra.records.verdicts import OneSide, Side
 from spectra.scanning.facts import PairFacts, vectors_of
 from spectra.scanning.journal import Journal, Place
 from spectra.scanning.scan import PartialScan, Progress, identity
-from spectra.scanning.settings import ScanSettings
+from spectra.scanning.settings import Arithmetic, Method, ScanSettings
 from spectra.storage.json_file import read_object
 from spectra.weights import CheckpointPair, open_pair
 from spectra.weights.fingerprint import fingerprint, same_base
@@ -36,24 +37,25 @@ def compare(
     checkpoints: Sequence[str | Path],
     base: str | Path | None = None,
     *,
+    selection: Selection = DEFAULT,
     top: int = 8,
     draws: int = 99,
     seed: int = 0,
     k: int = 10,
     epsilon: float = 0.5,
-    side: str = "left",
-    method: str = "auto",
-    dtype: str = "float32",
+    side: Side = "left",
+    method: Method = "auto",
+    dtype: Arithmetic = "float32",
     device: str = "cpu",
     cache: FactorCache | None = None,
     progress: Progress | None = None,
-    **selection: Any,
 ) -> Comparison:
     """Counts, norms and ranks of several checkpoints of one base, and which updates point the same way.
 
     Args:
         checkpoints: At least two adapter folders or full checkpoints.
         base: The pre-trained checkpoint; by default the one that the adapters name.
+        selection: Which matrices, and how the files are opened.
         top: Leading singular directions of each update to compare; a LoRA update of smaller rank gives all it has.
         draws: Simulated pairs of random subspaces behind each null; "above chance" means above all of them.
         seed: Seed of the simulation.
@@ -65,11 +67,15 @@ def compare(
         device: torch device of the computation.
         cache: Where factors of W0 are kept between calls; with it, an interrupted comparison goes on where it was.
         progress: Called with (matrices done, all, name) after each.
-        **selection: `include`, `exclude`, `roles`, `layers`, ... of `open_pair`.
 
     Raises:
         SpectrumError: If fewer than two checkpoints are given, or a setting has no meaning.
         CheckpointError: If a checkpoint cannot be read, two of them have different bases, or no matrix is selected.
+
+    Example:
+        >>> result = spectra.compare([adapter, full], base, k=4, draws=9)
+        >>> len(result.to_dataframe("checkpoints")), len(result.to_dataframe("pairs"))
+        (2, 2)
     """
     if len(checkpoints) < 2:
         raise SpectrumError(f"{len(checkpoints)} checkpoint was given, and comparing takes two. Name another one.")
@@ -78,7 +84,7 @@ def compare(
     settings = ScanSettings(
         k=k, epsilon=epsilon, side=side, method=method, dtype=dtype, device=device, groups=GROUPS, seed=seed
     )
-    pairs = [open_pair(base, checkpoint, **selection) for checkpoint in checkpoints]
+    pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
     require_same_base(pairs, checkpoints, selection)
     groups = by_name(pairs)
     for name, places in groups.items():
@@ -97,9 +103,7 @@ def compare(
     return Comparison(scans, tuple(found), top, draws, seed, tuple(_warnings(scans, groups)), versions())
 
 
-def require_same_base(
-    pairs: Sequence[CheckpointPair], checkpoints: Sequence[str | Path], selection: dict[str, Any]
-) -> None:
+def require_same_base(pairs: Sequence[CheckpointPair], checkpoints: Sequence[str | Path], selection: Selection) -> None:
     """Refuse checkpoints of bases that differ by what they are, whatever they are called and share.
 
     Raises:
@@ -111,7 +115,7 @@ def require_same_base(
     known = []
     for base in bases:
         path = locate(base, _revision(base, pairs, checkpoints, selection), role="base")
-        known.append(fingerprint(catalogue(open_checkpoint(path, allow_pickle=bool(selection.get("allow_pickle"))))))
+        known.append(fingerprint(catalogue(open_checkpoint(path, allow_pickle=selection.allow_pickle))))
     for base, found in zip(bases[1:], known[1:], strict=True):
         if not same_base(known[0], found):
             raise CheckpointError(
@@ -121,13 +125,13 @@ def require_same_base(
 
 
 def _revision(
-    base: str, pairs: Sequence[CheckpointPair], checkpoints: Sequence[str | Path], selection: dict[str, Any]
+    base: str, pairs: Sequence[CheckpointPair], checkpoints: Sequence[str | Path], selection: Selection
 ) -> str | None:
     """The revision of a base: the one that was asked for, or the one that its adapter names."""
-    if selection.get("base_revision") is not None:
-        return str(selection["base_revision"])
+    if selection.base_revision is not None:
+        return selection.base_revision
     named = next(checkpoint for checkpoint, pair in zip(checkpoints, pairs, strict=True) if pair.base == base)
-    found = find_adapter(locate(named, selection.get("revision")), selection.get("adapter_name")).adapter
+    found = find_adapter(locate(named, selection.revision), selection.adapter_name).adapter
     if found is None or not (found / CONFIG).is_file():
         return None
     revision = read_object(found / CONFIG).get("revision")

@@ -1,6 +1,6 @@
 """What is in a checkpoint, with the spectrum of every update of an adapter from its factors alone."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from spectra.linalg.svd import low_rank_svd, thin_svd
 from spectra.metrics.ranks import effective_rank, stable_rank
+from spectra.records.inspection import Inspection
+from spectra.records.selection import DEFAULT, Selection
 from spectra.weights.dialects.foreign import NamedChange
 from spectra.weights.dialects.products import ProductChange
 from spectra.weights.formats.hub import locate_locally
@@ -25,8 +27,8 @@ BASE_NEEDED = (
 )
 
 
-def inspection(checkpoint: str | Path, base: str | Path | None = None, **options: Any) -> dict[str, Any]:
-    """What is in a checkpoint: the JSON object of `spectra inspect`.
+def inspection(checkpoint: str | Path, base: str | Path | None = None, *, selection: Selection = DEFAULT) -> Inspection:
+    """What is in a checkpoint.
 
     For an adapter without a named base it has `updates`, one entry per module with rank, scaling, norms, effective and
     stable rank and singular values, and `needs_base`, what cannot be said without W0. The matrices of the base are
@@ -38,24 +40,23 @@ def inspection(checkpoint: str | Path, base: str | Path | None = None, **options
     Args:
         checkpoint: An adapter or a full checkpoint: folder, file or hub id.
         base: The pre-trained checkpoint, if it is at hand.
-        options: As for `spectra.open_pair`.
+        selection: Which matrices, and how the files are opened.
 
     Raises:
         CheckpointError: If a file is missing or broken, or a factor holds NaN or infinity.
         AdapterError: If the adapter is incomplete or of an unknown kind.
     """
-    own = {name: options[name] for name in ("revision", "allow_pickle", "adapter_name", "take") if name in options}
-    updates = open_updates(checkpoint, **own) if base is None else None
+    updates = open_updates(checkpoint, selection=selection) if base is None else None
     if updates is None:
-        return inventory(open_to_inspect(checkpoint, base, **options))
+        return inventory(open_to_inspect(checkpoint, base, selection))
     entries = [_entry(change) for change in updates.changes]
     if updates.base is not None and locate_locally(updates.base) is not None:
-        found = inventory(open_to_inspect(checkpoint, **options))
+        found = inventory(open_to_inspect(checkpoint, None, selection))
         needed = [asdict(skipped) for skipped in updates.needs_base]
     else:
         found = inventory(_alone(updates))
         needed = [{"name": str(checkpoint), "reason": BASE_NEEDED}, *map(asdict, updates.needs_base)]
-    return {**found, "format": updates.kind, "updates": entries, "needs_base": needed}
+    return replace(found, format=updates.kind, updates=entries, needs_base=needed)
 
 
 def _alone(updates: AdapterUpdates) -> CheckpointPair:

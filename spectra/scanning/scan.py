@@ -1,20 +1,24 @@
-"""One scan of checkpoints and its two faces: `spectra.intruders` and `spectra.scan`."""
+"""One scan of checkpoints, which can be looked at before it is done and goes on where it was."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, first_five
-from spectra.records import DEFAULT_GROUPS, GROUPS, IntruderScan, MatrixScan, Scan, chosen_groups
+from spectra.records import GROUPS, MatrixScan, Scan
+from spectra.records.interrupted import Interrupted
 from spectra.records.provenance import versions
+from spectra.records.selection import DEFAULT, Selection
 from spectra.records.verdicts import Side
 from spectra.scanning.facts import PairFacts, base_factors, method_of
 from spectra.scanning.journal import Finished, Journal, Place
 from spectra.scanning.matrix import scan_matrices
 from spectra.scanning.nulls.null_store import NullStore
 from spectra.scanning.settings import ScanSettings
+from spectra.scanning.side_by_side import LARGEST_ENTRIES, side_by_side
 from spectra.weights import CheckpointPair, MatrixPair, open_pair
 
 Progress = Callable[[int, int, str], None]
@@ -22,148 +26,8 @@ Groups = Sequence[Sequence[Place]]
 Beside = Callable[[Sequence[Place], Sequence[PairFacts]], Sequence[Mapping[str, Any]]]
 # Who scans groups of matrices that share their W0, in any order.
 ScanGroups = Callable[[Groups], Iterable[Finished]]
-# How the checkpoints, their base and the keywords of `open_pair` become a scan elsewhere: `cluster.SpreadScan`.
-Spread = Callable[[Sequence[str], str | None, Mapping[str, Any], ScanSettings, bool], ScanGroups]
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a scan.
-
-    Attributes:
-        scans: One scan per checkpoint, with the matrices that are done.
-        resumes: True where the same scan goes on from there.
-    """
-
-    def __init__(self, scans: list[Scan], *, resumes: bool) -> None:
-        super().__init__()
-        self.scans, self.resumes = scans, resumes
-
-
-def intruders(
-    checkpoint: str | Path,
-    base: str | Path | None = None,
-    *,
-    k: int = 10,
-    epsilon: float = 0.5,
-    epsilons: Sequence[float] = (),
-    side: str = "left",
-    method: str = "auto",
-    dtype: str = "float32",
-    device: str = "cpu",
-    memory_bytes: int | None = None,
-    dense_norms: bool = False,
-    cache: FactorCache | None = None,
-    progress: Progress | None = None,
-    **selection: Any,
-) -> IntruderScan:
-    """Count the intruder dimensions of a fine-tuned checkpoint.
-
-    Args:
-        checkpoint: A peft adapter folder or a full checkpoint (folder, file or hub id).
-        base: The pre-trained checkpoint; by default the one that the adapter names.
-        k: Leading singular vectors looked at per matrix.
-        epsilon: Cosine below which a vector counts.
-        epsilons: Further thresholds decided by the same scan.
-        side: "left" (the paper), "right" or "both".
-        method: "auto", "certified", "exact" or "cached-basis"; all give the same verdicts.
-        dtype: "float32" or "float64" arithmetic.
-        device: torch device of the computation.
-        memory_bytes: Budget; matrices beyond it are read block by block.
-        dense_norms: Also norms and effective rank of a dense delta_W (costs a factorisation each).
-        cache: Where factors of W0 are kept between scans; with it, an interrupted scan goes on where it was. None keeps
-            nothing.
-        progress: Called with (matrices done, all, name) after each.
-        **selection: `include`, `exclude`, `roles`, `layers`, ... of `open_pair`.
-
-    Returns:
-        One record per matrix and vector.
-
-    Raises:
-        CheckpointError, AdapterError: If a checkpoint cannot be read or does not fit its base, or nothing is selected.
-        SpectrumError: If a setting has no meaning.
-
-    Source: Shuttleworth et al., arXiv:2410.21228, Definition 3.1 and Algorithm 1.
-    """
-    settings = ScanSettings(
-        k=k,
-        epsilon=epsilon,
-        epsilons=tuple(epsilons),
-        side=side,
-        method=method,
-        dtype=dtype,
-        device=device,
-        memory_bytes=memory_bytes,
-        dense_norms=dense_norms,
-    )
-    [found] = scan_checkpoints([checkpoint], base, settings, cache=cache, progress=progress, **selection)
-    return IntruderScan.of(found)
-
-
-def scan(
-    checkpoint: str | Path,
-    base: str | Path | None = None,
-    *,
-    metrics: str | Sequence[str] = DEFAULT_GROUPS,
-    k: int = 10,
-    epsilon: float = 0.5,
-    epsilons: Sequence[float] = (),
-    side: str = "left",
-    seed: int = 0,
-    draws: int = 1,
-    exact: bool = False,
-    method: str = "auto",
-    dtype: str = "float32",
-    device: str = "cpu",
-    memory_bytes: int | None = None,
-    cache: FactorCache | None = None,
-    progress: Progress | None = None,
-    **selection: Any,
-) -> Scan:
-    """Measure what fine-tuning did to the spectra of a checkpoint, each number beside what chance would give.
-
-    Args:
-        checkpoint: A peft adapter folder or a full checkpoint (folder, file or hub id).
-        base: The pre-trained checkpoint; by default the one that the adapter names.
-        metrics: Groups of `records.GROUPS`, such as "intruders,ranks"; "all" for every one.
-        k: Leading singular vectors looked at per matrix.
-        epsilon: Cosine below which a vector counts as an intruder.
-        epsilons: Further thresholds that the verdicts are decided for.
-        side: "left" (the paper), "right" or "both".
-        seed: Seed of every simulated control and every estimate.
-        draws: Simulations of each random control.
-        exact: Compute all singular values of large matrices too (a factorisation each).
-        method: How verdicts are reached: "auto", "certified", "exact" or "cached-basis".
-        dtype: "float32" or "float64" arithmetic.
-        device: torch device of the computation.
-        memory_bytes: Budget; a W0 beyond it is read block by block and has no dense controls.
-        cache: Where factors of W0 and simulations are kept between scans; with it, an interrupted scan goes on where it
-            was. None keeps nothing.
-        progress: Called with (matrices done, all, name) after each.
-        **selection: `include`, `exclude`, `roles`, `layers`, ... of `open_pair`.
-
-    Returns:
-        One entry per matrix; `to_dataframe()` is one row per matrix, metric and side.
-
-    Raises:
-        CheckpointError, AdapterError: If a checkpoint cannot be read or does not fit its base, or nothing is selected.
-        SpectrumError: If a setting has no meaning.
-    """
-    settings = ScanSettings(
-        k=k,
-        epsilon=epsilon,
-        epsilons=tuple(epsilons),
-        side=side,
-        method=method,
-        dtype=dtype,
-        device=device,
-        memory_bytes=memory_bytes,
-        groups=chosen_groups(metrics),
-        seed=seed,
-        draws=draws,
-        exact=exact,
-    )
-    [found] = scan_checkpoints([checkpoint], base, settings, cache=cache, progress=progress, **selection)
-    return found
+# How the checkpoints, their base and what is selected become a scan elsewhere: `cluster.SpreadScan`.
+Spread = Callable[[Sequence[str], str | None, Selection, ScanSettings, bool], ScanGroups]
 
 
 def scan_checkpoints(
@@ -171,10 +35,10 @@ def scan_checkpoints(
     base: str | Path | None,
     settings: ScanSettings,
     *,
+    selection: Selection = DEFAULT,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
     spread: Spread | None = None,
-    **opening: Any,
 ) -> list[Scan]:
     """Open checkpoints beside their base and scan them; those that share a base matrix share every pass over it.
 
@@ -182,11 +46,11 @@ def scan_checkpoints(
         checkpoints: Adapter folders or full checkpoints.
         base: Their pre-trained checkpoint; by default the one that each names.
         settings: The question.
+        selection: Which matrices, and how the files are opened.
         cache: Where factors of W0 and simulations are kept between scans; with it, an interrupted scan goes on where it
             was.
         progress: Called with (matrices done, all, name) after each base matrix.
         spread: Who scans in place of this process, such as a `cluster.SpreadScan`.
-        **opening: Further keywords of `open_pair`.
 
     Returns:
         One scan per checkpoint, in order.
@@ -195,11 +59,11 @@ def scan_checkpoints(
         Interrupted: On Ctrl-C, with what is done.
         CheckpointError, AdapterError: If a checkpoint cannot be read or does not fit its base, or nothing is selected.
     """
-    pairs = [open_pair(base, checkpoint, **opening) for checkpoint in checkpoints]
+    pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
     elsewhere = None
     if spread is not None:
         names = [str(checkpoint) for checkpoint in checkpoints]
-        elsewhere = spread(names, None if base is None else str(base), opening, settings, cache is not None)
+        elsewhere = spread(names, None if base is None else str(base), selection, settings, cache is not None)
     return scan_pairs(pairs, settings, cache=cache, progress=progress, elsewhere=elsewhere)
 
 
@@ -292,10 +156,17 @@ class PartialScan:
 
     def scan_groups(self, groups: Groups) -> Iterator[Finished]:
         """Scan groups of matrices in this process; the matrices of a group share their W0."""
-        for places in groups:
-            matrices = [self.pairs[i].matrices[j] for i, j in places]
-            found, facts = scan_matrices(matrices, self.settings, self.cache, self._store)
-            yield Finished(places, found, self.look(places, facts) if self.look is not None else ())
+        alone = self.look is not None or not self.settings.is_thread_safe
+        yield from side_by_side(self._scan_group, groups, lambda places: not alone and self._is_small(places))
+
+    def _scan_group(self, places: Sequence[Place]) -> Finished:
+        matrices = [self.pairs[i].matrices[j] for i, j in places]
+        found, facts = scan_matrices(matrices, self.settings, self.cache, self._store)
+        return Finished(places, found, self.look(places, facts) if self.look is not None else ())
+
+    def _is_small(self, places: Sequence[Place]) -> bool:
+        i, j = places[0]
+        return prod(self.pairs[i].matrices[j].shape) * len(places) <= LARGEST_ENTRIES
 
     def scans(self) -> list[Scan]:
         """One scan per pair with the matrices that are done, in checkpoint order."""

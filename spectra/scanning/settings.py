@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from spectra.engine.methods import NAMES
 from spectra.errors import SpectrumError, first_five
 from spectra.metrics.intruders import require_epsilon
-from spectra.records.catalogue import VERDICTS_ALONE, choices
+from spectra.records.catalogue import GROUPS, VERDICTS_ALONE, choices
 from spectra.records.verdicts import OneSide
 
+# How verdicts are reached, and in which arithmetic.
+Method = Literal["auto", "certified", "exact", "cached-basis"]
+Arithmetic = Literal["float32", "float64"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 SIDES: dict[str, tuple[OneSide, ...]] = {"left": ("left",), "right": ("right",), "both": ("left", "right")}
 EVERY_MATRIX = "every matrix"
@@ -104,6 +108,12 @@ class ScanSettings:
     def wants_controls(self) -> bool:
         """True where controls are put in the place of the tuned matrix."""
         return self.keep_controls or "nulls" in self.groups
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """True where matrices may be scanned at once: on a CPU, without simulations and other packages' code."""
+        simple = not self.wants_controls and "tails" not in self.groups
+        return simple and torch.device(self.device).type == "cpu" and all(map(GROUPS.is_own, self.groups))
 
     def pictures(self, name: str) -> bool:
         """True where leading cosines and spectra of the matrix are kept."""

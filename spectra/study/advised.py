@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from spectra.advice import advise
-from spectra.advice.advise import AdviceSettings
 from spectra.advice.verify import verifying
 from spectra.errors import SpectraError
 from spectra.runs import Run
@@ -61,7 +60,7 @@ def missing_advice(run: Run) -> list[str]:
     there = Run(advised_folder(run))
     trials = plan(Specification.model_validate(advice["specification"]))
     left = [trial for trial in trials if not (there.trial(trial.id).is_finished or there.trial(trial.id).failure)]
-    return [f"advised adapter, seed {trial.settings.seed}" for trial in left]
+    return [f"advised adapter, seed {trial.seed}" for trial in left]
 
 
 def _advice_path(run: Run) -> Path:
@@ -71,7 +70,7 @@ def _advice_path(run: Run) -> Path:
 def _advice(run: Run, study: StudySpecification) -> dict[str, Any]:
     """What to train; or the reason why nothing can be advised."""
     try:
-        advice = advise(run.path, settings=AdviceSettings(keep=study.study.keep_energy))
+        advice = advise(run.path, keep=study.study.keep_energy)
         specification = verifying(advice, run)
     except SpectraError as error:
         return {"reason": str(error), "specification": None}

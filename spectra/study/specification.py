@@ -89,7 +89,7 @@ class StudySettings(_Strict):
         return {letter: dict(QUESTIONS[letter].described()) for letter in sorted(self.questions)}
 
 
-class StudySpecification(Specification):
+class StudySpecification(Specification, frozen=True):
     """A sweep with the questions that are put to it."""
 
     seeds: Seeds = [0, 1, 2, 3, 4]  # noqa: RUF012 - pydantic copies defaults

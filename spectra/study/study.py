@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spectra.data import load_task
 from spectra.errors import RunError, SpecificationError
 from spectra.records.provenance import commit, versions
+from spectra.records.verdicts import html_table
 from spectra.report import write_report
 from spectra.report.study_page import write_study_report
 from spectra.runs import Run
@@ -25,11 +26,14 @@ from spectra.study.registration import register, registered
 from spectra.study.specification import StudySpecification
 from spectra.study.tables import StudyTables, collect
 from spectra.sweep import run_sweep
-from spectra.sweep.execution.progress import OnEvent
+from spectra.sweep.execution.schedule import OnEvent
 from spectra.sweep.preflight.look import preflight
 from spectra.sweep.spec.plan import plan, share
 from spectra.sweep.spec.read import presets, read_as
 from spectra.sweep.sweep import Executor
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PACKAGE = "spectra.study"
 
@@ -60,6 +64,18 @@ class Study:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `spectra study`."""
         return {**self.record, "run": str(self.run.path), "report": str(self.report)}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row per question, with its verdict."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(one) for one in self.answers.answers])[["question", "text", "verdict", "sentence"]]
+
+    def _repr_html_(self) -> str:
+        """The questions and their verdicts, for notebooks."""
+        rows = [(one.question, one.text, one.verdict, one.sentence) for one in self.answers.answers]
+        headings = ("", "question", "verdict", "why")
+        return html_table(str(self.run.path), headings, rows, [f"Missing: {part}" for part in self.missing[:5]])
 
 
 def study_presets() -> list[str]:
@@ -215,7 +231,7 @@ def _to_treat(run: Run, study: StudySpecification, bar: Bar) -> list[str]:
 def _untrained(run: Run, study: StudySpecification) -> list[str]:
     """Trials of the sweep that have neither finished nor failed."""
     return [
-        f"{trial.label}, learning rate {trial.settings.learning_rate:g}, seed {trial.settings.seed}"
+        f"{trial.label}, learning rate {trial.learning_rate:g}, seed {trial.seed}"
         for trial in plan(study.sweep)
         if not (run.trial(trial.id).is_finished or run.trial(trial.id).failure)
     ]

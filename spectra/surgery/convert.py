@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.errors import AdapterError, first_five
 from spectra.records.provenance import versions
+from spectra.records.selection import Selection, Take
 from spectra.records.verdicts import Skipped, html_table
 from spectra.storage.destinations import require_folder, whole_folder
 from spectra.surgery.formats import WRITERS, NamedFactors
 from spectra.weights.adapter_pair import Sources
 from spectra.weights.dialects.foreign import NamedChange
 from spectra.weights.foreign_pair import Names
-from spectra.weights.methods.adapter import Take
 from spectra.weights.methods.changes import LoraChange
 from spectra.weights.updates import AdapterUpdates, open_updates
 
@@ -146,7 +146,8 @@ def convert(
         raise AdapterError(f"'{to}' is no format that is written. Choose one of {', '.join(WRITERS)}.")
     kept = [Path(str(named)) for named in (adapter, base) if named is not None]
     require_folder(Path(out), "adapter", force=force, inputs=kept)
-    opened = open_updates(adapter, revision=revision, allow_pickle=allow_pickle, adapter_name=adapter_name, take=take)
+    chosen = Selection(revision=revision, allow_pickle=allow_pickle, adapter_name=adapter_name, take=take)
+    opened = open_updates(adapter, selection=chosen)
     if opened is None:
         raise AdapterError(f"'{adapter}' is no adapter. Name one, or use `spectra extract` for a full checkpoint.")
     changes, apart = _of_component(opened, component)

@@ -1,9 +1,9 @@
 """Intruder dimensions of the original and of what was written, matrix by matrix."""
 
 from dataclasses import replace
-from typing import Any
 
 from spectra.engine.cache import FactorCache
+from spectra.records.selection import DEFAULT, Selection
 from spectra.records.surgery import Reduction
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
@@ -17,7 +17,7 @@ def counted(
     *,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
-    **opening: Any,
+    selection: Selection = DEFAULT,
 ) -> Reduction:
     """The record with the counts of both sides; a matrix without factors is W0 again, and has no intruder.
 
@@ -27,11 +27,11 @@ def counted(
         settings: The question.
         cache: Where factors of W0 are kept between scans.
         progress: Called with (matrices done, all, name).
-        **opening: Further keywords of `open_pair`.
+        selection: How the files are opened.
     """
     names = {matrix.name for matrix in result.matrices if matrix.rank}
     kept = replace(before, matrices=tuple(matrix for matrix in before.matrices if str(matrix.name) in names))
-    written = open_pair(before.base, result.out, include=".", **opening)
+    written = open_pair(before.base, result.out, replace(selection, include="."))
     written = replace(written, matrices=tuple(matrix for matrix in written.matrices if str(matrix.name) in names))
     first, second = scan_pairs([kept, written], settings, cache=cache, progress=progress)
     counts = [{matrix.name: matrix.count for matrix in scan.matrices} for scan in (first, second)]

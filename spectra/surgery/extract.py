@@ -13,6 +13,7 @@ from spectra.forgetting import HeldOut
 from spectra.interventions.own_task import OwnTask
 from spectra.linalg.truncation import Truncation, fixed_rank, leading_values, truncated
 from spectra.records.provenance import versions
+from spectra.records.selection import Selection
 from spectra.records.surgery import ReducedMatrix, Reduction
 from spectra.records.verdicts import Skipped
 from spectra.scanning.scan import Progress
@@ -132,13 +133,15 @@ def extract(
     pair = open_pair(
         base,
         tuned,
-        include=include,
-        exclude=exclude,
-        roles=roles,
-        layers=layers,
-        allow_pickle=allow_pickle,
-        revision=revision,
-        base_revision=base_revision,
+        Selection(
+            include=include,
+            exclude=exclude,
+            roles=roles,
+            layers=layers,
+            allow_pickle=allow_pickle,
+            revision=revision,
+            base_revision=base_revision,
+        ),
     )
     adapted, left = _adaptable(pair)
     choice.require_within([(str(each.pair.name), each.pair.shape) for each in adapted])
@@ -185,8 +188,7 @@ def extract(
             settings,
             cache=cache,
             progress=progress,
-            allow_pickle=allow_pickle,
-            base_revision=base_revision,
+            selection=Selection(allow_pickle=allow_pickle, base_revision=base_revision),
         )
     if heldout or task is not None:
         named = [str(tuned), str(out), *([str(beside)] if beside is not None else [])]

@@ -16,6 +16,7 @@ from spectra.linalg.operators import LowRankUpdate
 from spectra.linalg.svd import low_rank_svd
 from spectra.records.merge import Merge
 from spectra.records.provenance import versions
+from spectra.records.selection import Selection
 from spectra.records.surgery import Reduction
 from spectra.records.verdicts import Skipped
 from spectra.scanning.compare import by_name, require_one_base, require_same_base
@@ -133,16 +134,16 @@ def merge(
     require_apart([Path(place) for place, _ in destinations])
     for place, kind in destinations:
         require_folder(Path(place), kind, force=force, inputs=inputs)
-    opening = {
-        "include": include,
-        "exclude": exclude,
-        "roles": roles,
-        "layers": layers,
-        "allow_pickle": allow_pickle,
-        "base_revision": base_revision,
-    }
-    pairs = [open_pair(base, adapter, **opening) for adapter in adapters]  # type: ignore[arg-type]
-    require_same_base(pairs, adapters, opening)
+    selection = Selection(
+        include=include,
+        exclude=exclude,
+        roles=roles,
+        layers=layers,
+        allow_pickle=allow_pickle,
+        base_revision=base_revision,
+    )
+    pairs = [open_pair(base, adapter, selection) for adapter in adapters]
+    require_same_base(pairs, adapters, selection)
     groups = by_name(pairs)
     for name, places in groups.items():
         require_one_base(name, pairs, places)
@@ -181,7 +182,9 @@ def merge(
             reduction = _write_adapter(folder, result, updates, choice, origin, force=force)
             if choice is not None and reduction is not None:
                 merged = replace(pairs[0], matrices=tuple(_as_merged(update) for update in updates))
-                reduction = counted(reduction, merged, settings, cache=cache, allow_pickle=allow_pickle)
+                reduction = counted(
+                    reduction, merged, settings, cache=cache, selection=Selection(allow_pickle=allow_pickle)
+                )
                 result = replace(result, reduction=reduction)
             if heldout:
                 named = [*map(str, adapters), str(folder)]

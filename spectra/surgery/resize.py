@@ -22,6 +22,7 @@ from spectra.linalg.eckart_young import RESIDUAL_ROUNDINGS
 from spectra.linalg.operators import LowRankUpdate
 from spectra.linalg.svd import SVD, low_rank_svd
 from spectra.records.provenance import versions
+from spectra.records.selection import Selection, Take
 from spectra.records.surgery import ReducedMatrix, Reduction
 from spectra.scanning.scan import Progress
 from spectra.scanning.settings import ScanSettings
@@ -32,8 +33,7 @@ from spectra.surgery.rank_choice import RankChoice, spread
 from spectra.weights import Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
 from spectra.weights.matching.names import canonical_names
-from spectra.weights.matching.selection import selection
-from spectra.weights.methods.adapter import Adapter, Take, find_adapter, lora_factors, open_adapter
+from spectra.weights.methods.adapter import Adapter, find_adapter, lora_factors, open_adapter
 from spectra.weights.methods.changes import LoraChange
 from spectra.weights.methods.lora import lora_patterns
 
@@ -160,12 +160,14 @@ def resize(
         pair = open_pair(
             base,
             adapter,
-            include=".",
-            adapter_name=adapter_name,
-            revision=revision,
-            base_revision=base_revision,
-            take=take,
-            allow_pickle=allow_pickle,
+            Selection(
+                include=".",
+                adapter_name=adapter_name,
+                revision=revision,
+                base_revision=base_revision,
+                take=take,
+                allow_pickle=allow_pickle,
+            ),
         )
         result = counted(
             result,
@@ -173,8 +175,7 @@ def resize(
             settings,
             cache=cache,
             progress=progress,
-            base_revision=base_revision,
-            allow_pickle=allow_pickle,
+            selection=Selection(allow_pickle=allow_pickle, base_revision=base_revision),
         )
     if heldout or task is not None:
         found = measured(
@@ -197,16 +198,16 @@ def spectral_updates(adapter: Adapter, *, include: str | None = None, exclude: s
     Raises:
         AdapterError: If nothing is selected, or the factors disagree with the configuration.
     """
-    chosen = selection(include, exclude)
+    chosen = Selection(include, exclude)
     patterns = lora_patterns(adapter)
     factors = lora_factors(adapter)
     names = canonical_names([each.module for each in factors])
     found = []
     for each in factors:
         name = names[each.module]
-        if chosen.include is not None and not chosen.include.search(name.canonical):
+        if chosen.included is not None and not chosen.included.search(name.canonical):
             continue
-        if chosen.exclude is not None and chosen.exclude.search(name.canonical):
+        if chosen.excluded is not None and chosen.excluded.search(name.canonical):
             continue
         A = StoredMatrix.of(each.B if each.is_embedding else each.A, transposed=each.is_embedding)
         B = StoredMatrix.of(each.A if each.is_embedding else each.B, transposed=each.is_embedding)

@@ -1,6 +1,6 @@
 """Sweeps: paired, resumable, on one machine or in shares."""
 
-from spectra.sweep.execution.progress import Event
+from spectra.sweep.execution.schedule import Event
 from spectra.sweep.spec.plan import PlannedTrial, plan
 from spectra.sweep.spec.read import presets, read_specification
 from spectra.sweep.spec.specification import Specification

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import Run
 from spectra.sweep.execution.local import run_local
-from spectra.sweep.execution.progress import OnEvent
-from spectra.sweep.execution.schedule import Schedule
+from spectra.sweep.execution.schedule import OnEvent, Schedule
 from spectra.sweep.preflight.look import preflight
+from spectra.sweep.preflight.registered import require_known_to_workers
 from spectra.sweep.spec.plan import PlannedTrial, plan, share
 from spectra.sweep.spec.read import read_specification
 from spectra.sweep.spec.specification import SHARED, Specification
@@ -71,6 +71,8 @@ def run_sweep(
 
             # Before the run folder is made: without a cluster nothing is left behind.
             cluster.enter_context(joined_with_room(ray, cpus_per_trial, gpus_per_trial))
+        if executor != "inline":
+            require_known_to_workers(specification)
         inputs = preflight(specification, everything, out, elsewhere=executor == "ray").contents()
         run = Run.create(
             out,

@@ -14,12 +14,12 @@ from transformers.trainer_callback import ExportableState
 from spectra.engine.cache import FactorCache
 from spectra.errors import ModelError, SpectrumError
 from spectra.records.matrix_scan import MatrixScan
+from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.scan import PartialScan, prepare
 from spectra.scanning.settings import ScanSettings
 from spectra.training.live import LiveWeights
 from spectra.training.trajectory import Trajectory, writer_of
 from spectra.weights import CheckpointPair
-from spectra.weights.matching.selection import selection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +60,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
         points: int | None = None,
         at: Collection[int] = (),
         base: str | Path | None = None,
+        selection: Selection = DEFAULT,
         k: int = 10,
         epsilon: float = 0.5,
         warn_at: int | None = 1,
@@ -67,7 +68,6 @@ class SpectraCallback(TrainerCallback, ExportableState):
         path: str | Path | None = None,
         log_matrices: bool = False,
         cache: FactorCache | None = None,
-        **selected: Any,
     ) -> None:
         """Say what to look at, and how often.
 
@@ -77,6 +77,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
             points: Instead of `every`: at most so many scans, evenly over the training.
             at: Further steps to scan.
             base: The published checkpoint (folder, file or hub id) that W0 is read from.
+            selection: Which matrices are scanned: `include`, `exclude`, `roles`, `layers`.
             k: Leading singular vectors looked at per matrix.
             epsilon: Cosine below which a vector is an intruder.
             warn_at: Warn once, when there are this many intruders; None never warns.
@@ -84,7 +85,6 @@ class SpectraCallback(TrainerCallback, ExportableState):
             path: A .parquet or .csv file that holds all rows after every scan; rows per matrix stand beside it.
             log_matrices: Also log every matrix by its name.
             cache: Where factors of W0 are kept; by default in the cache folder of spectra.
-            **selected: `include`, `exclude`, `roles`, `layers` of `spectra.open_pair`.
 
         Raises:
             SpectrumError: If a setting has no meaning.
@@ -99,7 +99,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
         self.preparation_seconds = 0.0
         self.trajectory = Trajectory()
         self._every, self._points, self._at = every, points, frozenset(at)
-        self._base, self._chosen = base, selection(**selected)
+        self._base, self._chosen = base, selection
         self._settings = ScanSettings(k=k, epsilon=epsilon, dense_norms=True, expected=SCANS)
         self._warn_at, self._stop_at = warn_at, stop_at
         self._path = Path(path) if path is not None else None

@@ -63,6 +63,7 @@ class StepClock(TrainerCallback, ExportableState):
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.before = 0.0  # what earlier calls took
         self._began: float | None = None
 
     def state(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class StepClock(TrainerCallback, ExportableState):
         """Take up the time of the run that is resumed."""
         kept = state.stateful_callbacks.get(type(self).__name__)
         if isinstance(kept, dict):
-            self.seconds = float(kept.get("attributes", {}).get("seconds", 0.0))
+            self.seconds = self.before = float(kept.get("attributes", {}).get("seconds", 0.0))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock."""

@@ -6,14 +6,15 @@ what `adapt.attach` makes trainable and in `adapt.parameter_groups`, and in noth
 
 import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import Tensor
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from spectra.data import Cut, TaskData
 from spectra.errors import RunError
@@ -32,7 +33,7 @@ from spectra.training.families import FAMILIES, collator, encode, family_of, in_
 from spectra.training.metrics import FamilyName, Metric, Values, metric_of
 from spectra.training.quantise import load_for_training
 from spectra.training.resumption import FILE as PROGRESS
-from spectra.training.settings import TrainingSettings
+from spectra.training.settings import Scoring, TrainingSettings
 from spectra.training.store import KeepWeights, initial_factors
 from spectra.training.trainer import (
     UNTRACKED,
@@ -40,6 +41,7 @@ from spectra.training.trainer import (
     PairedTrainer,
     Tracking,
     Watch,
+    evaluation_arguments,
     tensorboard_files_in,
     training_arguments,
 )
@@ -74,6 +76,7 @@ class Trained:
         history: Rows of the history table, without the trial.
         steps: Optimiser steps.
         seconds: Time in optimiser steps, over all resumptions.
+        spent: Time of this call alone, in training, validation and trajectory; the rest was loading.
         tokens: Tokens trained on, padding aside.
         trainable_parameters: Numbers trained, a head included.
         optimiser_bytes: Memory of the optimiser's state.
@@ -88,6 +91,7 @@ class Trained:
     history: tuple[dict[str, Any], ...]
     steps: int
     seconds: float
+    spent: Mapping[Literal["training", "validation", "trajectory"], float]
     tokens: int
     trainable_parameters: int
     optimiser_bytes: int
@@ -145,21 +149,23 @@ def train(
         family,
         metric,
         settings,
-        folder,
+        training_arguments(settings, folder, tracking),
         train_dataset=learned,
         eval_dataset=validated,
         callbacks=[clock, watch],
-        tracking=tracking,
+        tensorboard=tracking.folder,
     )
     if watching is not None:
         watching.attach(trainer)
     if keeping is not None:
         keeping.begin(loaded.tokenizer, initial)
         trainer.add_callback(keeping)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    trainer.train(resume_from_checkpoint=(resumed := last_checkpoint(folder)))
     if watch.stopped:
         raise TrainingStopped
+    began = time.perf_counter()
     validation = validate(model, loaded.tokenizer) if validate else _evaluation(trainer, metric)
+    last_validation = time.perf_counter() - began if validate else 0.0
     validation = replace(validation, cut=validation_cut)
     if not math.isfinite(validation.score):
         raise RunError(f"The validation score is {validation.score}. Lower the learning rate of this method.")
@@ -171,12 +177,23 @@ def train(
         history=tuple(_history(trainer.state.log_history, trainer.state.global_step, validation)),
         steps=trainer.state.global_step,
         seconds=clock.seconds,
+        spent={
+            "training": clock.seconds - clock.before,
+            "validation": trainer.evaluation_seconds + last_validation,
+            "trajectory": _trajectory_seconds(watching, resumed),
+        },
         tokens=int(trainer.state.num_input_tokens_seen),
         trainable_parameters=trainable_parameters(model),
         optimiser_bytes=optimiser_bytes(trainer.create_optimizer()),
         peak_memory_bytes=peak_memory_bytes(),
         cut=train_cut,
     )
+
+
+def _trajectory_seconds(watching: SpectraCallback | None, resumed: str | None) -> float:
+    """Time of the scans along the way that this call made."""
+    after = step_of(resumed) if resumed else 0
+    return sum(row["seconds"] for row in watching.trajectory.rows if row["step"] > after) if watching else 0.0
 
 
 def _prepare(model: Any, family: FamilyName, task: TaskData, settings: TrainingSettings) -> None:
@@ -189,7 +206,7 @@ def _prepare(model: Any, family: FamilyName, task: TaskData, settings: TrainingS
         require_causal(model, settings.base)
 
 
-def evaluate(model: Any, tokenizer: Any, task: TaskData, split: str, settings: TrainingSettings) -> Evaluation:
+def evaluate(model: Any, tokenizer: Any, task: TaskData, split: str, settings: Scoring) -> Evaluation:
     """The score of a model on a split of its task, by the code that validates while training.
 
     Raises:
@@ -199,12 +216,12 @@ def evaluate(model: Any, tokenizer: Any, task: TaskData, split: str, settings: T
     metric = metric_of(family, settings.validation_metric, task)
     task = in_order_of(task, model.config, settings.base)
     dataset, cut = evaluation_examples(task, split, family, tokenizer, settings)
-    trainer = _trainer(model, tokenizer, family, metric, settings, Path(), eval_dataset=dataset)
+    trainer = _trainer(model, tokenizer, family, metric, settings, evaluation_arguments(settings), eval_dataset=dataset)
     return replace(_evaluation(trainer, metric), cut=cut)
 
 
 def evaluation_examples(
-    task: TaskData, split: str, family: FamilyName, tokenizer: Any, settings: TrainingSettings
+    task: TaskData, split: str, family: FamilyName, tokenizer: Any, settings: Scoring
 ) -> tuple["Dataset", Cut]:
     """A validation or test split as tokens, by length, so that little of a batch is padding."""
     limit = settings.validation_examples if split == "validation" else settings.test_examples
@@ -213,7 +230,7 @@ def evaluation_examples(
     return encoded.select(by_length), cut
 
 
-def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: TrainingSettings) -> tuple["Dataset", Cut]:
+def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: Scoring) -> tuple["Dataset", Cut]:
     from datasets import Dataset
 
     encoded = encode(rows, family, tokenizer, settings.max_length)
@@ -232,7 +249,12 @@ def last_checkpoint(folder: Path) -> str | None:
     earlier version, which kept other weights, does not count.
     """
     whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    return max(map(str, whole), key=step_of, default=None)
+
+
+def step_of(checkpoint: str) -> int:
+    """The optimiser step at which the Trainer wrote a checkpoint."""
+    return int(checkpoint.rpartition("-")[2])
 
 
 def _is_whole(checkpoint: Path) -> bool:
@@ -248,15 +270,15 @@ def _trainer(
     tokenizer: Any,
     family: FamilyName,
     metric: Metric,
-    settings: TrainingSettings,
-    folder: Path,
-    tracking: Tracking = UNTRACKED,
+    settings: Scoring,
+    arguments: TrainingArguments,
+    tensorboard: Path | None = None,
     **kwargs: Any,
 ) -> PairedTrainer:
-    with tensorboard_files_in(tracking.folder):
+    with tensorboard_files_in(tensorboard):
         trainer = PairedTrainer(
             model=model,
-            args=training_arguments(settings, folder, tracking),
+            args=arguments,
             processing_class=tokenizer,
             data_collator=collator(family, tokenizer, model),
             preprocess_logits_for_metrics=FAMILIES[family].reduce,

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spectra.errors import ModelError
+from spectra.records.selection import Selection
 from spectra.weights import CheckpointPair
 from spectra.weights.adapter_pair import aligned_with, subtracting
 from spectra.weights.formats.checkpoint import Checkpoint, open_checkpoint
@@ -29,7 +30,7 @@ from spectra.weights.full_pair import open_full_pair
 from spectra.weights.matching.catalogue import Catalogue, catalogue
 from spectra.weights.matching.matching import Match, assemble
 from spectra.weights.matching.names import canonical_names
-from spectra.weights.matching.selection import Selection
+from spectra.weights.matching.selection import reason_to_skip
 from spectra.weights.methods.adapter import Adapter
 from spectra.weights.methods.changes import LoraChange
 from spectra.weights.methods.lora import is_plain, lora_matches
@@ -107,7 +108,7 @@ class LiveWeights:
         kept = {
             module: matrix
             for module, matrix in live.matrices.items()
-            if self._chosen.reason_to_skip(names[module], has_blocks=live.has_blocks) is None
+            if reason_to_skip(self._chosen, names[module], has_blocks=live.has_blocks) is None
         }
         tensors = {block.tensor.name: block.tensor.read() for matrix in kept.values() for block in matrix.blocks}
         if hasattr(model, "peft_config"):

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from spectra.data import TaskData
 from spectra.errors import DataError
+from spectra.registry import OWN, current_origin
 
 FamilyName = Literal["classification", "regression", "multi-label", "causal-lm", "instruction", "seq2seq"]
 Values = Float[np.ndarray, "n *labels"]
@@ -92,6 +93,7 @@ METRICS: dict[str, Metric] = {
         Metric("negative loss", LANGUAGE, lambda likelihood, tokens: float(likelihood.sum() / tokens.sum())),
     )
 }
+ORIGINS: dict[str, str] = dict.fromkeys(METRICS, OWN)  # where each comes from
 DEFAULT: dict[FamilyName, str] = {
     "classification": "accuracy",
     "regression": "negative mean squared error",
@@ -103,7 +105,7 @@ DEFAULT: dict[FamilyName, str] = {
 
 
 def register_metric(metric: Metric) -> None:
-    """Make a score known by its name, for this process.
+    """Make a score known by its name, for this process; a module that `--plugin` names does so in workers, too.
 
     Raises:
         DataError: If the name is taken.
@@ -111,6 +113,7 @@ def register_metric(metric: Metric) -> None:
     if metric.name in METRICS or metric.name == WRITTEN:
         raise DataError(f"There is a metric '{metric.name}' already. Choose another name.")
     METRICS[metric.name] = metric
+    ORIGINS[metric.name] = current_origin()
 
 
 def metric_of(family: FamilyName, asked: str | None, task: TaskData) -> Metric:

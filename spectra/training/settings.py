@@ -1,23 +1,87 @@
-"""Everything that decides the outcome of one training run: the identity of a trial, as plain values."""
+"""Everything that decides the outcome of one training run, as plain values: how it is scored, trained, and by what.
+
+Each field is declared here and nowhere else: a sweep's specification takes the shared ones over with their bounds.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
 
 from spectra.errors import SpecificationError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Quantisation = Literal["nf4", "int8"]
+Count = Annotated[int, Gt(0)]
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """One training run, fully resolved: the same settings on the same machine give the same model.
+class Scoring:
+    """How a model is scored on a split of its task.
 
     Attributes:
         base: The pre-trained model: hub id, folder or asset.
-        task: Name of the task, or the description of a local file.
+        batch_size: Examples per device and backward pass; twice as many are scored at once.
+        max_length: Tokens per example; longer ones are cut.
+        precision: Arithmetic of the forward and backward pass; weights and optimiser stay in float32.
+        validation_metric: What a score is, by its name in `training.metrics`; None takes the family's own (accuracy,
+            or the negative loss). "rouge-l" generates the answers of a task of sources and targets.
+        validation_examples: At most this many validation examples; None takes all.
+        test_examples: At most this many test examples; None takes all.
+    """
+
+    base: str
+    _: KW_ONLY
+    batch_size: Count = 16
+    max_length: Count = 128
+    precision: Precision = "float32"
+    validation_metric: str | None = None
+    validation_examples: Count | None = None
+    test_examples: Count | None = None
+
+
+@dataclass(frozen=True)
+class Recipe(Scoring):
+    """What the methods of a sweep share, so that they differ in what they train and in their learning rate alone.
+
+    Attributes:
+        steps: Optimiser steps; None when `epochs` is given.
+        epochs: Passes over the training split; None when `steps` is given.
+        gradient_accumulation: Backward passes per optimiser step.
+        schedule: Shape of the learning rate after the warm-up.
+        warmup: Share of the steps in which the learning rate rises, in [0, 1).
+        weight_decay: AdamW's, not applied to biases and norms.
+        max_grad_norm: Gradients are clipped to this norm.
+        head_learning_rate: Of a new task head; None means the body's.
+        quantisation: Hold the frozen base in 4-bit NormalFloat ("nf4") or 8 bits under an adapter (QLoRA); None does
+            not. W0 of every comparison is the published checkpoint, not its quantised copy.
+        gradient_checkpointing: Recompute activations in the backward pass to save memory.
+        evaluate_every: Optimiser steps between validations; None validates once, at the end.
+        train_examples: At most this many training examples; None takes all.
+    """
+
+    _: KW_ONLY
+    steps: Count | None = None
+    epochs: Annotated[float, Gt(0)] | None = None
+    gradient_accumulation: Count = 1
+    schedule: Schedule = "linear"
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.06
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    max_grad_norm: Annotated[float, Gt(0)] = 1.0
+    head_learning_rate: Annotated[float, Gt(0)] | None = None
+    quantisation: Quantisation | None = None
+    gradient_checkpointing: bool = False
+    evaluate_every: Count | None = None
+    train_examples: Count | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSettings(Recipe):
+    """One training run, fully resolved: the same settings on the same task and machine give the same model.
+
+    Attributes:
         method: Name in `METHODS`.
         learning_rate: Peak learning rate of the body.
         seed: Of the new head, the adapter and the data order.
@@ -25,30 +89,8 @@ class TrainingSettings:
         alpha: LoRA's alpha; None where the method has none.
         target_modules: "all-linear", "attention", "qv" or module names.
         arguments: Further arguments of the method, passed through to peft.
-        head_learning_rate: Of a new task head; None means the body's.
-        steps: Optimiser steps; None when `epochs` is given.
-        epochs: Passes over the training split; None when `steps` is given.
-        batch_size: Examples per device and backward pass.
-        gradient_accumulation: Backward passes per optimiser step.
-        max_length: Tokens per example; longer ones are cut.
-        schedule: Shape of the learning rate after the warm-up.
-        warmup: Share of the steps in which the learning rate rises, in [0, 1).
-        weight_decay: AdamW's, not applied to biases and norms.
-        max_grad_norm: Gradients are clipped to this norm.
-        precision: Arithmetic of the forward and backward pass; weights and optimiser stay in float32.
-        quantisation: Hold the frozen base in 4-bit NormalFloat ("nf4") or 8 bits under an adapter (QLoRA); None does
-            not. W0 of every comparison is the published checkpoint, not its quantised copy.
-        gradient_checkpointing: Recompute activations in the backward pass to save memory.
-        evaluate_every: Optimiser steps between validations; None validates once, at the end.
-        validation_metric: What a score is, by its name in `training.metrics`; None takes the family's own (accuracy,
-            or the negative loss). "rouge-l" generates the answers of a task of sources and targets.
-        train_examples: At most this many training examples; None takes all.
-        validation_examples: At most this many validation examples; None takes all.
-        test_examples: At most this many test examples; None takes all.
     """
 
-    base: str
-    task: str | Mapping[str, Any]
     method: str
     learning_rate: float
     seed: int
@@ -56,24 +98,6 @@ class TrainingSettings:
     alpha: float | None = None
     target_modules: str | tuple[str, ...] = "all-linear"
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    head_learning_rate: float | None = None
-    steps: int | None = None
-    epochs: float | None = None
-    batch_size: int = 16
-    gradient_accumulation: int = 1
-    max_length: int = 128
-    schedule: Schedule = "linear"
-    warmup: float = 0.06
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    precision: Precision = "float32"
-    quantisation: Quantisation | None = None
-    gradient_checkpointing: bool = False
-    evaluate_every: int | None = None
-    validation_metric: str | None = None
-    train_examples: int | None = None
-    validation_examples: int | None = None
-    test_examples: int | None = None
 
     def __post_init__(self) -> None:
         """Exactly one of steps and epochs decides the length of the training."""
@@ -82,8 +106,7 @@ class TrainingSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        values["arguments"] = dict(self.arguments)
+        values = {**vars(self), "arguments": dict(self.arguments)}
         if isinstance(self.target_modules, tuple):
             values["target_modules"] = list(self.target_modules)
         return values

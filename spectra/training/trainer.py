@@ -16,7 +16,7 @@ from spectra.errors import RunError
 from spectra.training.adapt import parameter_groups
 from spectra.training.families import Family
 from spectra.training.resumption import load_progress, save_progress
-from spectra.training.settings import TrainingSettings
+from spectra.training.settings import Scoring, TrainingSettings
 
 OnStep = Callable[[int, int], None]  # optimiser step, of how many
 
@@ -63,8 +63,9 @@ class PairedTrainer(Trainer):
     and T5, BART and the classification heads take the mean of each batch instead.
     """
 
-    def __init__(self, model: nn.Module, settings: TrainingSettings, family: Family, **kwargs: Any) -> None:
+    def __init__(self, model: nn.Module, settings: Scoring, family: Family, **kwargs: Any) -> None:
         super().__init__(model, **kwargs)
+        self.evaluation_seconds = 0.0
         self._settings = settings
         self._family = family
         self._trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -97,7 +98,8 @@ class PairedTrainer(Trainer):
             model = self.model if model is None else model
             decayed = set(self.get_decay_parameter_names(model))
             kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = kind(parameter_groups(model, self._settings, decayed, self._trained), **arguments)
+            settings = cast(TrainingSettings, self._settings)  # what only scores has no optimiser
+            self.optimizer = kind(parameter_groups(model, settings, decayed, self._trained), **arguments)
         return self.optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -107,6 +109,14 @@ class PairedTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Take up the model's part of a checkpoint."""
         load_progress(self.model, self._trained, Path(resume_from_checkpoint))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The Trainer's own, timed."""
+        began = time.perf_counter()
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self.evaluation_seconds += time.perf_counter() - began
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
@@ -161,19 +171,17 @@ def training_arguments(settings: TrainingSettings, folder: Path, tracking: Track
     given: dict[str, Any] = {"max_steps": settings.steps} if settings.steps else {"num_train_epochs": settings.epochs}
     if settings.gradient_checkpointing:
         given["gradient_checkpointing"] = True
-    return TrainingArguments(
+    return evaluation_arguments(
+        settings,
         output_dir=str(folder),
         **given,
         per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=2 * settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=round(settings.warmup * settings.steps) if settings.steps else settings.warmup,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bfloat16",
-        fp16=settings.precision == "float16",
         seed=settings.seed,
         data_seed=settings.seed,
         logging_steps=max(1, (settings.steps or 400) // 20),
@@ -183,10 +191,24 @@ def training_arguments(settings: TrainingSettings, folder: Path, tracking: Track
         save_strategy="no",
         save_total_limit=1,
         include_num_input_tokens_seen="non_padding",
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        label_names=["labels"],
-        disable_tqdm=True,
         report_to=list(tracking.report_to) or "none",
         run_name=tracking.run_name,
+    )
+
+
+def evaluation_arguments(settings: Scoring, **further: Any) -> TrainingArguments:
+    """The Trainer's arguments for scoring, and further ones."""
+    return TrainingArguments(
+        **{
+            "output_dir": ".",
+            "per_device_eval_batch_size": 2 * settings.batch_size,
+            "bf16": settings.precision == "bfloat16",
+            "fp16": settings.precision == "float16",
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "remove_unused_columns": False,
+            "label_names": ["labels"],
+            "disable_tqdm": True,
+            "report_to": "none",
+            **further,
+        }
     )

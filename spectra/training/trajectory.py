@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spectra.errors import DataError
 from spectra.records.matrix_scan import MatrixScan
-from spectra.records.scan import totals
+from spectra.records.totals import totals
 from spectra.runs import tidy
 from spectra.storage import tables
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spectra.errors import AdapterError
+from spectra.records.selection import Selection
 from spectra.weights.bases import wrong_base_warnings
 from spectra.weights.formats.checkpoint import Checkpoint, open_checkpoint
 from spectra.weights.formats.hub import locate
@@ -12,7 +13,6 @@ from spectra.weights.full_pair import coverage_warnings
 from spectra.weights.matching.alignment import Alignment
 from spectra.weights.matching.catalogue import Catalogue, catalogue
 from spectra.weights.matching.matching import Match, assemble
-from spectra.weights.matching.selection import Selection
 from spectra.weights.matching.tied import tied_heads
 from spectra.weights.methods.adapter import CONFIG, Adapter, find_adapter, open_adapter
 from spectra.weights.methods.changes import Change, DoraChange

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from spectra.errors import AdapterError, first_five
+from spectra.records.selection import Selection
 from spectra.records.verdicts import Skipped
 from spectra.weights.adapter_pair import Sources
 from spectra.weights.dialects.foreign import ForeignAdapter, NamedChange
@@ -13,7 +14,6 @@ from spectra.weights.matching.alignment import Alignment
 from spectra.weights.matching.catalogue import Catalogue
 from spectra.weights.matching.matching import Match, assemble
 from spectra.weights.matching.native import in_order, is_native, renamed
-from spectra.weights.matching.selection import Selection
 from spectra.weights.matching.tied import tied_heads
 from spectra.weights.methods.changes import Change, LoraChange, Replaced
 from spectra.weights.methods.problems import Problem, settle

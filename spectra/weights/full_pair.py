@@ -8,6 +8,7 @@ import torch
 
 from spectra.errors import CheckpointError, first_five
 from spectra.records.coverage import Coverage
+from spectra.records.selection import Selection
 from spectra.records.verdicts import Skipped
 from spectra.weights.bases import unrelated_warnings
 from spectra.weights.formats.stored import StoredMatrix
@@ -15,7 +16,7 @@ from spectra.weights.matching.alignment import FUSED, HALVES, Alignment, halves_
 from spectra.weights.matching.catalogue import Catalogue
 from spectra.weights.matching.matching import Match, assemble, keys_of
 from spectra.weights.matching.names import canonical_names, layer_of
-from spectra.weights.matching.selection import Selection
+from spectra.weights.matching.selection import is_inside
 from spectra.weights.methods.changes import Replaced
 from spectra.weights.methods.mutated import OnMutatedBase
 from spectra.weights.pair import CheckpointPair
@@ -60,13 +61,13 @@ def open_full_pair(
         *assembly.warnings,
     )
     names = canonical_names([*(added := list(added)), *other.unread])
-    beyond = sum(chosen.is_inside(names[module], has_blocks=True) for module in added)
+    beyond = sum(is_inside(names[module], has_blocks=True) for module in added)
     unread = [module for module in other.unknown if module not in book.unknown]
     coverage = replace(
         assembly.coverage,
         missing_in_base=beyond,
         unknown=assembly.coverage.unknown
-        + sum(chosen.is_inside(names[module], has_blocks=other.has_blocks) for module in unread),
+        + sum(is_inside(names[module], has_blocks=other.has_blocks) for module in unread),
     )
     tensors = other.checkpoint.tensors.values()
     return CheckpointPair(

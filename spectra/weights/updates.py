@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spectra.records.selection import DEFAULT, Selection
 from spectra.records.verdicts import Skipped
 from spectra.weights.dialects.foreign import ForeignAdapter, NamedChange, lora_change
 from spectra.weights.dialects.table import open_foreign
 from spectra.weights.formats.hub import locate
 from spectra.weights.formats.stored import StoredMatrix
-from spectra.weights.methods.adapter import LORA_KEY, Adapter, Factors, Take, find_adapter, lora_factors, open_adapter
+from spectra.weights.methods.adapter import LORA_KEY, Adapter, Factors, find_adapter, lora_factors, open_adapter
 from spectra.weights.methods.changes import DoraChange, LoraChange
 from spectra.weights.methods.lora import is_plain, lora_patterns
 from spectra.weights.methods.mutated import mutating_init
@@ -42,32 +43,23 @@ class AdapterUpdates:
     nbytes: int
 
 
-def open_updates(
-    checkpoint: str | Path,
-    *,
-    revision: str | None = None,
-    allow_pickle: bool = False,
-    adapter_name: str | None = None,
-    take: Take | None = None,
-) -> AdapterUpdates | None:
+def open_updates(checkpoint: str | Path, *, selection: Selection = DEFAULT) -> AdapterUpdates | None:
     """The updates of an adapter, or None when the checkpoint is no adapter.
 
     Args:
         checkpoint: Folder, file or hub id.
-        revision: Branch, tag or commit on the hub.
-        allow_pickle: Open pickles, with torch's restricted loader.
-        adapter_name: Which of several adapters.
-        take: "adapter" or "model", where a folder holds both.
+        selection: How its files are opened; all updates are given, whatever it selects.
 
     Raises:
         AdapterError: If the adapter is incomplete, or disagrees with its configuration.
         CheckpointError: If a file is missing or broken.
     """
-    path = locate(checkpoint, revision)
-    foreign = open_foreign(path, allow_pickle=allow_pickle) if take != "model" else None
+    path = locate(checkpoint, selection.revision)
+    allow_pickle, adapter_name = selection.allow_pickle, selection.adapter_name
+    foreign = open_foreign(path, allow_pickle=allow_pickle) if selection.take != "model" else None
     if foreign is not None:
         return _of_foreign(str(checkpoint), foreign)
-    found = find_adapter(path, adapter_name, take).adapter
+    found = find_adapter(path, adapter_name, selection.take).adapter
     if found is None:
         return None
     return _of_peft(str(checkpoint), open_adapter(found, allow_pickle=allow_pickle, adapter_name=adapter_name))

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from spectra.errors import CheckpointError
+from spectra.records.selection import DEFAULT, Selection
 from spectra.storage.json_file import read_object
 from spectra.weights.formats.hub import locate
 from spectra.weights.kernels import require_no_kernels
 from spectra.weights.matching.architecture import BUILD_ERRORS, quietly
 from spectra.weights.matching.names import EMBEDDING, layer_of
-from spectra.weights.methods.adapter import Take, find_adapter
+from spectra.weights.methods.adapter import find_adapter
 from spectra.weights.pair import CheckpointPair, MatrixPair
 
 # Relative to ||W_tuned||_F: sums in float32 in another order; a wrong layout or scaling is far above.
@@ -72,22 +73,12 @@ class Verification:
         }
 
 
-def verify_checkpoint(
-    pair: CheckpointPair,
-    *,
-    revision: str | None = None,
-    base_revision: str | None = None,
-    adapter_name: str | None = None,
-    take: Take | None = None,
-) -> Verification:
+def verify_checkpoint(pair: CheckpointPair, *, selection: Selection = DEFAULT) -> Verification:
     """Hold every matrix of an opened checkpoint against the models that transformers and peft load.
 
     Args:
         pair: The checkpoint beside its base, opened without `split_fused`.
-        revision: Branch, tag or commit of the checkpoint on the hub.
-        base_revision: Branch, tag or commit of its base.
-        adapter_name: Which of several adapters in one folder.
-        take: Which is meant, where a folder holds a full model and an adapter.
+        selection: How its files are found: `revision`, `base_revision`, `adapter_name` and `take`.
 
     Raises:
         CheckpointError: If the base is not known, or transformers or peft cannot load one of the two.
@@ -99,9 +90,9 @@ def verify_checkpoint(
             f"'{pair.checkpoint}' holds LoRA factors inside a full checkpoint, which transformers cannot load. "
             "It cannot be verified."
         )
-    path = locate(pair.checkpoint, revision)
-    adapter = find_adapter(path, adapter_name, take).adapter
-    return verify(pair, locate(pair.base, base_revision, role="base"), path, adapter)
+    path = locate(pair.checkpoint, selection.revision)
+    adapter = find_adapter(path, selection.adapter_name, selection.take).adapter
+    return verify(pair, locate(pair.base, selection.base_revision, role="base"), path, adapter)
 
 
 def verify(pair: CheckpointPair, base: Path, tuned: Path, adapter: Path | None) -> Verification:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from peft import LoraConfig, get_peft_model
 
 import spectra
+from spectra import Selection
 from spectra.advice import Advice, advise
 from spectra.advice.advise import AdviceSettings
 from spectra.advice.critical import all_values
@@ -16,14 +17,13 @@ from spectra.cli.main import main
 from spectra.errors import SpectrumError
 from spectra.linalg.density import Spectrum, estimated_spectrum
 from spectra.linalg.operators import Dense
-from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
 from tests import reference
 from tests.scanning.checkpoints import Checkpoints, _model, save
 
-QUESTION = ScanSettings(k=4, epsilon=0.5)
+QUESTION = {"k": 4, "epsilon": 0.5}
 ROLES = "q_proj,down_proj"
-QUICK = AdviceSettings(scan=QUESTION, draws=1, measure=False)
+QUICK = {**QUESTION, "draws": 1, "measure": False}
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 @pytest.fixture(scope="module")
 def of_large(saved: Checkpoints) -> Advice:
     """From an adapter large enough to have intruders, with its thresholds measured."""
-    return advise(saved.adapters[1], saved.base, AdviceSettings(scan=QUESTION, draws=2), roles=ROLES, layers="0")
+    return advise(saved.adapters[1], saved.base, draws=2, **QUESTION, selection=Selection(roles=ROLES, layers="0"))
 
 
 def test_ranks_keep_the_share_asked_for_and_one_less_would_not(saved: Checkpoints) -> None:
-    advice = advise(saved.full, saved.base, QUICK)
+    advice = advise(saved.full, saved.base, **QUICK)
     updates = {
         str(matrix.name): np.linalg.svd(matrix.delta_W().double().numpy(), compute_uv=False)
         for matrix in open_pair(saved.base, saved.full).matrices
@@ -56,7 +56,7 @@ def test_ranks_keep_the_share_asked_for_and_one_less_would_not(saved: Checkpoint
 
 
 def test_peft_builds_a_model_with_the_advised_rank_and_scaling_in_every_module(saved: Checkpoints) -> None:
-    advice = advise(saved.full, saved.base, QUICK)
+    advice = advise(saved.full, saved.base, **QUICK)
     configuration = json.loads(json.dumps(advice.lora_config()))
     assert configuration["rank_pattern"]  # otherwise nothing is tested
     model = get_peft_model(_model(), LoraConfig(**configuration))
@@ -73,7 +73,7 @@ def test_peft_builds_a_model_with_the_advised_rank_and_scaling_in_every_module(s
 
 
 def test_no_rank_is_larger_than_allowed_and_the_evidence_says_so(saved: Checkpoints) -> None:
-    advice = advise(saved.full, saved.base, AdviceSettings(scan=QUESTION, draws=1, measure=False, max_rank=2))
+    advice = advise(saved.full, saved.base, max_rank=2, **QUICK)
     assert {matrix.rank for matrix in advice.matrices} == {2}
     assert any(
         "Stopped at --max-rank 2, keeping less than asked: 14 of 14 ranks" in sentence for sentence in advice.evidence
@@ -81,13 +81,13 @@ def test_no_rank_is_larger_than_allowed_and_the_evidence_says_so(saved: Checkpoi
 
 
 def test_a_full_update_says_nothing_of_alpha(saved: Checkpoints) -> None:
-    advice = advise(saved.full, saved.base, QUICK)
+    advice = advise(saved.full, saved.base, **QUICK)
     assert all(matrix.alpha == 2 * matrix.rank and matrix.critical_alpha is None for matrix in advice.matrices)
     assert any("No LoRA update was looked at: alpha follows the rule 2r" in sentence for sentence in advice.evidence)
 
 
 def test_ranks_of_a_lora_update_come_with_a_warning_of_its_own_rank(saved: Checkpoints) -> None:
-    advice = advise(saved.adapters[0], saved.base, QUICK)
+    advice = advise(saved.adapters[0], saved.base, **QUICK)
     assert max(matrix.rank for matrix in advice.matrices) <= 3
     assert any("a LoRA update, which has at most rank 3: a full update may need more" in s for s in advice.evidence)
 
@@ -96,7 +96,7 @@ def test_the_measured_scale_is_where_the_definition_counts_its_first_intruder(
     saved: Checkpoints, of_large: Advice
 ) -> None:
     found = 0
-    for pair in open_pair(saved.base, saved.adapters[1], roles=ROLES, layers="0").matrices:
+    for pair in open_pair(saved.base, saved.adapters[1], Selection(roles=ROLES, layers="0")).matrices:
         advice = next(matrix for matrix in of_large.matrices if matrix.name == str(pair.name))
         assert advice.critical is not None
         if advice.critical.measured is None:
@@ -122,7 +122,7 @@ def test_alpha_is_lowered_below_the_scale_that_makes_intruders(saved: Checkpoint
 
 def test_an_untuned_checkpoint_gives_no_advice(saved: Checkpoints) -> None:
     with pytest.raises(SpectrumError, match=r"equals its base in all 14 matrices\. Name a checkpoint that was tuned"):
-        advise(saved.base, saved.base, QUICK)
+        advise(saved.base, saved.base, **QUICK)
 
 
 @pytest.mark.parametrize(

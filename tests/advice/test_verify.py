@@ -5,16 +5,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from spectra.advice import Advice, Verification, advise, verify
-from spectra.advice.advise import AdviceSettings
+from spectra.advice import Advice, Verification, advise, verify_advice
 from spectra.cli.main import main
 from spectra.errors import RunError
 from spectra.runs import Run
-from spectra.scanning.settings import ScanSettings
 from spectra.sweep import run_sweep
 from tests import tiny
 
-SETTINGS = AdviceSettings(scan=ScanSettings(k=4), draws=2, measure=False, max_rank=6)
+SETTINGS = {"k": 4, "draws": 2, "measure": False, "max_rank": 6}
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +40,12 @@ def run(specification: dict[str, Any], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def advice(run: Run) -> Advice:
-    return advise(run.path, settings=SETTINGS)
+    return advise(run.path, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def verification(advice: Advice, run: Run) -> Verification:
-    return verify(advice, run.path, run.path.with_name("advised"), executor="inline")
+    return verify_advice(advice, run.path, run.path.with_name("advised"), executor="inline").verification
 
 
 def test_a_run_gives_ranks_from_the_full_trial_and_scales_from_the_lora_trial(advice: Advice) -> None:
@@ -99,14 +97,14 @@ def test_a_checkpoint_cannot_be_verified_because_it_does_not_say_how_it_was_trai
 ) -> None:
     adapter = next(trial.adapter for trial in run.trials() if trial.adapter.is_dir())
     with pytest.raises(RunError, match="is no run folder"):
-        verify(advice, adapter, tmp_path / "out")
+        verify_advice(advice, adapter, tmp_path / "out")
 
 
 def test_a_run_that_dropped_all_weights_gives_no_advice(specification: dict[str, Any], tmp_path: Path) -> None:
     lora = [{"method": "lora", "rank": [2], "learning_rate": [3e-2]}]
     dropped = run_sweep({**specification, "methods": lora, "keep": "none"}, tmp_path / "dropped", executor="inline")
     with pytest.raises(RunError, match=r"has its weights any more\. Train it again with keep=all"):
-        advise(dropped.path, settings=SETTINGS)
+        advise(dropped.path, **SETTINGS)
 
 
 def test_the_command_shows_advice_and_outcome(

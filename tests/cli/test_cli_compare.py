@@ -48,7 +48,7 @@ def test_one_checkpoint_alone_is_refused_in_one_line(saved: Checkpoints) -> None
 def test_a_selection_without_matrices_is_refused(saved: Checkpoints) -> None:
     result = spectra_compare(saved.adapters[0], saved.adapters[1], "--roles", "nothing")
     assert result.exit_code == 1 and result.stdout == ""
-    assert "14 its role is not among --roles" in result.stderr
+    assert "No matrix has the role nothing. Choose --roles among" in result.stderr
 
 
 def test_adapters_of_llama_and_of_bert_are_refused_in_one_sentence(tmp_path: Path) -> None:

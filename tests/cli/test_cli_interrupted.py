@@ -38,7 +38,7 @@ def test_an_interrupted_command_prints_what_is_done_and_goes_on_when_it_is_given
 
         yield show
 
-    monkeypatch.setattr("spectra.cli.scanning.parts_progress", stopping)
+    monkeypatch.setattr(f"spectra.cli.{command}.parts_progress", stopping)
     cut = run(command, saved)
     assert cut.exit_code == 130
     assert len(json.loads(cut.stdout)["matrices"]) == 3
@@ -63,7 +63,7 @@ def test_without_a_cache_nothing_is_promised(
 
         yield show
 
-    monkeypatch.setattr("spectra.cli.scanning.parts_progress", stopping)
+    monkeypatch.setattr("spectra.cli.intruders.parts_progress", stopping)
     cut = run("intruders", saved, "--no-cache")
     assert cut.exit_code == 130 and "Interrupted after 1 matrices.\n" in cut.stderr
     assert not (tmp_path / "cache").exists()

@@ -73,7 +73,7 @@ def test_a_checkpoint_without_intruders_is_one_line_with_a_remedy(saved: tuple[P
 
 
 def test_the_controls_of_the_help_are_those_of_the_library() -> None:
-    from spectra.cli.intervene_types import CONTROLS as NAMED
+    from spectra.cli.option_types import CONTROLS as NAMED
 
     assert NAMED == CONTROLS
 
@@ -88,7 +88,7 @@ def test_the_controls_of_the_help_are_those_of_the_library() -> None:
     ],
 )
 def test_lambdas_are_written_out_or_continued(text: str, numbers: tuple[float, ...]) -> None:
-    from spectra.cli.intervene_types import Lambdas
+    from spectra.cli.option_types import Lambdas
 
     assert Lambdas().convert(text, None, None) == pytest.approx(numbers)
 

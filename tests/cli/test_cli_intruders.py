@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 import spectra
 from spectra.cli.main import COMMANDS, main
-from spectra.cli.quantities import MemorySize
+from spectra.cli.option_types import MemorySize
 from tests.scanning.checkpoints import Checkpoints, save
 
 
@@ -94,6 +94,18 @@ def test_every_command_has_help_that_ends_in_an_example(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"])
     assert result.exit_code == 0
     assert "Example" in result.stdout
+
+
+def test_a_scan_imports_nothing_heavy_beside_torch(saved: Checkpoints) -> None:
+    heavy = ("scipy", "pandas", "transformers", "peft", "accelerate", "datasets", "matplotlib", "altair", "jinja2")
+    code = (
+        f"import sys; sys.argv = ['spectra', 'intruders', {str(saved.adapters[1])!r}, '-k', '4', '--json']\n"
+        "from spectra.cli.main import main\n"
+        f"try: main()\nexcept SystemExit: print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["matrices"]
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_help_imports_neither_torch_nor_pandas() -> None:

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from spectra.cli.main import main
 from spectra.records import read_scan
-from spectra.records.scan import totals
+from spectra.records.totals import totals
 from tests.scanning.checkpoints import Checkpoints, save
 
 

@@ -36,6 +36,18 @@ def test_a_causal_model_chooses_the_label_it_finds_likeliest(batch_size: int) ->
     assert 0 < sum(expected) < len(expected)  # both outcomes occur, or this test could not fail
 
 
+def test_both_texts_of_a_pair_stand_in_the_prompt() -> None:
+    task = small.sentiment("label-likelihood", n=6, instruction=" answer:")
+    data = task.task_data()
+    pairs = data.test.add_column("text_pair", [f"w{number} w7" for number in range(6)])
+    joined = data.test.map(lambda row, number: {"text": f"{row['text']} w{number} w7"}, with_indices=True)
+    asked, plain = (replace(task, data=replace(data, test=rows)) for rows in (pairs, joined))
+    assert asked.test_texts()[1] == f"{data.test['text'][1]}\nw1 w7"
+    assert measure(small.llama(), small.tokenizer(), asked).details == pytest.approx(
+        measure(small.llama(), small.tokenizer(), plain).details  # this tokenizer takes a new line for a space
+    )
+
+
 def test_an_encoder_decoder_writes_the_label() -> None:
     model, words = small.t5(), small.tokenizer()
     task = small.sentiment("label-likelihood", instruction=" answer:")

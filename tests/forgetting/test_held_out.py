@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from spectra.cli.task_option import Task
+from spectra.cli.option_types import Task
 from spectra.errors import DataError, ModelError
 from spectra.forgetting import measure, open_held_out
 from tests.forgetting import small_models as small

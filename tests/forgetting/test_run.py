@@ -1,18 +1,31 @@
 """Whole runs: adapters on one base, full checkpoints, PiSSA, resume, and what is refused."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import small_models as small
 import torch
-from peft import LoraConfig, get_peft_model
+from datasets import Dataset
+from peft import (
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    PeftConfig,
+    VeraConfig,
+    get_peft_model,
+)
 
 from spectra.errors import DataError, ModelError
-from spectra.forgetting import forgetting, measure, measure_forgetting, open_held_out
+from spectra.forgetting import HeldOut, forgetting, measure, measure_forgetting, open_held_out
 from spectra.forgetting.one_base import OneBase, weight_bits
-from spectra.models import load_tuned
+from spectra.models import content_of, load_tuned
 
 
 @pytest.fixture
@@ -66,6 +79,73 @@ def test_a_rewritten_checkpoint_is_measured_again(family: dict[str, str], tmp_pa
     small.save(Path(family["full"]), small.llama(seed=8))
     after = measure_forgetting([family["full"]], [task], base=family["base"], folder=out)
     assert before.results[family["full"]] != after.results[family["full"]]
+
+
+def test_a_kept_score_belongs_to_contents_and_not_to_names(family: dict[str, str], tmp_path: Path) -> None:
+    said: list[str] = []
+    task = small.prose()
+
+    def measured(task: HeldOut, **settings: Any) -> list[str]:
+        before = len(said)
+        measure_forgetting(
+            [family["first"]], [task], base=family["base"], folder=tmp_path / "out", progress=said.append, **settings
+        )
+        return [line.partition(":")[0] for line in said[before:]]
+
+    both = [family["base"], family["first"]]
+    assert measured(task) == both
+    assert measured(replace(task, name="called otherwise")) == []
+    assert measured(replace(task, max_length=5)) == both
+    assert measured(task, batch_size=2) == both
+    data = task.task_data()
+    assert measured(replace(task, data=replace(data, fingerprint="other rows"))) == both
+    copy = shutil.copytree(family["first"], tmp_path / "elsewhere")
+    assert content_of(copy) == content_of(family["first"])
+    small.save(Path(family["base"]), small.llama(seed=5))  # other weights under the same name
+    assert measured(task) == both
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VeraConfig(r=2, target_modules=["q_proj"], vera_dropout=0.0),
+        LoHaConfig(r=2, alpha=2, target_modules=["q_proj", "down_proj"]),
+        LoKrConfig(r=2, alpha=2, target_modules=["q_proj"]),
+        IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
+        OFTConfig(r=0, oft_block_size=4, target_modules=["q_proj"]),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_forgetting_under_any_adapter_is_that_of_the_model_that_peft_loads(config: PeftConfig, tmp_path: Path) -> None:
+    base = small.save(tmp_path / "base", small.llama())
+    config.base_model_name_or_path = base
+    config.task_type = "CAUSAL_LM"
+    adapted = get_peft_model(small.llama(), config)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    task = small.prose(8)
+    expected = measure(adapted.eval(), small.tokenizer(), task)
+    adapter = small.save(tmp_path / "adapter", adapted)
+    [result] = measure_forgetting([adapter], [task], base=base).results[adapter]
+    assert result.tuned == pytest.approx(expected.loss, rel=1e-6)
+    assert abs(result.forgetting) > 1e-3
+
+
+def test_texts_beyond_the_positions_are_one_sentence(tmp_path: Path) -> None:
+    base = small.save(tmp_path / "base", small.masked_bert(), framed=True)
+    tuned = small.save(tmp_path / "tuned", small.masked_bert(seed=1), framed=True)
+    rows = Dataset.from_dict({"text": ["w1 " * 20, "w2 " * 63]})  # with [CLS] and [SEP] one token too many
+    long = small.prose(measure="pseudo-loss", max_length=65)
+    long = replace(long, data=replace(long.task_data(), test=rows))
+    with pytest.raises(
+        ModelError, match=r"max_length is 65 for held-out task 'prose:pseudo-loss', which has texts bey"
+    ):
+        measure_forgetting([tuned], [long], base=base)
+    assert measure_forgetting([tuned], [replace(long, max_length=64)], base=base).results[tuned][0].n == 2
+    assert measure_forgetting([tuned], [small.prose(4, measure="pseudo-loss", max_length=65)], base=base)
 
 
 def test_an_adapter_that_changes_w0_itself_does_not_spoil_the_base(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spectra import Selection
 from spectra.engine.cache import FactorCache, _parts
 from spectra.engine.factors import BaseFactors
 from spectra.engine.methods import METHODS
@@ -35,7 +36,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 
 
 def scanned(saved: Checkpoints, folder: Path, roles: str = "q_proj") -> PartialScan:
-    pairs = [open_pair(None, saved.adapters[1], roles=roles)]
+    pairs = [open_pair(None, saved.adapters[1], Selection(roles=roles))]
     return PartialScan(
         pairs, SETTINGS, journal=Journal(pairs, SETTINGS, folder), look=lambda places, facts: [{"place": places[0][1]}]
     )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import spectra
+from spectra import Selection
 from spectra.errors import SpectrumError
 from spectra.interventions.deltas import DenseDelta, EditNorms, delta_of, inner_product, squared_norm, times
 from spectra.linalg.operators import LowRankUpdate
@@ -43,7 +44,7 @@ def test_a_zero_update_cannot_be_scaled_to_a_norm() -> None:
 def test_a_dense_delta_is_the_difference_of_the_checkpoints(tmp_path: Path) -> None:
     base = planted.save_base(tmp_path)
     tuned = planted.save_tuned(base, tmp_path / "tuned", "rest")
-    (matrix,) = spectra.open_pair(base, tuned, include=r"layers\.0\..*down_proj").matrices
+    (matrix,) = spectra.open_pair(base, tuned, Selection(include=r"layers\.0\..*down_proj")).matrices
     delta = delta_of(matrix, "cpu")
     assert isinstance(delta, DenseDelta)
     W0, W = matrix.W0.load(torch.float32, "cpu").double().numpy(), matrix.W_tuned().double().numpy()

@@ -8,10 +8,11 @@ import peft
 import pytest
 import torch
 
+from spectra import intervene, mitigate
 from spectra.data import load_task
 from spectra.errors import DataError, RunError, SpectrumError
 from spectra.forgetting import HeldOut, measure, measure_forgetting, open_held_out
-from spectra.interventions import Contrast, InterventionRow, InterventionRun, OwnTask, experiment, intervene, mitigate
+from spectra.interventions import Contrast, InterventionRow, InterventionRun, OwnTask, experiment
 from spectra.interventions.verdict import Evidence
 from spectra.models import load_tuned
 from spectra.runs.schema import BESIDE_RUNS
@@ -34,7 +35,7 @@ def prose(base: Path) -> HeldOut:
 
 def planted_run(base: Path, prose: HeldOut, cause: planted.Cause, **more: Any) -> InterventionRun:
     tuned = planted.save_tuned(base, base.parent / cause, cause)
-    return intervene(tuned, [prose], base=str(base), **{**QUESTION, "controls": ("shrink", "random"), **more})
+    return intervene(tuned, heldout=[prose], base=str(base), **{**QUESTION, "controls": ("shrink", "random"), **more})
 
 
 def test_forgetting_planted_in_the_intruders_is_attributed_to_them(base: Path, prose: HeldOut) -> None:
@@ -103,7 +104,7 @@ def adapter(request: pytest.FixtureRequest, base: Path) -> Path:
 
 def test_an_adapter_is_edited_where_it_computes(adapter: Path, base: Path, prose: HeldOut, tmp_path: Path) -> None:
     record = intervene(
-        adapter, [prose], select="all", k=4, epsilon=0.6, lambdas=(0.3,), controls=("shrink",), resamples=50
+        adapter, heldout=[prose], select="all", k=4, epsilon=0.6, lambdas=(0.3,), controls=("shrink",), resamples=50
     )
     scored = {(row.arm, row.factor): row.tuned for row in record.rows}
     if adapter.name == "dora":  # no adapter can be written; what is left is that the edit changes something
@@ -111,15 +112,15 @@ def test_an_adapter_is_edited_where_it_computes(adapter: Path, base: Path, prose
         return
     for arm in ("intruders", "shrink"):
         out = tmp_path / arm
-        mitigate(adapter, out, lam=0.3, select="all", k=4, epsilon=0.6, shrink=arm == "shrink")
+        mitigate(adapter, out=out, lam=0.3, select="all", k=4, epsilon=0.6, shrink=arm == "shrink")
         loaded = load_tuned(out)
         assert scored[arm, 0.3] == pytest.approx(measure(loaded.model, loaded.tokenizer, prose).loss, abs=1e-5)
 
 
 def test_finished_points_are_not_measured_again(base: Path, prose: HeldOut, tmp_path: Path) -> None:
     tuned = planted.save_tuned(base, base.parent / "again", "intruder")
-    question = {**QUESTION, "base": str(base), "controls": ("shrink",), "folder": tmp_path / "out"}
-    first = experiment(tuned, [prose], **question)
+    question = {**QUESTION, "base": str(base), "controls": ("shrink",)}
+    first = experiment(tuned, [prose], folder=tmp_path / "out", **question)
     seen: list[str] = []
 
     def interrupt(done: int, total: int, name: str) -> None:
@@ -135,13 +136,13 @@ def test_finished_points_are_not_measured_again(base: Path, prose: HeldOut, tmp_
     assert [(row.arm, row.factor) for row in partial.rows] == [("intruders", 0.0), ("intruders", 1.0), ("shrink", 1.0)]
     assert partial.contrasts == () and len(partial.missing) == 5
 
-    second = experiment(tuned, [prose], **question)
+    second = experiment(tuned, [prose], folder=tmp_path / "out", **question)
     seen.clear()
     second.run(lambda done, total, name: seen.append(name))
     assert seen == ["shrink 0", "intruders 0.5", "shrink 0.5", "intruders 1.5", "shrink 1.5"]
     whole = second.record()
     second.write(whole)
-    assert whole.missing == () and whole.rows == intervene(tuned, [prose], **{**question, "folder": None}).rows
+    assert whole.missing == () and whole.rows == intervene(tuned, heldout=[prose], **question).rows
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         ".spectra.json", "points", "interventions.json", "interventions.parquet", "interventions.csv",
         "intervention_contrasts.parquet", "intervention_contrasts.csv",
@@ -156,16 +157,16 @@ def test_nothing_measured_is_said(base: Path, prose: HeldOut) -> None:
 
 def test_a_checkpoint_without_intruders_is_refused_with_how_near_it_comes(base: Path, prose: HeldOut) -> None:
     with pytest.raises(SpectrumError, match=r"no intruder dimension in 14 .*nothing to scale.*1\.000.*raise --epsilon"):
-        intervene(base, [prose], base=str(base), **QUESTION)
+        intervene(base, heldout=[prose], base=str(base), **QUESTION)
 
 
 def test_settings_without_meaning_are_refused(base: Path, prose: HeldOut) -> None:
     with pytest.raises(SpectrumError, match=r"lambda is 3\.0, outside \[0, 2\]"):
-        intervene(base, [prose], base=str(base), lambdas=(3.0,))
+        intervene(base, heldout=[prose], base=str(base), lambdas=(3.0,))
     with pytest.raises(DataError, match=r"The held-out tasks are \[\]\. Give at least one"):
-        intervene(base, [], base=str(base))
+        intervene(base, heldout=[], base=str(base))
     with pytest.raises(SpectrumError, match=r"A full checkpoint does not name its base: .* Give it with --base"):
-        intervene(base, [prose])
+        intervene(base, heldout=[prose])
 
 
 def test_the_records_are_the_documented_tables(base: Path, prose: HeldOut) -> None:

@@ -11,8 +11,9 @@ from peft.tuners.lora.intruders import reduce_intruder_dimension
 from safetensors.torch import load_file, save_file
 
 import spectra
+from spectra import Selection
 from spectra.errors import AdapterError, CheckpointError, DestinationError, SpectrumError
-from spectra.interventions import Mitigation, mitigate
+from spectra.interventions import Mitigation, write_mitigated
 from spectra.weights import read_origin
 from tests import reference
 from tests.interventions.adapters import Case, gpt2, llama, quiet, save, vit
@@ -54,7 +55,8 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def run(case: Case, out: Path, **settings: Any) -> Mitigation:
-    return mitigate(case.adapter, out, **{"k": K, "epsilon": EPSILON, "include": ".", **settings})
+    asked = {"k": K, "epsilon": EPSILON, "selection": Selection(include="."), **settings}
+    return write_mitigated(case.adapter, out, **asked)
 
 
 def expected_weights(case: Case, lam: float, select: str, *, conv1d: bool) -> tuple[dict[str, np.ndarray], int]:
@@ -125,8 +127,14 @@ def test_the_update_of_the_result_is_what_the_scan_and_peft_read(linear: Case, t
 
 def test_counts_before_and_after_are_those_of_separate_scans(linear: Case, tmp_path: Path) -> None:
     result = run(linear, tmp_path / "out", lam=0.0, select="all")
-    assert result.count_before == spectra.intruders(linear.adapter, k=K, epsilon=EPSILON, include=".").count
-    assert result.count_after == spectra.intruders(tmp_path / "out", k=K, epsilon=EPSILON, include=".").count
+    assert (
+        result.count_before
+        == spectra.intruders(linear.adapter, k=K, epsilon=EPSILON, selection=Selection(include=".")).count
+    )
+    assert (
+        result.count_after
+        == spectra.intruders(tmp_path / "out", k=K, epsilon=EPSILON, selection=Selection(include=".")).count
+    )
     assert result.count_after < result.count_before
     assert result.scanned == 6
 
@@ -189,7 +197,7 @@ def test_everything_else_is_carried_over_unchanged(tmp_path: Path) -> None:
     build, settings, _ = CASES["saved whole beside factors"]
     case = save(tmp_path, build, **settings)
     (case.adapter / "tokenizer.json").write_text("{}")
-    result = run(case, tmp_path / "out", select="all", layers="1")
+    result = run(case, tmp_path / "out", select="all", selection=Selection(include=".", layers="1"))
     assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
     before, after = (load_file(folder / "adapter_model.safetensors") for folder in (case.adapter, tmp_path / "out"))
     treated = tuple(f"{matrix.module}.lora_{kind}.weight" for matrix in result.matrices for kind in "AB")
@@ -230,7 +238,9 @@ def test_one_of_two_adapters_in_a_file_is_written_alone(linear: Case, tmp_path: 
     save_file(named, both / "adapter_model.safetensors")
     (both / "adapter_config.json").write_text((linear.adapter / "adapter_config.json").read_text())
     alone = run(linear, tmp_path / "alone")
-    result = run(Case(linear.build, linear.base, both), tmp_path / "out", adapter_name="first")
+    result = run(
+        Case(linear.build, linear.base, both), tmp_path / "out", selection=Selection(include=".", adapter_name="first")
+    )
     assert result.matrices == alone.matrices
     one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "out"))
     assert one.keys() == other.keys()
@@ -295,18 +305,18 @@ def test_what_cannot_be_edited_is_refused_with_the_reason(
 
 def test_a_full_checkpoint_is_refused(linear: Case, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="is no adapter folder, and only adapters are mitigated"):
-        mitigate(linear.base, tmp_path / "out", base=linear.base)
+        write_mitigated(linear.base, tmp_path / "out", base=linear.base)
 
 
 def test_parts_of_fused_matrices_are_refused(tmp_path: Path) -> None:
     case = save(tmp_path, gpt2, target_modules=["c_attn"], fan_in_fan_out=True)
     with pytest.raises(AdapterError, match=r"without factors of their own\. Leave out split_fused"):
-        run(case, tmp_path / "out", split_fused=True)
+        run(case, tmp_path / "out", selection=Selection(include=".", split_fused=True))
 
 
 def test_a_selection_without_factors_is_refused(linear: Case, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"No matrix of .* is left to compare .*not among --roles"):
-        run(linear, tmp_path / "out", roles="k_proj")
+        run(linear, tmp_path / "out", selection=Selection(include=".", roles="k_proj"))
 
 
 @pytest.mark.parametrize(
@@ -323,7 +333,7 @@ def test_a_setting_without_meaning_is_refused_before_anything_is_read(
     settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SpectrumError, match=message):
-        mitigate("no-such-adapter", tmp_path / "out", **settings)
+        write_mitigated("no-such-adapter", tmp_path / "out", **settings)
 
 
 def test_nothing_is_overwritten_without_force_and_the_source_never(linear: Case, tmp_path: Path) -> None:

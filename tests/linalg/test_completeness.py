@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import gammaincinv
 
 from spectra.linalg.basis import in_base_basis, singular_values_above
-from spectra.linalg.completeness import amplitude, complete_pairs
+from spectra.linalg.completeness import amplitude, chi_square_quantile, complete_pairs
 from spectra.linalg.krylov import BlockLanczos, gram_together, random_columns
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.svd import thin_svd
@@ -81,3 +82,9 @@ def test_inertia_counts_the_singular_values_of_an_updated_matrix(shape: tuple[in
     S = torch.linalg.svdvals(W0 + update.dense())
     for k in (1, 2, 10, 40):
         assert singular_values_above(base.S, inside, float(S[k - 1] + S[k]) / 2) == k
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 5, 11, 12, 30])
+@pytest.mark.parametrize("probability", [1e-14, 1e-9, 1e-4, 0.3])
+def test_the_quantile_is_that_of_the_chi_square_distribution(degrees: int, probability: float) -> None:
+    assert chi_square_quantile(degrees, probability) == pytest.approx(2 * gammaincinv(degrees / 2, probability), 1e-10)

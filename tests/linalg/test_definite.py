@@ -96,3 +96,14 @@ def test_a_part_of_the_rows_is_spread_over_a_matrix_in_memory(monkeypatch: pytes
     tried.clear()
     assert smallest_eigenvalue_exceeds(in_chunks(W, 30), 1e-6, LARGEST)
     assert len(tried) == 3
+
+
+@pytest.mark.parametrize("size", [0.0, 0.5, 0.9, 1.1, 3.0])
+@pytest.mark.parametrize("place", [0, 150, 299])
+def test_a_planted_small_singular_value_is_told_in_every_block_of_the_factorisation(size: float, place: int) -> None:
+    """n = 300 is factorised by halves: the direction lies in the first, at the seam, or in the last block."""
+    generator = torch.Generator().manual_seed(place)
+    W = torch.linalg.qr(torch.randn(900, 300, generator=generator, dtype=torch.float64))[0]
+    floor = 1e-3
+    W[:, place] *= size * floor**0.5  # orthonormal columns: the singular values are their lengths
+    assert smallest_eigenvalue_exceeds(Dense(W), floor, 1.0) == (size > 1)

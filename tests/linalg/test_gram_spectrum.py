@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from spectra.errors import SpectrumError
 from spectra.linalg.gram_spectrum import gram_spectrum
+from spectra.linalg.joint import change_of
+from spectra.linalg.krylov import RitzPairs
 from spectra.linalg.operators import Dense
+from spectra.linalg.svd import SVD
 from spectra.linalg.triplets import leading_within
 from tests.planted import SPECTRA, base_matrix
 
@@ -94,3 +97,31 @@ def test_the_neighbourhood_holds_the_leading_vectors_of_an_updated_matrix() -> N
 def test_a_matrix_that_is_not_finite_is_refused() -> None:
     with pytest.raises(SpectrumError, match=r"A \(2, 2\) matrix has 1 entries that are NaN or infinite"):
         gram_spectrum(Dense(torch.tensor([[1.0, 2.0], [float("nan"), 1.0]])))
+
+
+@pytest.mark.parametrize("shape", [(160, 160), (320, 160), (160, 320)])
+@pytest.mark.parametrize("kind", SPECTRA)
+@pytest.mark.parametrize("factor", [0.5, -1.0, -2.0, 40.0])
+def test_the_count_of_a_changed_matrix_is_never_less_than_the_truth(
+    shape: tuple[int, int], kind: str, factor: float
+) -> None:
+    """Updates along leading vectors of W0, which add to them or take them away, and across."""
+    W0, svd = base_matrix(*shape, kind, seed=2)
+    generator = torch.Generator().manual_seed(3)
+    mix = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64))[0]
+    for turned in (torch.eye(4, dtype=torch.float64), mix):
+        S = svd.S[:4] * abs(factor)
+        U = svd.U[:, :4] * (1 if factor > 0 else -1)
+        delta = SVD(U.float(), S.float(), (turned @ svd.Vh[:4]).float())
+        W = W0.double() + delta.to_dense().double()
+        true = torch.linalg.svdvals(W) ** 2
+        spectrum, change = gram_spectrum(Dense(W0)), change_of(Dense(W0), delta)
+        H = W @ W.mH if shape[0] <= shape[1] else W.mH @ W
+        values, vectors = torch.linalg.eigh(H)
+        nothing = torch.zeros(1, values.shape[0], dtype=torch.float64)
+        pairs = RitzPairs(values.flip(0), vectors.flip(1), nothing, float(values[-1]), nothing.mH, values.shape[0])
+        for k in (1, 3, 6, 12):
+            count = spectrum.counted_with(*change, delta.S, pairs, k)
+            if count is not None:
+                assert int((true > count.limit).sum()) <= count.number <= k + 4
+                assert count.limit < float(true[k - 1])

@@ -65,3 +65,23 @@ def test_products_in_blocks_are_those_of_the_whole(
         Y = torch.randn(matrix.shape[0], width, dtype=torch.float64)
         assert torch.allclose(Dense(matrix).matmat(X), torch.einsum("ij,jk->ik", matrix, X))
         assert torch.allclose(Dense(matrix).rmatmat(Y), torch.einsum("ij,ik->jk", matrix, Y))
+
+
+@pytest.mark.parametrize("columns", [3, 30])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_gram_product_of_a_tall_matrix_is_that_of_both_products(columns: int, threads: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tall = torch.randn(
+        2111, 1009, generator=generator
+    )  # large enough to be split, into parts that do not come out even
+    X = torch.randn(1009, columns, generator=generator)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = Dense(tall).gram(X)
+        turned = Dense(tall.mH.contiguous().mH).gram(X)
+    finally:
+        torch.set_num_threads(before)
+    expected = (tall.double().mH @ (tall.double() @ X.double())).float()
+    for each in (found, turned):
+        assert torch.allclose(each, expected, atol=2e-6 * float(expected.abs().max()))

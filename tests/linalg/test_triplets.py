@@ -3,7 +3,7 @@ import torch
 
 from spectra.linalg.angles import angle_bounds
 from spectra.linalg.krylov import BlockLanczos, gram_together
-from spectra.linalg.operators import Dense
+from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.triplets import clustered, leading_vectors
 from tests.planted import SPECTRA, base_matrix, random_update
 
@@ -61,3 +61,42 @@ def test_vectors_of_a_null_space_are_never_taken_for_known_singular_vectors() ->
     null = pairs.values < 1e-5 * pairs.values[0]
     assert bool(null.any())
     assert bool((angle_bounds(pairs, pairs.values.shape[0], torch.float32)[null] == 1).all())
+
+
+@pytest.mark.parametrize(("k", "seed"), [(10, 3), (8, 5), (8, 7), (8, 8)])
+def test_a_search_goes_on_until_its_proven_angles_are_as_small_as_they_have_to_be(k: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    U, V = (torch.linalg.qr(torch.randn(300, 300, generator=generator))[0] for _ in range(2))
+    S = torch.cat([40 / torch.arange(1, 25).sqrt(), torch.linspace(6, 0.1, 276)])
+    [found] = leading_vectors(Dense((U * S) @ V.mH), [None], k, tolerance=3e-3, seed=seed)
+    assert found.converged
+
+
+@pytest.mark.parametrize("head", [5.0, 30.0, 100.0])
+@pytest.mark.parametrize("start", ["cold", "warm"])
+def test_angles_hold_where_one_singular_value_is_far_above_the_others(head: float, start: str) -> None:
+    """In float32 the Gram operator leaves a rounding of its largest eigenvalue, whichever vector is asked for."""
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        U, V = (torch.linalg.qr(torch.randn(120, 120, generator=generator).double())[0] for _ in range(2))
+        S = torch.cat([torch.tensor([head]), 1 / torch.arange(1, 25).sqrt(), torch.linspace(0.15, 0.01, 95)]).double()
+        W = ((U * S) @ V.mH).float()
+        true = torch.linalg.svd(W.double()).U[:, :8]
+        warm = true.float() if start == "warm" else None
+        [found] = leading_vectors(Dense(W), [None], 8, tolerance=5e-5, warm=warm)
+        cosines = (true * found.U.double()).sum(dim=0)
+        sines = torch.linalg.vector_norm(found.U.double() - true * cosines, dim=0)
+        assert not found.converged or bool((sines <= found.sin_angles + 1e-6).all())
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_rounding_is_that_of_an_update_which_takes_the_head_of_w0_away(seed: int) -> None:
+    W0, svd = base_matrix(160, 160, "head and bulk", seed)
+    head = svd.U[:, :1] * svd.S[0] @ svd.Vh[:1]
+    W0 = (W0.double() + 999 * head).float()
+    update = LowRankUpdate(svd.U[:, :1].float(), (-1000 * svd.S[0] * svd.Vh[:1]).float())
+    [found] = leading_vectors(Dense(W0), [update], 6)
+    true = torch.linalg.svd(W0.double() + update.B.double() @ update.A.double()).U[:, :6]
+    cosines = (true * found.U.double()).sum(dim=0)
+    sines = torch.linalg.vector_norm(found.U.double() - true * cosines, dim=0)
+    assert bool((sines <= found.sin_angles).all())

@@ -8,7 +8,7 @@ import pytest
 
 from spectra.records import IntruderScan, LeadingVector, MatrixScan
 from spectra.records.measures import UpdateNorms
-from spectra.records.scan import totals
+from spectra.records.totals import totals
 from spectra.records.verdicts import Skipped
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\""

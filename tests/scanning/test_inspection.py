@@ -33,7 +33,7 @@ def adapter(folder: Path, **config: object) -> tuple[np.ndarray, Path]:
 @pytest.mark.parametrize(("config", "scaling"), [({}, 3.0), ({"use_rslora": True}, 6 / 2**0.5)])
 def test_the_update_of_an_adapter_needs_no_base(config: dict[str, object], scaling: float, tmp_path: Path) -> None:
     product, folder = adapter(tmp_path, **config)
-    found = inspection(folder)
+    found = inspection(folder).to_dict()
     assert (found["kind"], found["method"], found["format"]) == ("adapter", "lora", "adapter of peft")
     assert found["base"] == "org/absent" and found["trained_parameters"] == 24
     (entry,) = found["updates"]
@@ -58,7 +58,7 @@ def test_the_update_of_an_adapter_needs_no_base(config: dict[str, object], scali
 )
 def test_what_needs_a_base_is_said(config: dict[str, object], reason: str, tmp_path: Path) -> None:
     _, folder = adapter(tmp_path, **config)
-    assert any(reason in needed["reason"] for needed in inspection(folder)["needs_base"])
+    assert any(reason in needed["reason"] for needed in inspection(folder).to_dict()["needs_base"])
 
 
 def test_a_single_file_is_called_an_adapter(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_single_file_is_called_an_adapter(tmp_path: Path) -> None:
     name = "lora_unet_mid_block_attentions_0_proj_in"
     parts = {"hada_w1_a": a, "hada_w1_b": b, "hada_w2_a": a + 1, "hada_w2_b": b - 1, "alpha": torch.tensor(1.0)}
     save_file({f"{name}.{part}": W for part, W in parts.items()}, tmp_path / "style.safetensors")
-    found = inspection(tmp_path / "style.safetensors")
+    found = inspection(tmp_path / "style.safetensors").to_dict()
     assert (found["kind"], found["method"]) == ("adapter", "loha")
     S = torch.linalg.svdvals(0.5 * (a @ b) * ((a + 1) @ (b - 1)))
     torch.testing.assert_close(torch.tensor(found["updates"][0]["singular_values"]), S)
@@ -79,7 +79,7 @@ def test_with_its_base_at_hand_both_are_listed(tmp_path: Path) -> None:
     base.mkdir()
     save_file({f"{MODULE}.weight": torch.randn(7, 5)}, base / "model.safetensors")
     _, folder = adapter(tmp_path, base_model_name_or_path=str(base))
-    found = inspection(folder)
+    found = inspection(folder).to_dict()
     assert len(found["matrices"]) == len(found["updates"]) == 1 and found["needs_base"] == []
 
 
@@ -88,7 +88,7 @@ def test_a_real_adapter_is_read_without_its_base() -> None:
     folder = fetched("t5-bias-lora")
     if folder is None:
         pytest.skip("asset t5-bias-lora is not in the cache")
-    found = inspection(folder)
+    found = inspection(folder).to_dict()
     assert len(found["updates"]) == 144 and {entry["scaling"] for entry in found["updates"]} == {2.0}
     stored = load_file(folder / "adapter_model.safetensors")
     entry = found["updates"][0]

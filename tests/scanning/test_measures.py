@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import spectra
+from spectra import Selection
 from spectra.engine.cache import FactorCache
 from spectra.engine.factors import BaseFactors
 from spectra.engine.tuned import Tuned
@@ -129,7 +130,9 @@ def test_a_random_update_is_what_its_control_says(saved: Checkpoints, scan: Scan
 
 
 def test_more_draws_give_a_range(saved: Checkpoints) -> None:
-    scan = spectra.scan(saved.adapters[1], k=K, metrics="ranks,nulls", draws=3, layers="0", roles="q_proj")
+    scan = spectra.scan(
+        saved.adapters[1], k=K, metrics="ranks,nulls", draws=3, selection=Selection(layers="0", roles="q_proj")
+    )
     measure = scan.matrices[0].measure("update.effective_rank")
     assert measure is not None
     for line in measure.nulls:
@@ -238,7 +241,9 @@ def test_storage_rounding_moves_a_half_precision_base_by_half_a_unit(saved: Chec
         (tmp_path / name).mkdir()
         save_file(tensors, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
         (tmp_path / name / "config.json").write_text((source / "config.json").read_text())
-    scan = spectra.scan(tmp_path / "tuned", base=tmp_path / "base", k=K, metrics="update,nulls", layers="0")
+    scan = spectra.scan(
+        tmp_path / "tuned", base=tmp_path / "base", k=K, metrics="update,nulls", selection=Selection(layers="0")
+    )
     for matrix in scan.matrices:
         measure = matrix.measure("update.relative")
         assert measure is not None
@@ -253,14 +258,27 @@ def test_a_streamed_base_has_every_measure_but_no_dense_controls(
     monkeypatch.setattr("spectra.engine.storage.WORKSPACE_VECTORS", 1 << 20)  # nothing fits
     made = []
     monkeypatch.setattr("spectra.engine.storage.RowChunked", lambda *args: made.append(RowChunked(*args)) or made[-1])
-    scan = spectra.scan(saved.adapters[0], k=K, memory_bytes=1 << 26, layers="0", roles="q_proj", method="certified")
+    scan = spectra.scan(
+        saved.adapters[0],
+        k=K,
+        memory_bytes=1 << 26,
+        selection=Selection(layers="0", roles="q_proj"),
+        method="certified",
+    )
     assert made
     [matrix] = scan.matrices
     measure = matrix.measure("intruders.count")
     assert measure is not None
     assert {line.null for line in measure.nulls} == {"random low rank"}
     with pytest.raises(SpectrumError, match="does not fit the memory budget"):
-        spectra.scan(saved.adapters[0], k=K, memory_bytes=1 << 26, layers="0", exact=True, method="certified")
+        spectra.scan(
+            saved.adapters[0],
+            k=K,
+            memory_bytes=1 << 26,
+            selection=Selection(layers="0"),
+            exact=True,
+            method="certified",
+        )
 
 
 def test_an_interrupted_scan_keeps_what_it_has_and_goes_on_where_it_was(saved: Checkpoints, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import spectra
+from spectra import Selection
 from spectra.assets import fetched
 from spectra.models import load_base, resolve_model
 from spectra.weights import open_pair
@@ -50,8 +51,10 @@ def test_certified_verdicts_on_a_trained_minilm_are_the_definitions_at_every_eps
     if fetched(BASE) is None:
         pytest.skip(f"asset {BASE} is not in the cache")
     folder, base = trained(tmp_path / method, method), str(resolve_model(BASE))
-    scan = spectra.intruders(folder, base=base, k=K, epsilons=EPSILONS, method="certified", include=LAYERS)
-    pairs = {str(pair.name): pair for pair in open_pair(base, folder, include=LAYERS).matrices}
+    scan = spectra.intruders(
+        folder, base=base, k=K, epsilons=EPSILONS, method="certified", selection=Selection(include=LAYERS)
+    )
+    pairs = {str(pair.name): pair for pair in open_pair(base, folder, Selection(include=LAYERS)).matrices}
     assert len(scan.matrices) == len(pairs) == 12
     for matrix in scan.matrices:
         pair = pairs[matrix.name]

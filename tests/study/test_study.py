@@ -106,3 +106,8 @@ def test_every_preset_is_a_study() -> None:
     assert study_presets()
     for name in study_presets():
         assert read_study(name).study.questions
+
+
+def test_a_study_is_a_table_of_its_questions_in_a_notebook(study: Study) -> None:
+    assert dict(study.to_dataframe()[["question", "verdict"]].values.tolist()) == study.verdicts
+    assert study._repr_html_().startswith("<table>")

@@ -7,11 +7,12 @@ import yaml
 from click.testing import CliRunner, Result
 
 from spectra.cli.main import main
-from spectra.cli.sweep_output import print_table
-from spectra.cli.sweep_progress import Pace, duration
+from spectra.cli.sweep_progress import Pace, duration, shown_progress
+from spectra.cli.tables import print_table
 from spectra.runs import Run
 from spectra.sweep import presets, read_specification
 from spectra.sweep.spec.plan import plan
+from spectra.sweep.trial.seconds import Clock
 
 
 def spectra(*arguments: str) -> Result:
@@ -46,7 +47,13 @@ def test_a_plan_is_a_table_that_fits_the_terminal(written: str, monkeypatch: pyt
     result = spectra("sweep", written, "rank=1,8,64", "--plan")
     assert "LoRA r=64 α=128" in result.stdout
     assert "5 trials; training takes very roughly" in result.stdout
-    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+    assert max(len(line) for line in result.stdout.partition("task, train:")[0].splitlines()) <= 80
+
+
+def test_a_plan_gives_the_account_of_every_row(written: str) -> None:
+    told = spectra("sweep", written, "--plan").stdout
+    assert "task, train: 2" in told and "of 300 rows used; 60 set aside" in told
+    assert "heldout:nearest-neighbour, test: 20 of 20 rows used; 2 labels" in told
 
 
 def test_a_plan_says_what_it_cannot_know_without_the_base(written: str) -> None:
@@ -75,6 +82,27 @@ def test_the_json_of_a_sweep_is_its_tables(written: str, undisturbed: Run) -> No
     assert [row["trial"] for row in values["trials"]] == list(undisturbed.table("trials")["trial"])
     assert values["trials"][0]["validation_score"] == undisturbed.table("trials")["validation_score"][0]
     assert len(values["forgetting"]) == 8
+
+
+def test_the_time_of_a_sweep_is_told_by_part(undisturbed: Run) -> None:
+    table = undisturbed.table("timings")
+    one = table[table["trial"] == table["trial"].iloc[0]].set_index("part")["seconds"]
+    assert {"load", "training", "validation", "trajectory", "scan", "controls", "measuring"} <= set(one.index)
+    assert (one >= 0).all()
+    trials = undisturbed.table("trials").set_index("trial")
+    for trial, seconds in table[table["part"] == "training"].set_index("trial")["seconds"].items():
+        assert seconds == pytest.approx(trials.loc[trial, "train_seconds"])
+    assert table[table["part"] == "testing"]["trial"].tolist() == trials.index[trials["chosen"].astype(bool)].tolist()
+    assert "Time of 4 trials by part: " in spectra("status", str(undisturbed.path)).stdout
+
+
+def test_a_part_inside_another_one_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.perf_counter", iter([0.0, 1.0, 3.0, 10.0]).__next__)
+    clock = Clock()
+    with clock.part("load"), clock.part("scan"):
+        pass
+    clock.move("scan", "controls", 0.5)
+    assert clock.seconds == {"scan": 1.5, "load": 8.0, "controls": 0.5}
 
 
 def test_status_tells_where_every_trial_stands(undisturbed: Run) -> None:
@@ -187,8 +215,21 @@ def test_the_presets_of_the_paper_are_planned_without_the_hub(preset: str) -> No
 
 def test_the_paper_holds_alpha_times_learning_rate() -> None:
     trials = plan(read_specification("paper-roberta"))
-    products = {t.settings.alpha * t.settings.learning_rate for t in trials if t.settings.alpha is not None}
+    products = {t.training.alpha * t.training.learning_rate for t in trials if t.training.alpha is not None}
     assert all(product == pytest.approx(2.4e-3) for product in products)
+
+
+def test_progress_counts_the_trials_that_a_new_held_out_task_is_still_missing(
+    specification: dict[str, Any], undisturbed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {**specification, "heldout": [*specification["heldout"], {"task": "other.jsonl"}]}
+    for given, told in (
+        (specification, "4 trials, 4 of them done already;"),
+        (more, "4 trials, 4 to be measured on a"),
+    ):
+        with shown_progress(read_specification(given), undisturbed.path, None, quiet=False):
+            pass
+        assert told in capsys.readouterr().err
 
 
 def test_presets_complete_in_the_shell() -> None:

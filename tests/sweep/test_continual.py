@@ -8,13 +8,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from spectra import intruders
 from spectra.data import load_task
 from spectra.errors import SpecificationError
 from spectra.models import load_base, load_tuned
 from spectra.runs import Run, TrialFolder
-from spectra.scanning.scan import intruders
 from spectra.sweep import Event, read_specification, run_sweep
-from spectra.sweep.spec.plan import plan
 from spectra.training.driver import evaluate
 from tests import tiny
 
@@ -131,8 +130,7 @@ def test_the_last_score_of_the_first_task_is_that_of_its_head_on_the_last_body(r
     first = load_tuned(trial.step(1).weights, base=given["base"], kind="classification").model.state_dict()
     head = {name: tensor for name, tensor in first.items() if "classifier" in name or "pooler" in name}
     assert not loaded.model.load_state_dict(head, strict=False).unexpected_keys
-    settings = plan(read_specification(given))[0].settings
-    expected = evaluate(loaded.model, loaded.tokenizer, task, "validation", settings).score
+    expected = evaluate(loaded.model, loaded.tokenizer, task, "validation", read_specification(given)).score
     rows = run.table("continual").query("trial == @trial.id and step == 2 and task_step == 1")
     assert rows["score"].tolist() == pytest.approx([expected])
 

@@ -1,5 +1,6 @@
 """Checkpoints that exist already, as trials of a sweep."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from spectra import intruders
 from spectra.cli.main import main
 from spectra.errors import SpecificationError
 from spectra.runs import Run
-from spectra.scanning.scan import intruders
 from spectra.sweep import read_specification, run_sweep
-from spectra.sweep.spec.plan import plan
+from spectra.sweep.spec.kinds import ExistingCheckpoint, TrialKind, kind_from_dict
+from spectra.sweep.spec.plan import plan, planned
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +55,51 @@ def test_without_a_task_they_are_scanned_and_measured_and_the_report_is_written(
     run = run_sweep(given, out, executor="inline")
     table = run.table("trials")
     for _, row in table.iterrows():
-        weights = plan(read_specification(given))[0 if row["label"] == "checkpoint" else 1].settings.arguments
-        assert intruders(weights["checkpoint"], specification["base"]).count == row["count"]
+        one = plan(read_specification(given))[0 if row["label"] == "checkpoint" else 1].kind
+        assert isinstance(one, ExistingCheckpoint)
+        assert intruders(one.checkpoint, specification["base"]).count == row["count"]
     assert table["task_score"].isna().all()
     assert len(run.table("forgetting")) == 4
     result = CliRunner().invoke(main, ["report", str(out)])
     assert result.exit_code == 0, result.output
     assert "mine" in CliRunner().invoke(main, ["status", str(out)]).stdout
+
+
+# What the first versions wrote into trial.json: a training of no step, its checkpoint among the arguments.
+FIRST_WRITTEN = {
+    "base": "b", "task": "t.csv", "method": "lora", "learning_rate": 0.0, "seed": 0, "rank": 2, "alpha": 4.0,
+    "target_modules": "all-linear", "arguments": {"checkpoint": "mine/adapter", "label": "mine"},
+    "head_learning_rate": None, "steps": 0, "epochs": None, "batch_size": 8, "gradient_accumulation": 1,
+    "max_length": 32, "schedule": "linear", "warmup": 0.06, "weight_decay": 0.0, "max_grad_norm": 1.0,
+    "precision": "float32", "quantisation": None, "gradient_checkpointing": False, "evaluate_every": None,
+    "validation_metric": None, "train_examples": None, "validation_examples": None, "test_examples": 9,
+}  # fmt: skip
+
+
+def test_a_folder_of_the_first_versions_is_read_and_its_trial_is_the_same_one() -> None:
+    stated = {name: value for name, value in FIRST_WRITTEN.items() if value not in (None, {}, False)}
+    id_then = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:12]
+    there = {"checkpoint": "mine/adapter", "label": "mine", "method": "lora", "rank": 2, "alpha": 4}
+    given = {"base": "b", "task": "t.csv", "checkpoints": [there], "batch_size": 8, "max_length": 32}
+    [now] = plan(read_specification({**given, "test_examples": 9}))
+    assert kind_from_dict(FIRST_WRITTEN) == now.kind
+    assert now.id == id_then
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"task": "t.csv", "methods": [{"method": "lora", "rank": 2, "learning_rate": 1e-3}], "steps": 3},
+        {"tasks": ["a.csv", {"path": "b.csv", "name": "b"}], "methods": [{"method": "full", "learning_rate": 1e-3}],
+         "epochs": 1.5, "merge": False},
+        {"task": {"path": "t.csv", "name": "t"}, "checkpoints": ["x/adapter"], "validation_metric": "f1"},
+    ],
+)  # fmt: skip
+def test_every_kind_of_trial_comes_back_from_its_file(more: dict[str, Any]) -> None:
+    [trial] = plan(read_specification({"base": "b", **more}))
+    written = json.loads(json.dumps(trial.kind.to_dict()))
+    back: TrialKind = kind_from_dict(written)
+    assert back == trial.kind and planned(back) == trial
 
 
 def test_they_are_planned_without_being_there(specification: dict[str, Any], tmp_path: Path) -> None:

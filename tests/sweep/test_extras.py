@@ -151,11 +151,11 @@ def test_a_plan_counts_what_is_kept_on_disk(specification: dict[str, Any]) -> No
     ):
         assert one.trial == more.trial  # what is recorded beside it does not change a trial
         assert one.disk_bytes is not None and more.disk_bytes is not None
-        assert more.disk_bytes == one.disk_bytes * (1.5 if one.trial.settings.method == "full" else 3)
+        assert more.disk_bytes == one.disk_bytes * (1.5 if one.trial.training.method == "full" else 3)
 
 
 def test_an_old_trial_keeps_its_identity() -> None:
-    settings = TrainingSettings("base", "task", "lora", 1e-3, 0, rank=1, alpha=2.0, steps=3)
+    settings = TrainingSettings("base", "lora", 1e-3, 0, rank=1, alpha=2.0, steps=3)
     before = {name: value for name, value in settings.to_dict().items() if name not in NEW}
     assert TrainingSettings.from_dict(before) == settings
 
@@ -164,7 +164,7 @@ NEW = ("quantisation", "validation_metric")
 
 
 def test_the_head_of_a_quantised_base_is_left_alone() -> None:
-    settings = TrainingSettings("base", "task", "lora", 1e-3, 0, rank=1, steps=1, quantisation="nf4")
+    settings = TrainingSettings("base", "lora", 1e-3, 0, rank=1, steps=1, quantisation="nf4")
     nf4 = quantisation_config(settings)
     assert nf4.load_in_4bit and nf4.bnb_4bit_quant_type == "nf4" and nf4.bnb_4bit_use_double_quant
     assert {"classifier", "score", "lm_head"} <= set(nf4.llm_int8_skip_modules)

@@ -57,8 +57,12 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "max_length is 256 for held-out task 'long:linear-probe', which has texts beyond the 64 positions",
     ),
     "blocks beyond the positions": (
-        {"base": "{llama}", "task": "{prose}", "max_length": 4096},
-        "split of task 'prose' does not fill one block of 4096 tokens",
+        {"base": "{llama}", "task": "{prose}", "max_length": 65},
+        "max_length is 65 for task 'prose', which has texts beyond the 64 positions of '{llama}'",
+    ),
+    "generations beyond the positions": (
+        {"base": "{llama}", "task": "{prose}", "heldout": [{"task": "{answers}", "max_length": 32}]},
+        "has texts that with 65 tokens behind them reach beyond the 64 positions of '{llama}'",
     ),
     "rank above the dimension": (
         {"methods": [method("pissa", rank=[2, 17])]},
@@ -112,6 +116,16 @@ def test_what_would_fail_is_one_sentence(
     with pytest.raises(SpectraError) as raised:
         preflight(asked, plan(asked), tmp_path / "run", planned=planned)
     assert filled(sentence, files) in str(raised.value)
+
+
+def test_texts_shorter_than_a_block_are_trained_on_as_a_shorter_one(files: dict[str, str], tmp_path: Path) -> None:
+    rows = "".join(f'{{"text": "w{number} w{number + 1} w3 w4"}}\n' for number in range(12))
+    (tmp_path / "short.jsonl").write_text(rows)
+    short = {"path": str(tmp_path / "short.jsonl"), "kind": "causal-lm", "validation": 2, "test": 2}
+    run = run_sweep(
+        specification(files, base="{llama}", task=short, max_length=64, steps=1), tmp_path / "run", executor="inline"
+    )
+    assert run.table("trials")["status"].tolist() == ["done"]
 
 
 def test_all_that_would_fail_is_told_and_nothing_is_made(files: dict[str, str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 
-from spectra.cli.sweep_output import _print_account
+from spectra.cli.sweep import print_account
 from spectra.data import load_task
 from spectra.forgetting import open_held_out
 from spectra.report.inputs.sources import Material
@@ -23,7 +23,7 @@ def test_the_account_says_what_was_read_used_dropped_and_cut(tmp_path: Path) -> 
     rows = [{"text": f"w{i % 30} w{i // 30}" + " good" * (i % 2) * 6, "label": "xy"[i % 2]} for i in range(100)]
     file = tmp_path / "task.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rows[:25]]))
-    settings = TrainingSettings(base, "", "full", 1e-3, 0, steps=1, max_length=5, train_examples=40)
+    settings = TrainingSettings(base, "full", 1e-3, 0, steps=1, max_length=5, train_examples=40)
     held_out = [open_held_out({"path": str(file), "measure": "lm-loss"}, max_length=64)]
     found = list(account_rows([load_task(str(file))], held_out, settings, tiny.tokenizer()))
     assert [(row["role"], row["split"], row["read"], row["used"]) for row in found] == [
@@ -37,6 +37,8 @@ def test_the_account_says_what_was_read_used_dropped_and_cut(tmp_path: Path) -> 
     cut = [text for text in load_task(str(file)).train["text"][:40] if len(text.split()) > 5]
     assert (train["texts"], train["texts_cut"], train["tokens_lost"]) == (40, len(cut), 3 * len(cut))
     assert "25 of 125 rows read for the train split (20.0%) are not used" in train["warning"]
+    assert [row["overlap"] for row in found] == [None, 0, 0, 40]
+    assert "40 of its rows are also training rows of this sweep" in found[-1]["warning"]
 
     table = tidy("row_account", [{**row, "trial": trial} for trial in "ab" for row in found])
 
@@ -46,7 +48,7 @@ def test_the_account_says_what_was_read_used_dropped_and_cut(tmp_path: Path) -> 
 
     @click.command()
     def show() -> None:
-        _print_account(table)
+        print_account(table)
 
     told = CliRunner().invoke(show)
     assert (

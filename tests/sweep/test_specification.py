@@ -44,12 +44,12 @@ def test_every_combination_is_one_trial() -> None:
     assert len(trials) == 2 * (1 + 2 * 2 * 2)
     assert len({trial.id for trial in trials}) == len(trials)
     assert [trial.label for trial in trials[:3]] == ["full", "full", "LoRA r=1 α=2"]
-    assert {trial.settings.alpha for trial in trials} == {None, 2.0, 16.0, 8.0}
+    assert {trial.training.alpha for trial in trials} == {None, 2.0, 16.0, 8.0}
 
 
 def test_alpha_is_twice_the_rank_unless_said_otherwise() -> None:
     values = {**MINIMAL, "methods": [{"method": "lora", "rank": [1, 8], "learning_rate": 1e-3}]}
-    assert [trial.settings.alpha for trial in plan(read_specification(values))] == [2.0, 16.0]
+    assert [trial.training.alpha for trial in plan(read_specification(values))] == [2.0, 16.0]
 
 
 def test_a_combination_that_two_rules_give_is_trained_once() -> None:
@@ -60,7 +60,7 @@ def test_a_combination_that_two_rules_give_is_trained_once() -> None:
 def test_a_learning_rate_may_depend_on_the_rank() -> None:
     method = {"method": "lora", "rank": [1, 8], "learning_rate": {1: 1e-2, 8: [1e-3, 3e-3]}}
     trials = plan(read_specification({**MINIMAL, "methods": [method]}))
-    assert [(trial.settings.rank, trial.settings.learning_rate) for trial in trials] == [
+    assert [(trial.training.rank, trial.training.learning_rate) for trial in trials] == [
         (1, 1e-2),
         (8, 1e-3),
         (8, 3e-3),
@@ -100,15 +100,15 @@ def test_the_shares_are_the_sweep_and_divide_no_group() -> None:
 
 def test_axes_replace_the_values_of_every_method_that_has_them() -> None:
     trials = plan(read_specification(MINIMAL, ["rank=2..4", "alpha=r", "learning_rate=1e-3", "seed=0..1", "steps=7"]))
-    assert {(trial.settings.rank, trial.settings.alpha) for trial in trials} == {(None, None), (2, 2), (3, 3), (4, 4)}
-    assert {trial.settings.seed for trial in trials} == {0, 1}
-    assert {trial.settings.steps for trial in trials} == {7}
-    assert {trial.settings.learning_rate for trial in trials} == {1e-3}
+    assert {(trial.training.rank, trial.training.alpha) for trial in trials} == {(None, None), (2, 2), (3, 3), (4, 4)}
+    assert {trial.training.seed for trial in trials} == {0, 1}
+    assert {trial.training.steps for trial in trials} == {7}
+    assert {trial.training.learning_rate for trial in trials} == {1e-3}
 
 
 def test_the_method_axis_makes_a_method_in_the_image_of_the_first_adapter() -> None:
     trials = plan(read_specification(MINIMAL, ["method=dora,vera", "alpha=2r"]))
-    assert {(trial.settings.method, trial.settings.rank, trial.settings.alpha) for trial in trials} == {
+    assert {(trial.training.method, trial.training.rank, trial.training.alpha) for trial in trials} == {
         ("dora", 1, 2.0),
         ("dora", 8, 16.0),
         ("vera", 1, None),

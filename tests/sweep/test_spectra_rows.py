@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from spectra import scan
 from spectra.engine import factors
 from spectra.linalg.svd import thin_svd
 from spectra.runs import Run
 from spectra.runs.trial import TrialFolder
-from spectra.scanning.scan import scan
 from spectra.sweep import run_sweep
 from spectra.sweep.spec.read import read_specification
 from spectra.sweep.trial import spectra_rows

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from spectra import intruders
 from spectra.errors import RunError, SpectraError
 from spectra.runs import SCHEMAS, Run
-from spectra.scanning.scan import intruders
 from spectra.sweep import Event, read_specification, run_sweep
 from spectra.sweep.spec.plan import plan
 from spectra.sweep.trial import runner

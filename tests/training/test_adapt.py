@@ -45,7 +45,7 @@ def settings(base: str, method: str, **changes: Any) -> TrainingSettings:
         **EXTRA.get(method, {}),
         **changes,
     }
-    return TrainingSettings(base=base, task="", method=method, learning_rate=1e-2, seed=0, **{"steps": 8, **values})
+    return TrainingSettings(base=base, method=method, learning_rate=1e-2, seed=0, **{"steps": 8, **values})
 
 
 def logits(model: nn.Module) -> torch.Tensor:

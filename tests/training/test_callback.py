@@ -20,9 +20,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from spectra import Selection, intruders
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, DataError, ModelError, SpectrumError
-from spectra.scanning.scan import intruders
 from spectra.training import SpectraCallback
 from tests import tiny
 
@@ -261,7 +261,7 @@ def test_the_rows_are_written_to_a_file(name: str, base: str, tmp_path: Path) ->
 
 def test_matrices_can_be_chosen(base: str, tmp_path: Path) -> None:
     trainer = trainer_of(model_of(base, "full"), tmp_path, max_steps=1)
-    callback = watch(tmp_path, every=1, roles="q_proj,v_proj", layers="1").attach(trainer)
+    callback = watch(tmp_path, every=1, selection=Selection(roles="q_proj,v_proj", layers="1")).attach(trainer)
     trainer.train()
     assert list(callback.to_dataframe("matrices")["name"]) == ["layers.1.self_attn.q_proj", "layers.1.self_attn.v_proj"]
 

@@ -32,7 +32,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> TaskData:
 def settings(base: str, method: str = "lora", **changes: Any) -> TrainingSettings:
     own = {} if method == "full" else {"rank": 2, "alpha": 4.0}
     values: dict[str, Any] = {"steps": 12, "batch_size": 4, "max_length": 32, **own, **changes}
-    return TrainingSettings(base=base, task="", method=method, learning_rate=1e-2, seed=3, **values)
+    return TrainingSettings(base=base, method=method, learning_rate=1e-2, seed=3, **values)
 
 
 def stop_after(step: int) -> tuple[Callable[[int, int], None], Callable[[], bool]]:
@@ -211,4 +211,4 @@ def test_a_lost_loss_stops_the_training(bert: str, task: TaskData, tmp_path: Pat
 
 def test_a_training_has_steps_or_epochs() -> None:
     with pytest.raises(SpecificationError, match="steps is 3 and epochs is 1"):
-        TrainingSettings("base", "task", "full", 1e-3, 0, steps=3, epochs=1.0)
+        TrainingSettings("base", "full", 1e-3, 0, steps=3, epochs=1.0)

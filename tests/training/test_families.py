@@ -133,7 +133,7 @@ def test_what_is_cut_of_texts_is_counted() -> None:
 def test_the_score_of_a_language_model_is_the_mean_loss_of_its_tokens(models: dict[str, str], tmp_path: Path) -> None:
     task = load_task(tiny.save_answers(tmp_path / "answers.jsonl"))
     loaded = load_base(models["llama"], "causal-lm")
-    given = TrainingSettings(models["llama"], "", "full", 1e-3, 0, steps=1, batch_size=3, max_length=16)
+    given = TrainingSettings(models["llama"], "full", 1e-3, 0, steps=1, batch_size=3, max_length=16)
     measured = evaluate(loaded.model, loaded.tokenizer, task, "test", given)
     total = count = 0.0
     for row in examples(task.test, "instruction", loaded.tokenizer, 16):

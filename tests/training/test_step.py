@@ -80,7 +80,7 @@ def test_one_batch_of_eight_and_eight_batches_of_one_are_the_same_step(
     runs = []
     for batch, times in ((8, 1), (1, 8)):
         settings = TrainingSettings(
-            base, "", method, 1e-3, 0, steps=6, batch_size=batch, gradient_accumulation=times, max_length=24, **own
+            base, method, 1e-3, 0, steps=6, batch_size=batch, gradient_accumulation=times, max_length=24, **own
         )  # fmt: skip
         runs.append(train(settings, task, tmp_path / f"by-{batch}"))
     one, eight = ([row["loss"] for row in run.history if "loss" in row] for run in runs)
@@ -121,7 +121,7 @@ def test_scores_and_several_labels_are_learned(kind: str, metric: str, tmp_path:
     task = task_from_rows("made", kind, train=rows(300, 0), validation=rows(60, 1), test=rows(60, 2), label_names=names)  # type: ignore[arg-type]
     base = without_dropout(tmp_path / "model", "bert")
     settings = TrainingSettings(
-        base, "", "lora", 2e-2, 0, rank=4, alpha=8.0, steps=60, batch_size=16, max_length=24, validation_metric=metric
+        base, "lora", 2e-2, 0, rank=4, alpha=8.0, steps=60, batch_size=16, max_length=24, validation_metric=metric
     )
     trained = train(settings, task, tmp_path / "training")
     assert trained.validation.metric == metric and trained.validation.score > 0.7

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tuned import perturb, quiet
 
+from spectra import Selection
 from spectra.errors import AdapterError, CheckpointError
 from spectra.interventions.adapter_factors import edited_tensors
 from spectra.weights import open_pair
@@ -83,13 +84,13 @@ def test_wrappers_anywhere_in_a_name_are_taken_off(wrapper: str, llama: Path, tm
 def test_factors_inside_a_full_checkpoint_come_on_top_of_its_weights(llama: Path) -> None:
     with pytest.raises(AdapterError, match=r"nothing says their alpha.*--lora-alpha"):
         open_pair(llama / "base", llama / "raw")
-    pair = open_pair(llama / "base", llama / "raw", lora_alpha=6, include="layers|lm_head")
+    pair = open_pair(llama / "base", llama / "raw", Selection(lora_alpha=6, include="layers|lm_head"))
     assert pair.method == "lora inside a full checkpoint" and len(pair.matrices) == 15
     assert_merged(tuned(pair), llama)
 
 
 def test_a_head_saved_whole_and_trained_tokens_are_compared_when_they_are_named(llama: Path) -> None:
-    pair = open_pair(llama / "base", llama / "adapter", include=".")
+    pair = open_pair(llama / "base", llama / "adapter", Selection(include="."))
     assert {"lm_head", "embed_tokens", "layers.0.self_attn.q_proj"} <= tuned(pair).keys()
     assert_merged(tuned(pair), llama)
 
@@ -114,12 +115,12 @@ def test_a_folder_with_a_model_and_an_adapter_says_what_it_takes(llama: Path, tm
     shutil.copytree(llama / "adapter", outputs / "checkpoint-60")
     pair = open_pair(llama / "base", outputs)
     assert pair.kind == "full" and "the model is taken" in pair.warnings[0]
-    assert open_pair(llama / "base", outputs, adapter_name="checkpoint-60").kind == "adapter"
+    assert open_pair(llama / "base", outputs, Selection(adapter_name="checkpoint-60")).kind == "adapter"
     shutil.copytree(llama / "adapter", outputs, dirs_exist_ok=True)
     with pytest.raises(AdapterError, match="--take model or --take adapter"):
         open_pair(llama / "base", outputs)
-    assert open_pair(llama / "base", outputs, take="model").kind == "full"
-    assert open_pair(llama / "base", outputs, take="adapter").kind == "adapter"
+    assert open_pair(llama / "base", outputs, Selection(take="model")).kind == "full"
+    assert open_pair(llama / "base", outputs, Selection(take="adapter")).kind == "adapter"
 
 
 def test_what_is_missing_on_either_side_is_counted_and_warned_of(llama: Path, tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_conv1d_inside_another_family_is_turned(tmp_path: Path) -> None:
         config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
         transformers.VisionEncoderDecoderModel(config).save_pretrained(tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
-    for matrix in open_pair(tmp_path, tmp_path, include=r"\.h\.").matrices:
+    for matrix in open_pair(tmp_path, tmp_path, Selection(include=r"\.h\.")).matrices:
         (name,) = [other for other in stored if other.endswith(f"{matrix.name}.weight")]
         assert torch.equal(matrix.W0.load(), stored[name].T)
 
@@ -237,5 +238,5 @@ def test_a_fused_matrix_is_cut_only_where_its_own_heads_are_known(
 def test_a_fused_matrix_that_stays_whole_is_named(tmp_path: Path) -> None:
     W = {"model.layers.0.self_attn.qkv_proj.weight": torch.randn(30, 10)}
     base = write(tmp_path / "base", W, tmp_path)
-    (told,) = open_pair(base, base, split_fused=True).warnings
+    (told,) = open_pair(base, base, Selection(split_fused=True)).warnings
     assert told.startswith("--split-fused leaves 1 fused matrices whole")

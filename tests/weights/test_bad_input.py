@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tuned import quiet, tune
 
+from spectra import Selection
 from spectra.cli.main import main
 from spectra.errors import CheckpointError
 from spectra.storage.json_file import read_object
@@ -294,7 +295,7 @@ def test_a_folder_of_components_names_them(broken: Path) -> None:
 def test_an_index_that_disagrees_with_its_shards_is_read_as_transformers_reads_it(broken: Path) -> None:
     edit_json(broken / INDEX, lambda i: i["weight_map"].pop("lm_head.weight"))
     edit_json(broken / INDEX, lambda i: i["weight_map"].update(ghost=next(iter(i["weight_map"].values()))))
-    pair = open_pair(broken / "base", broken / "shards", include=".")
+    pair = open_pair(broken / "base", broken / "shards", Selection(include="."))
     assert "lm_head" in [str(matrix.name) for matrix in pair.matrices]
     assert any("names tensors that no shard holds: 'ghost'" in warning for warning in pair.warnings)
 
@@ -310,7 +311,7 @@ def test_nan_and_infinity_are_counted_and_named(broken: Path) -> None:
         tensors[FACTOR][1, 0] = torch.inf
 
     edit(broken / ADAPTER, spoil)
-    (matrix,) = open_pair(broken / "base", broken / "adapter", layers="0", roles="q_proj").matrices
+    (matrix,) = open_pair(broken / "base", broken / "adapter", Selection(layers="0", roles="q_proj")).matrices
     for read in (matrix.update, matrix.W_tuned, matrix.delta_W):
         with pytest.raises(CheckpointError, match=r"q_proj.lora_A.weight' in '.*' holds 3 NaN and 1 infinite values"):
             read()
@@ -320,7 +321,9 @@ def test_nan_in_a_full_checkpoint_is_named_by_rows_load_and_digest(broken: Path)
     edit(
         broken / "base/model.safetensors", lambda t: t["model.layers.1.mlp.up_proj.weight"].view(-1)[5].fill_(torch.nan)
     )
-    (matrix,) = open_pair(broken / "base", broken / "shards", include=r"layers\.1\.mlp\.up_proj").matrices
+    (matrix,) = open_pair(
+        broken / "base", broken / "shards", selection=Selection(include=r"layers\.1\.mlp\.up_proj")
+    ).matrices
     for read in (matrix.W0.load, matrix.W0.digest, lambda: matrix.W0.rows(0, 3)):
         with pytest.raises(CheckpointError, match=r"'model.layers.1.mlp.up_proj.weight' in '.*' holds 1 NaN"):
             read()
@@ -354,7 +357,7 @@ def test_a_pickle_runs_no_code_even_when_it_is_allowed(broken: Path) -> None:
     (broken / ADAPTER).unlink()
     (broken / "adapter/adapter_model.bin").write_bytes(pickle.dumps({"x": Evil()}))
     with pytest.raises(CheckpointError, match="holds more than tensors"):
-        open_pair(broken / "base", broken / "adapter", allow_pickle=True)
+        open_pair(broken / "base", broken / "adapter", Selection(allow_pickle=True))
     assert not (broken / "harm").exists()
 
 
@@ -366,7 +369,7 @@ def test_a_pickled_adapter_is_the_same_adapter(legacy: bool, broken: Path) -> No
     tensors = load_file(broken / ADAPTER)
     (broken / ADAPTER).unlink()
     torch.save(tensors, broken / "adapter/adapter_model.bin", _use_new_zipfile_serialization=not legacy)
-    pair = open_pair(broken / "base", broken / "adapter", allow_pickle=True)
+    pair = open_pair(broken / "base", broken / "adapter", Selection(allow_pickle=True))
     assert len(pair.matrices) == 4
     for matrix in pair.matrices:
         assert torch.equal(matrix.delta_W(), expected[str(matrix.name)])
@@ -376,7 +379,7 @@ def test_a_pickled_full_checkpoint_is_the_same_checkpoint(broken: Path) -> None:
     tensors = load_file(broken / "base/model.safetensors")
     (broken / "base/model.safetensors").unlink()
     torch.save(tensors, broken / "base/pytorch_model.bin")
-    pair = open_pair(broken / "base", broken / "shards", allow_pickle=True)
+    pair = open_pair(broken / "base", broken / "shards", Selection(allow_pickle=True))
     assert len(pair.matrices) == 14 and all(not matrix.delta_W().any() for matrix in pair.matrices)
 
 

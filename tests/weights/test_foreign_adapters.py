@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tuned import quiet
 
+from spectra import Selection
 from spectra.errors import AdapterError, CheckpointError
 from spectra.weights import open_pair
 from spectra.weights.dialects.ldm_names import diffusers_names, flattened_diffusers_name
@@ -299,7 +300,9 @@ def test_mlx_factors_are_turned_and_scaled(given: str, llama: Path, tmp_path: Pa
         },
         model=str(llama),
     )  # fmt: skip
-    pair = open_pair(None, folder if given == "folder" else folder / "adapters.safetensors", include=".")
+    pair = open_pair(
+        None, folder if given == "folder" else folder / "adapters.safetensors", selection=Selection(include=".")
+    )
     deltas = {str(matrix.name): matrix.delta_W() for matrix in pair.matrices}
     torch.testing.assert_close(deltas["layers.0.mlp.down_proj"], 20 * (a @ b).T)
     torch.testing.assert_close(deltas["embed_tokens"], 20 * vocabulary @ d)
@@ -358,9 +361,9 @@ def test_torchtune_and_mistral_factors_stand_under_their_authors_names(
     tensors = {f"layers.0.{module}.{a}.weight": A, f"layers.0.{module}.{b}.weight": interleaved(B).contiguous()}
     torch.save(tensors, tmp_path / "adapter_0.pt")
     with pytest.raises(AdapterError, match="nothing beside it says its alpha"):
-        open_pair(llama, tmp_path / "adapter_0.pt", allow_pickle=True)
+        open_pair(llama, tmp_path / "adapter_0.pt", Selection(allow_pickle=True))
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": 8}))
-    (matrix,) = open_pair(llama, tmp_path / "adapter_0.pt", allow_pickle=True).matrices
+    (matrix,) = open_pair(llama, tmp_path / "adapter_0.pt", Selection(allow_pickle=True)).matrices
     torch.testing.assert_close(matrix.delta_W(), 4 * B @ A)
 
 

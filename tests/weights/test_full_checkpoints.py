@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tuned import quiet
 
+from spectra import Selection
 from spectra.errors import CheckpointError
 from spectra.weights import open_pair
 
@@ -32,7 +33,7 @@ def saved(folder: Path, family: str, **settings: object) -> tuple[Path, Path]:
 
 
 def deltas(base: Path, tuned: Path, **options: object) -> dict[str, Tensor]:
-    return {str(matrix.name): matrix.delta_W() for matrix in open_pair(base, tuned, **options).matrices}
+    return {str(matrix.name): matrix.delta_W() for matrix in open_pair(base, tuned, Selection(**options)).matrices}
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -110,7 +111,7 @@ def test_an_added_head_is_told_and_a_dropped_one_too(tmp_path: Path) -> None:
 
 def test_tied_embeddings_are_one_matrix_at_most(tmp_path: Path) -> None:
     base, tuned = saved(tmp_path, "gpt2")
-    names = [str(matrix.name) for matrix in open_pair(base, tuned, include="wte|lm_head").matrices]
+    names = [str(matrix.name) for matrix in open_pair(base, tuned, Selection(include="wte|lm_head")).matrices]
     assert names == ["wte"]
 
 
@@ -208,12 +209,12 @@ def test_a_hub_model_in_the_cache_is_found_by_its_name_and_revision(
         shutil.copy(file, cache / "blobs" / str(number))
         (cache / "snapshots" / commit / file.name).symlink_to(f"../../blobs/{number}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    pair = open_pair("org/name", tuned, base_revision="v1")
+    pair = open_pair("org/name", tuned, Selection(base_revision="v1"))
     assert len(pair.matrices) == 14 and pair.base == "org/name"
     with pytest.raises(
         CheckpointError, match="'org/name' at revision 'v2' is no local path, is not in the hub's cache"
     ):
-        open_pair("org/name", tuned, base_revision="v2")
+        open_pair("org/name", tuned, Selection(base_revision="v2"))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,9 @@ def test_split_queries_are_the_ones_that_bloom_computes(tmp_path: Path) -> None:
     attention = FAMILIES["bloom"].build().transformer.h[0].self_attention
     attention.query_key_value.bias.data.zero_()
     X = torch.randn(1, 5, 16)
-    matrices = {str(matrix.name): matrix for matrix in open_pair(base, tuned, split_fused=True, layers="0").matrices}
+    matrices = {
+        str(matrix.name): matrix for matrix in open_pair(base, tuned, Selection(split_fused=True, layers="0")).matrices
+    }
     for part, expected in zip("qkv", queries_keys_values(attention, attention, X), strict=True):
         W = matrices[f"h.0.self_attention.query_key_value.{part}"].W0.load()
         torch.testing.assert_close(X @ W.mT, expected)
@@ -286,7 +289,9 @@ def test_split_queries_are_the_ones_that_falcon_computes(settings: dict, tmp_pat
     query, key, value = attention._split_heads(attention.query_key_value(X))
     matrices = {
         str(matrix.name).rpartition(".")[2]: matrix
-        for matrix in open_pair(tmp_path, tmp_path, split_fused=True, include="query_key_value").matrices
+        for matrix in open_pair(
+            tmp_path, tmp_path, selection=Selection(split_fused=True, include="query_key_value")
+        ).matrices
     }
     torch.testing.assert_close(X @ matrices["q"].W0.load().mT, query.flatten(2))
     # Falcon repeats shared keys and values for every query head; the distinct ones are those of the matrix.

@@ -6,10 +6,10 @@ import pytest
 from families import FAMILIES
 from tuned import quiet
 
+from spectra import Selection
 from spectra.errors import CheckpointError
 from spectra.weights import MatrixName, open_pair
 from spectra.weights.matching.names import canonical_names
-from spectra.weights.matching.selection import selection
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names(base: Path, **options: object) -> list[str]:
-    return [str(matrix.name) for matrix in open_pair(base, base, **options).matrices]
+    return [str(matrix.name) for matrix in open_pair(base, base, Selection(**options)).matrices]
 
 
 def test_the_default_is_every_linear_layer_of_the_blocks(base: Path) -> None:
@@ -38,13 +38,13 @@ def test_roles_layers_and_patterns_narrow_the_choice(base: Path) -> None:
     assert names(base, include=r"self_attn\.[qv]_proj", layers="0-0") == both[:2]
     assert names(base, include="self_attn", exclude="[ko]_proj") == both
     assert names(base, include="lm_head|embed_tokens") == ["lm_head", "embed_tokens"]
-    skipped = {skipped.name: skipped.reason for skipped in open_pair(base, base, layers="0").skipped}
+    skipped = {skipped.name: skipped.reason for skipped in open_pair(base, base, Selection(layers="0")).skipped}
     assert skipped["layers.1.mlp.up_proj"] == "its layer is not among --layers"
 
 
 def test_a_choice_that_leaves_nothing_is_refused_with_the_reasons(base: Path) -> None:
     with pytest.raises(CheckpointError, match=r"is left to compare \(14 its role is not among --roles; .*Widen"):
-        open_pair(base, base, roles="lm_head")
+        open_pair(base, base, Selection(roles="lm_head"))
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_choice_that_leaves_nothing_is_refused_with_the_reasons(base: Path) ->
 )
 def test_a_malformed_choice_is_told(options: dict, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        selection(**options)
+        Selection(**options)
 
 
 def test_layers_are_lists_and_ranges() -> None:
-    assert selection(layers="0, 3,8-11").layers == {0, 3, 8, 9, 10, 11}
+    assert Selection(layers="0, 3,8-11").chosen_layers == {0, 3, 8, 9, 10, 11}
 
 
 @pytest.mark.parametrize(
@@ -137,4 +137,4 @@ def test_a_model_without_blocks_is_compared_whole(tmp_path: Path) -> None:
 )
 def test_an_unknown_role_or_layer_beside_a_known_one_is_refused(base: Path, asked: dict[str, str], told: str) -> None:
     with pytest.raises(CheckpointError, match=told):
-        open_pair(base, base, **asked)
+        open_pair(base, base, Selection(**asked))

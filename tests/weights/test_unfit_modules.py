@@ -11,6 +11,7 @@ from families import FAMILIES
 from safetensors.torch import load_file, save_file
 from tuned import perturb, quiet
 
+from spectra import Selection
 from spectra.errors import AdapterError
 from spectra.weights import open_pair
 
@@ -35,7 +36,7 @@ def test_lora_on_a_tied_head_is_set_aside_and_compared_when_asked_for(tmp_path: 
     pair = open_pair(tmp_path / "base", tmp_path / "adapter")
     assert {matrix.name.role for matrix in pair.matrices} == {"q_proj"}
     assert "tied to the input embedding, which is its W0" in reasons(pair)["lm_head"]
-    (head,) = open_pair(tmp_path / "base", tmp_path / "adapter", include="lm_head").matrices
+    (head,) = open_pair(tmp_path / "base", tmp_path / "adapter", Selection(include="lm_head")).matrices
     layer = tuned.base_model.model.lm_head
     torch.testing.assert_close(head.delta_W(), layer.get_delta_weight("default").detach())
     assert torch.equal(head.W0.load(), load_file(tmp_path / "base/model.safetensors")["model.embed_tokens.weight"])
@@ -57,7 +58,9 @@ def test_a_resized_vocabulary_is_compared_in_its_common_rows(how: str, tokens: i
     pair = open_pair(tmp_path / "base", tmp_path / "adapter")
     assert {matrix.name.role for matrix in pair.matrices} == {"q_proj"}
     assert f"trained for {tokens} tokens, and the base has 34" in reasons(pair)["embed_tokens"]
-    (embedding,) = open_pair(tmp_path / "base", tmp_path / "adapter", include="embed_tokens").matrices
+    (embedding,) = open_pair(
+        tmp_path / "base", tmp_path / "adapter", selection=Selection(include="embed_tokens")
+    ).matrices
     rows = min(tokens, 34)
     assert embedding.shape == (rows, merged.shape[1])
     torch.testing.assert_close(embedding.W_tuned(), merged[:rows])
@@ -84,7 +87,7 @@ def test_the_selection_is_heard_before_a_module_is_refused(adapter: Path, tmp_pa
     rename(adapter, "v_proj", "w_proj")
     with pytest.raises(AdapterError, match=r"changes '.*w_proj', and the base has no such matrix"):
         open_pair(tmp_path / "base", adapter)
-    pair = open_pair(tmp_path / "base", adapter, exclude="w_proj")
+    pair = open_pair(tmp_path / "base", adapter, Selection(exclude="w_proj"))
     assert len(pair.matrices) == 2
     assert reasons(pair)["layers.1.self_attn.w_proj"] == "not in the base; matched by --exclude"
 

@@ -9,6 +9,7 @@ from families import FAMILIES
 from safetensors.torch import load_file, save_file
 from tuned import Tuned, perturb, quiet, tune
 
+from spectra import Selection
 from spectra.errors import AdapterError
 from spectra.weights import CheckpointPair, open_pair
 
@@ -66,20 +67,20 @@ def test_configurations_read_as_peft_reads_them(settings: dict, tmp_path: Path) 
 def test_an_embedding_is_compared_when_it_is_named(tmp_path: Path) -> None:
     tuned = tune(tmp_path, "llama", lora(target_modules=["embed_tokens", "q_proj"]))
     assert {matrix.name.role for matrix in open_pair(tuned.base, tuned.adapter).matrices} == {"q_proj"}
-    pair = open_pair(tuned.base, tuned.adapter, include="embed_tokens|lm_head")
+    pair = open_pair(tuned.base, tuned.adapter, Selection(include="embed_tokens|lm_head"))
     assert [str(matrix.name) for matrix in pair.matrices] == ["embed_tokens"]
     agree(pair, tuned)
 
 
 def test_dora_on_an_embedding_scales_columns(tmp_path: Path) -> None:
     tuned = tune(tmp_path, "llama", lora(target_modules=["embed_tokens"], use_dora=True))
-    agree(open_pair(tuned.base, tuned.adapter, include="embed"), tuned)
+    agree(open_pair(tuned.base, tuned.adapter, Selection(include="embed")), tuned)
 
 
 @pytest.mark.parametrize("use_dora", [False, True])
 def test_a_convolution_is_flattened(use_dora: bool, tmp_path: Path) -> None:
     tuned = tune(tmp_path, "vit", lora(target_modules=["projection"], use_dora=use_dora))
-    pair = open_pair(tuned.base, tuned.adapter, include="projection")
+    pair = open_pair(tuned.base, tuned.adapter, Selection(include="projection"))
     assert pair.matrices[0].shape == (16, 3 * 4 * 4)
     agree(pair, tuned)
 
@@ -142,10 +143,10 @@ def test_one_of_several_adapters_is_chosen_by_name(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"holds 2 adapters: first, second\. Choose one with --adapter-name"):
         open_pair(tmp_path / "base", tmp_path / "both")
     for name, rank in (("first", 4), ("second", 2)):
-        pair = open_pair(tmp_path / "base", tmp_path / "both", adapter_name=name)
+        pair = open_pair(tmp_path / "base", tmp_path / "both", Selection(adapter_name=name))
         assert {matrix.update().rank for matrix in pair.matrices} == {rank}
     with pytest.raises(AdapterError, match="holds no adapter 'third'"):
-        open_pair(tmp_path / "base", tmp_path / "both", adapter_name="third")
+        open_pair(tmp_path / "base", tmp_path / "both", Selection(adapter_name="third"))
 
 
 def test_names_that_carry_the_adapters_name_are_read(tmp_path: Path) -> None:
@@ -175,8 +176,8 @@ def test_a_converted_adapter_has_the_update_of_the_original_base(init: str, use_
     base = tmp_path / "base"
     expected = {str(matrix.name): matrix.delta_W() for matrix in open_pair(base, tmp_path / "converted").matrices}
     recomputed = open_pair(base, tmp_path / "plain")
-    subtracted = open_pair(base, tmp_path / "plain", initial_adapter=tmp_path / "initial")
-    on_mutated = open_pair(base, tmp_path / "plain", tuned_base=tmp_path / "mutated")
+    subtracted = open_pair(base, tmp_path / "plain", Selection(initial_adapter=tmp_path / "initial"))
+    on_mutated = open_pair(base, tmp_path / "plain", Selection(tuned_base=tmp_path / "mutated"))
     for pair in (recomputed, subtracted, on_mutated):
         assert pair.method == f"lora ({init})" and len(pair.warnings) == 1
         for matrix in pair.matrices:
@@ -193,7 +194,7 @@ def test_an_init_that_w0_does_not_determine_is_refused(init: str, tmp_path: Path
     config.write_text(config.read_text().replace('"init_lora_weights": true', f'"init_lora_weights": "{init}"'))
     with pytest.raises(AdapterError, match=rf"initialised with '{init}'.*--tuned-base"):
         open_pair(tuned.base, tuned.adapter)
-    assert open_pair(tuned.base, tuned.adapter, tuned_base=tuned.base).method == f"lora ({init})"
+    assert open_pair(tuned.base, tuned.adapter, Selection(tuned_base=tuned.base)).method == f"lora ({init})"
 
 
 def test_olora_on_a_square_conv1d_follows_peft(tmp_path: Path) -> None:

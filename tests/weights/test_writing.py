@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from tuned import Tuned, quiet, tune
 
+from spectra import Selection
 from spectra.errors import CheckpointError, DestinationError
 from spectra.weights import Origin, base_fingerprint, open_pair, read_origin, write_adapter, write_full_checkpoint
 
@@ -68,7 +69,7 @@ def test_a_written_merge_loads_in_transformers_as_pefts_merge(tuned: Tuned, shar
 def test_every_layout_is_written_back_in_its_place(family: str, tmp_path: Path) -> None:
     with quiet():
         FAMILIES[family].build().save_pretrained(tmp_path / "base")
-    pair = open_pair(tmp_path / "base", tmp_path / "base", split_fused=True)
+    pair = open_pair(tmp_path / "base", tmp_path / "base", Selection(split_fused=True))
     matrices = [(matrix.W0, lambda matrix=matrix: matrix.W0.load() + 1) for matrix in pair.matrices]
     write_full_checkpoint(tmp_path / "out", tmp_path / "base", matrices, ORIGIN)
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "out"))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from spectra.errors import DataError, RunError
 from spectra.records.catalogue import METRICS, VERDICTS_ALONE
 from spectra.records.comparison import Comparison
-from spectra.records.scan import Scan, read_scan, totals
+from spectra.records.scan import Scan
+from spectra.records.scan_file import read_scan
+from spectra.records.totals import totals
 from spectra.records.verdicts import Skipped
 from spectra.report.inputs.beside import (
     MARKER,

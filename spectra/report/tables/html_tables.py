@@ -201,6 +201,7 @@ ROW_COLUMNS = {
     "texts_cut": Column("cut", numbers.count),
     "max_length": Column("to tokens", numbers.count),
     "tokens_lost": Column("tokens lost", numbers.count),
+    "overlap": Column("also trained on", numbers.count),
 }
 
 

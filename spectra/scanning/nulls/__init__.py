@@ -1,1 +1,1 @@
-"""What a measure shows without training: random updates of equal norm and rank, noise, storage rounding."""
+"""What a metric shows without training: random updates of equal norm and rank, noise, storage rounding."""

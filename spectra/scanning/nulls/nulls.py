@@ -1,4 +1,4 @@
-"""The measures of the controls beside those of the matrix: one null line per measure and control."""
+"""The metrics of the controls beside those of the matrix: one null line per measured value and control."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

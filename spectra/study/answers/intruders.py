@@ -20,13 +20,14 @@ def matched(tables: StudyTables) -> pd.DataFrame:
     """Every adapter at its chosen learning rate, beside full fine-tuning of the same seed interpolated to it."""
     used = tables.used
     used = used[used["count"].notna()]
-    full = used[used["method"] == "full"]
+    by_seed = {seed: rows.sort_values("learning_rate") for seed, rows in used[used["method"] == "full"].groupby("seed")}
+    none = used.iloc[:0]
     adapters = tables.chosen[(tables.chosen["method"] != "full") & tables.chosen["count"].notna()]
     rows = [
         {
             **{name: adapter[name] for name in ("trial", "label", "seed", *FIGURES)},
             "matched_on": kind,
-            **_interpolated(adapter, full[(full["seed"] == adapter["seed"])], kind),
+            **_interpolated(adapter, by_seed.get(adapter["seed"], none), kind),
         }
         for adapter in adapters.to_dict("records")
         for kind in MATCHED
@@ -76,9 +77,9 @@ def _interpolated(adapter: Mapping[Any, Any], full: pd.DataFrame, kind: str) -> 
     w = (at - x_i) / (x_{i+1} - x_i),   count = (1 - w) count_i + w count_{i+1},  for the first i, by learning rate,
     with `at` between x_i and x_{i+1}. Nothing is extrapolated.
     """
-    full = full.sort_values("learning_rate")
-    at = _measure(pd.Series([adapter["validation_score"]]), pd.Series([adapter["update_relative"]]), kind)[0]
+    at = float(_measure(adapter["validation_score"], adapter["update_relative"], kind))
     x = _measure(full["validation_score"], full["update_relative"], kind)
+    counts = {name: full[name].to_numpy(dtype=float, na_value=np.nan) for name in FIGURES}
     rates = full["learning_rate"].to_numpy(dtype=float)
     if not np.isfinite(at) or not len(x):
         return {"at": None, "reason": "there is no full fine-tuning of this seed that learnt"}
@@ -87,25 +88,19 @@ def _interpolated(adapter: Mapping[Any, Any], full: pd.DataFrame, kind: str) -> 
         low, high = sorted((x[left], x[right]))
         if low <= at <= high:
             w = 0.0 if low == high else float((at - x[left]) / (x[right] - x[left]))
-            found = {
-                f"full_{name}": (1 - w) * _number(full[name].iloc[left]) + w * _number(full[name].iloc[right])
-                for name in FIGURES
-            }
+            found = {f"full_{name}": (1 - w) * of[left] + w * of[right] for name, of in counts.items()}
             return {"at": at, "left_rate": rates[left], "right_rate": rates[right], "reason": "", **found}
     side = "lower" if at < x.min() else "higher"
     what = "validation score" if kind == "score" else "norm"
     return {"at": at, "reason": f"its {what} is {side} than that of full fine-tuning at any learning rate"}
 
 
-def _measure(score: "pd.Series[Any]", norm: "pd.Series[Any]", kind: str) -> np.ndarray:
+def _measure(score: Any, norm: Any, kind: str) -> np.ndarray:
+    """What is matched, of one trial or of several; the log of no update is minus infinity."""
     if kind == "score":
-        return score.to_numpy(dtype=float)
+        return np.asarray(score, dtype=float)
     with np.errstate(divide="ignore"):
-        return np.log(norm.to_numpy(dtype=float))
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None or pd.isna(value) else float(value)
+        return np.log(np.asarray(norm, dtype=float))
 
 
 def headline(trials: pd.DataFrame) -> Sequence[str]:

@@ -4,8 +4,7 @@ import traceback
 
 from spectra.errors import SpectraError
 from spectra.sweep.execution.logs import log_of, sentence
-from spectra.sweep.execution.progress import Event, OnEvent, settle
-from spectra.sweep.execution.schedule import Job, Outcome, Schedule
+from spectra.sweep.execution.schedule import Event, Job, OnEvent, Outcome, Schedule
 from spectra.sweep.trial.runner import Runner, Stage
 
 
@@ -18,7 +17,7 @@ def do(runner: Runner, job: Job, on_event: OnEvent) -> Outcome:
     match job.kind:
         case "base":
             on_event(Event("started", job, "measuring the base model"))
-            runner.measure_base(job.trial.settings)
+            runner.measure_base()
             return "done"
         case "trial":
             return runner.do_trial(job.trial, on_stage)
@@ -47,4 +46,4 @@ def run_inline(schedule: Schedule, runner: Runner, on_event: OnEvent) -> None:
             schedule.failed(job, why, again=False)
             on_event(Event("failed", job, message=why))
             continue
-        settle(schedule, job, outcome, on_event)
+        schedule.ended(job, outcome, on_event)

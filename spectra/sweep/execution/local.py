@@ -9,14 +9,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spectra.runs import Run
 from spectra.sweep.execution.logs import last_words, log_of
-from spectra.sweep.execution.progress import OnEvent
-from spectra.sweep.execution.schedule import Job, Schedule
+from spectra.sweep.execution.schedule import Job, OnEvent, Schedule
 from spectra.sweep.execution.supervisor import Supervisor, work_all
 from spectra.sweep.spec.specification import Specification
 
@@ -87,7 +87,7 @@ class _ProcessSupervisor(Supervisor):
 
     def dispatch(self, job: Job) -> None:
         process = self._worker()
-        self._send(process, {"job": job.kind, "settings": job.trial.settings.to_dict()})
+        self._send(process, {"job": job.kind, "trial": job.trial.kind.to_dict()})
         for line in process.stdout or ():
             answer = json.loads(line)
             if self.heard(job, answer):
@@ -118,7 +118,7 @@ class _ProcessSupervisor(Supervisor):
                     env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.environment},
                     start_new_session=True,  # a Ctrl-C in the terminal reaches this process alone
                 )
-            self._send(self._process, self.first)
+            self._send(self._process, {**self.first, "began": time.time()})
         return self._process
 
     def _send(self, process: "subprocess.Popen[str]", order: dict[str, Any]) -> None:

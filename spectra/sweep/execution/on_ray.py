@@ -15,8 +15,7 @@ from spectra.cluster import Places, joined, passed_on, places
 from spectra.errors import ClusterError
 from spectra.runs import Run
 from spectra.sweep.execution.logs import log_of
-from spectra.sweep.execution.progress import OnEvent
-from spectra.sweep.execution.schedule import Job, Schedule
+from spectra.sweep.execution.schedule import Job, OnEvent, Schedule
 from spectra.sweep.execution.supervisor import Supervisor, work_all
 from spectra.sweep.spec.specification import Specification
 
@@ -99,7 +98,7 @@ class _TaskSupervisor(Supervisor):
 
     def dispatch(self, job: Job) -> None:
         errors = self.ray.exceptions
-        self._answers = self.task.remote(*self.given, job.kind, job.trial.settings.to_dict())
+        self._answers = self.task.remote(*self.given, job.kind, job.trial.kind.to_dict())
         try:
             if self.stopping:
                 self.stop()

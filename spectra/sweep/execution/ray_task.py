@@ -10,9 +10,10 @@ from typing import Any, no_type_check
 
 from spectra.cluster import stand_where_the_driver_stands
 from spectra.errors import SpectraError
+from spectra.registry import plugin_modules, use_plugins
 from spectra.runs import Run
-from spectra.sweep.execution.answers import do_and_tell, job_of
 from spectra.sweep.execution.schedule import JobKind
+from spectra.sweep.execution.worker import do_and_tell, job_of
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.runner import Runner
 
@@ -21,9 +22,9 @@ STEP_SECONDS = 1.0  # between two reports of optimiser steps
 
 @no_type_check  # where annotations are checked at run time, a wrapper would hide from Ray that this is a generator
 def do_job(
-    folder: str, run: str, specification: str, save_seconds: float, kind: JobKind, settings: dict[str, Any]
+    folder: str, run: str, specification: str, save_seconds: float, kind: JobKind, trial: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Do one job; yields the answers of `answers.py`.
+    """Do one job; yields the answers of `worker.py`.
 
     Ray cancels a task by an interrupt in its main thread. The job runs in another thread, so that the interrupt only
     raises a flag, which training reads between two steps.
@@ -34,7 +35,7 @@ def do_job(
         specification: The sweep, as JSON.
         save_seconds: Time between training checkpoints.
         kind: Kind of the job.
-        settings: Of its trial.
+        trial: Its trial.
     """
     answers: queue.Queue[dict[str, Any] | BaseException] = queue.Queue()
     stop = threading.Event()
@@ -45,7 +46,7 @@ def do_job(
             stand_where_the_driver_stands(folder, run)
             runner = _runner(run, specification, save_seconds)
             runner.stop = stop.is_set
-            do_and_tell(runner, job_of(kind, settings), _seldom(answers.put))
+            do_and_tell(runner, job_of(kind, trial), _seldom(answers.put))
         except SpectraError as error:
             answers.put({"outcome": "failed", "error": str(error)})
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread, where Ray hears of it
@@ -73,6 +74,7 @@ def do_job(
 @lru_cache(maxsize=1)
 def _runner(run: str, specification: str, save_seconds: float) -> Runner:
     """The runner of this worker process, which keeps data and base scores between jobs."""
+    use_plugins(plugin_modules())
     return Runner(Run.open(run), Specification.model_validate_json(specification), save_seconds=save_seconds)
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from spectra.sweep.trial.learning_rate_selection import chosen, groups
 
 JobKind = Literal["base", "trial", "test"]
 Outcome = Literal["done", "busy", "stopped"]
+Happening = Literal["started", "step", "done", "elsewhere", "retried", "failed"]
 RETRIES = 2
 LOSSES = 5  # losses of one job before it counts as failed
 
@@ -22,6 +24,31 @@ class Job:
 
     kind: JobKind
     trial: PlannedTrial
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a job, for whoever shows it.
+
+    Attributes:
+        what: "started" with a stage; "step" within the training stage; "done"; "elsewhere" when another process works
+            on it; "retried" and "failed" with a message.
+        job: The job.
+        stage: What is being done now, such as "training" or "scanning".
+        step: Optimiser steps done.
+        steps: Optimiser steps in all; 0 when not known.
+        message: Why it failed.
+    """
+
+    what: Happening
+    job: Job
+    stage: str = ""
+    step: int = 0
+    steps: int = 0
+    message: str = ""
+
+
+OnEvent = Callable[[Event], None]
 
 
 class Schedule:
@@ -79,6 +106,17 @@ class Schedule:
         with self._changed:
             self.stopped = True
             self._changed.notify_all()
+
+    def ended(self, job: Job, outcome: Outcome, on_event: OnEvent) -> None:
+        """Learn how a job ended that did not fail, and tell the onlooker."""
+        if outcome == "done":
+            on_event(Event("done", job))
+            self.done(job)
+        elif outcome == "busy":
+            on_event(Event("elsewhere", job))
+            self.busy(job)
+        else:
+            self.put_back(job)
 
     def done(self, job: Job) -> None:
         """A job ended well."""

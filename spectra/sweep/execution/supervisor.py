@@ -11,8 +11,7 @@ from typing import Any
 
 from spectra.errors import RunError
 from spectra.runs import Run
-from spectra.sweep.execution.progress import Event, OnEvent, settle
-from spectra.sweep.execution.schedule import Job, Schedule
+from spectra.sweep.execution.schedule import Event, Job, OnEvent, Schedule
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Supervisor(ABC):
         if answer["outcome"] == "failed":
             self.failed(job, answer["error"], again=False)
         else:
-            settle(self.schedule, job, answer["outcome"], self.on_event)
+            self.schedule.ended(job, answer["outcome"], self.on_event)
         return True
 
     def died(self, job: Job, cause: str) -> None:

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 
 from spectra.data import TaskData
 from spectra.sweep.preflight.downloads import model_download
-from spectra.sweep.spec.existing import is_existing, reference
+from spectra.sweep.spec.kinds import ExistingCheckpoint
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
 from spectra.training.settings import TrainingSettings
@@ -41,9 +41,9 @@ class Estimate:
     seconds: float | None
 
 
-def _of_existing(trial: PlannedTrial) -> Estimate:
+def _of_existing(trial: PlannedTrial, checkpoint: str) -> Estimate:
     """Nothing is trained; how long scanning and measuring take is not known, nor the size of what only the hub has."""
-    absent = model_download(reference(trial.settings)) is not None
+    absent = model_download(checkpoint) is not None
     return Estimate(trial, 0, 0, None if absent else 0, None)
 
 
@@ -64,10 +64,10 @@ def estimates(
     lengths: dict[tuple[int, int], float | None] = {}
     found = []
     for trial in trials:
-        settings = trial.settings
-        if is_existing(settings):
-            found.append(_of_existing(trial))
+        if isinstance(trial.kind, ExistingCheckpoint):
+            found.append(_of_existing(trial, trial.kind.checkpoint))
             continue
+        settings = trial.kind.settings
         size = sizes(settings)
         if size is None:
             found.append(Estimate(trial, None, None, None, None))
@@ -75,34 +75,29 @@ def estimates(
         shape = (settings.batch_size, settings.max_length)
         if shape not in lengths:
             lengths[shape] = None if data is None else padded_length(settings, data)
-        one = _estimate(trial, size, lengths[shape], len(specification.sequence))
-        found.append(_stored(one, specification))
+        found.append(_estimate(trial, settings, size, lengths[shape], specification))
     return found
 
 
-def _estimate(trial: PlannedTrial, size: Skeleton, length: float | None, tasks: int) -> Estimate:
-    whole = tasks > 1 or weights_kind(trial.settings) == "checkpoint"  # a sequence keeps its merged weights
-    saved = size.parameters if whole else size.trainable
+def _estimate(
+    trial: PlannedTrial, settings: TrainingSettings, size: Skeleton, length: float | None, specification: Specification
+) -> Estimate:
+    """Weights kept along the way count as those at the end do; bfloat16 halves a full checkpoint."""
+    tasks = len(specification.sequence)
+    full = weights_kind(settings) == "checkpoint"
+    saved = size.parameters if full or tasks > 1 else size.trainable  # a sequence keeps its merged weights
+    halves = 2 if specification.store_dtype and full else 1
     return Estimate(
         trial,
         trainable_parameters=size.trainable,
         optimiser_bytes=ADAM_STATES * BYTES * size.trainable,
-        disk_bytes=BYTES * saved,
-        seconds=None if length is None else _seconds(trial, size, length, tasks),
+        disk_bytes=(1 + len(specification.keep_steps or ())) * BYTES * saved // halves,
+        seconds=None if length is None else _seconds(settings, size, length, tasks),
     )
 
 
-def _stored(one: Estimate, specification: Specification) -> Estimate:
-    """Weights kept along the way count as those at the end do; bfloat16 halves a full checkpoint."""
-    if one.disk_bytes is None:
-        return one
-    halves = 2 if specification.store_dtype and weights_kind(one.trial.settings) == "checkpoint" else 1
-    return replace(one, disk_bytes=(1 + len(specification.keep_steps or ())) * one.disk_bytes // halves)
-
-
-def _seconds(trial: PlannedTrial, size: Skeleton, length: float, tasks: int) -> float | None:
+def _seconds(settings: TrainingSettings, size: Skeleton, length: float, tasks: int) -> float | None:
     """Two operations per weight and token forward and four backward, whatever the method."""
-    settings = trial.settings
     if settings.steps is None:
         return None
     tokens = tasks * settings.steps * settings.batch_size * settings.gradient_accumulation * length

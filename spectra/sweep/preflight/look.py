@@ -31,11 +31,11 @@ from spectra.models.base import load_tokenizer
 from spectra.runs import Run
 from spectra.sweep.preflight.estimate import Estimate, estimates
 from spectra.sweep.preflight.texts import text_problems
-from spectra.sweep.spec.existing import is_existing
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Specification
 from spectra.sweep.trial.inputs import HeldOutInput, Inputs, agreed, open_held_out_tasks
+from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.training.families import FAMILIES, family_of, in_order_of
 from spectra.training.settings import TrainingSettings
@@ -43,6 +43,8 @@ from spectra.training.skeleton import Bare, Skeleton, bare, skeleton
 from spectra.training.store import weights_kind
 from spectra.weights import open_pair
 from spectra.weights.formats.hub import locate, locate_locally
+
+CUT_IN_A_PLAN = 1000  # rows of a split
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +54,13 @@ class Preflight:
     Attributes:
         inputs: All that it reads; None where a plan does without something that is not at hand.
         estimates: The expected cost of each trial.
+        account: Of a plan, what becomes of every row (the table row_account, without the trial); texts are cut into
+            tokens on the first rows of a split only.
     """
 
     inputs: Inputs | None
     estimates: tuple[Estimate, ...]
+    account: tuple[Mapping[str, Any], ...] = ()
 
     def contents(self) -> dict[str, Any]:
         """What the run folder records of the inputs.
@@ -113,7 +118,11 @@ def preflight(
     looked.refuse()
     if contents is not None and run is not None:
         agreed(str(out), recorded, contents.described())
-    return Preflight(contents, tuple(costs))
+    account: Iterator[Mapping[str, Any]] = iter(())
+    if planned:
+        tokenizer = load_tokenizer(specification.base) if at_hand else None
+        account = account_rows(tasks, [one.task for one in held_out], specification, tokenizer, CUT_IN_A_PLAN)
+    return Preflight(contents, tuple(costs), tuple(account))
 
 
 @dataclass
@@ -205,19 +214,18 @@ class _Look:
             with self._noted():
                 built = bare(self.specification.base, kind, labels)
         for trial in self.trials:
-            key = _key(trial.settings)
-            if is_existing(trial.settings) or built is None or key in self._sizes:
+            if trial.training is None or built is None or (key := _key(trial.training)) in self._sizes:
                 continue
             self._sizes[key] = None
             with self._noted():
-                self._sizes[key] = skeleton(built, trial.settings)
+                self._sizes[key] = skeleton(built, trial.training)
         if built is not None:
             supported = getattr(built.model, "supports_gradient_checkpointing", True)
             if self.specification.gradient_checkpointing and not supported:
                 self.add(f"gradient_checkpointing is asked for, and {type(built.model).__name__} has none. Remove it.")
             with self._noted():
                 for task in tasks:
-                    require_writer(task, self.trials[0].settings)
+                    require_writer(task, self.specification)
 
     def measures(self, tasks: Sequence[TaskData], held_out: Sequence[HeldOutInput]) -> None:
         """Every held-out task is of a kind that its measure scores, with a head that the models have."""
@@ -314,20 +322,19 @@ class _Look:
             )
 
     def _is_kept(self, one: Estimate) -> bool:
-        return self.specification.keep == "all" or (
-            self.specification.keep == "adapters" and weights_kind(one.trial.settings) == "adapter"
-        )
+        training, keep = one.trial.training, self.specification.keep
+        return training is not None and (keep == "all" or (keep == "adapters" and weights_kind(training) == "adapter"))
 
 
 def _is_left(trial: PlannedTrial, run: Run | None) -> bool:
     """Whether a trial is still to be trained."""
-    return not is_existing(trial.settings) and (run is None or not run.trial(trial.id).is_finished)
+    return trial.training is not None and (run is None or not run.trial(trial.id).is_finished)
 
 
 def _key(settings: TrainingSettings) -> str:
     """What decides the shapes of what is trained, beside what all trials share."""
-    arguments = {name: value for name, value in settings.arguments.items() if name not in ("checkpoint", "label")}
-    return json.dumps([settings.method, settings.rank, settings.target_modules, arguments], sort_keys=True, default=str)
+    own = [settings.method, settings.rank, settings.target_modules, settings.arguments]
+    return json.dumps(own, sort_keys=True, default=str)
 
 
 def _require_fit(task: HeldOut, kind: ModelKind, model: str) -> None:

@@ -1,19 +1,21 @@
-"""Whether texts fit a base: no longer than it has positions, and long enough for one block."""
+"""Whether texts fit a base: no longer than it has positions, and long enough to predict a token."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spectra.data import TaskData
+from spectra.errors import DataError
 from spectra.forgetting import HeldOut
+from spectra.forgetting.positions import positions_problem
 from spectra.models import load_config
 from spectra.models.base import load_tokenizer
+from spectra.models.positions import beyond_positions, positions_of
 from spectra.sweep.spec.specification import Specification
-from spectra.training.families import family_of
+from spectra.training.families import encode, family_of
+from spectra.training.metrics import FamilyName
 
-BATCH = 256
-# Models whose positions begin behind the number of the padding token.
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet")
 SPLITS = ("train", "validation", "test")
+FIRST = 8  # rows that as a rule hold two tokens
 
 
 def text_problems(
@@ -21,69 +23,35 @@ def text_problems(
 ) -> Iterator[str]:
     """A sentence for each task with a text that is too long for the base, or with too little text.
 
-    Cost: texts are cut into tokens only where the length asked for exceeds the positions.
+    Cost: all texts are cut into tokens only where the length asked for exceeds the positions.
     """
-    base = specification.base
-    positions = positions_of(load_config(base))
-    tokenizer = load_tokenizer(base)
-    asked: list[tuple[str, TaskData, int, tuple[str, ...]]] = [
-        (f"task '{task.name}'", task, specification.max_length, SPLITS) for task in tasks
-    ]
-    asked += [
-        (f"held-out task '{one.name}'", one.data, one.max_length, ("train", "test")) for one in held_out if one.data
-    ]
-    for name, data, length, splits in asked:
-        rows = [row for split in splits for row in getattr(data, split)] if positions and length > positions else []
-        if positions and _reaches(tokenizer, rows, positions):
-            yield (
-                f"max_length is {length} for {name}, which has texts beyond the {positions} positions of '{base}'. "
-                f"Use a max_length of at most {positions}."
-            )
+    config, tokenizer = load_config(specification.base), load_tokenizer(specification.base)
+    length, positions = specification.max_length, positions_of(config)
     for task in tasks:
-        if specification.methods and family_of(task.kind, base) == "causal-lm":
-            for split in SPLITS:
-                if not _fills(tokenizer, getattr(task, split), specification.max_length):
-                    yield (
-                        f"The {split} split of task '{task.name}' does not fill one block of "
-                        f"{specification.max_length} tokens. Give it more text, or use a smaller max_length."
-                    )
+        family = family_of(task.kind, specification.base)
+        if positions is not None and length > positions and _longest(task, family, tokenizer, length) > positions:
+            yield beyond_positions(f"task '{task.name}'", length, config)
+        if specification.methods:
+            yield from _too_little(task, family, tokenizer, length)
+    yield from filter(None, (positions_problem(config, tokenizer, one) for one in held_out))
 
 
-def positions_of(config: Any) -> int | None:
-    """Tokens that a model has positions for; None where their number has no end."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions < 1:
-        return None
-    if config.model_type in OFFSET_POSITIONS:
-        return positions - (config.pad_token_id or 0) - 1
-    return positions
+def _longest(task: TaskData, family: FamilyName, tokenizer: Any, length: int) -> int:
+    """The longest sequence of tokens that the task makes."""
+    encoded = [encode(getattr(task, split), family, tokenizer, length).examples for split in SPLITS]
+    fields = ("input_ids", "labels") if family == "seq2seq" else ("input_ids",)
+    return max(len(one[field]) for examples in encoded for one in examples for field in fields)
 
 
-def _reaches(tokenizer: Any, rows: Iterable[dict[str, Any]], positions: int) -> bool:
-    """Whether a row has more tokens than there are positions; all its texts count together."""
-    return any(length > positions for length in _lengths(tokenizer, rows, special=True))
-
-
-def _fills(tokenizer: Any, rows: Iterable[dict[str, Any]], length: int) -> bool:
-    """Whether plain texts, each with its end-of-text token, make a block."""
-    total = 0
-    for tokens in _lengths(tokenizer, rows, special=False):
-        total += tokens + (tokenizer.eos_token_id is not None)
-        if total >= length:
-            return True
-    return False
-
-
-def _lengths(tokenizer: Any, rows: Iterable[dict[str, Any]], *, special: bool) -> Iterator[int]:
-    batch: list[str] = []
-    for row in rows:
-        batch.append(" ".join(str(value) for name, value in row.items() if name != "label"))
-        if len(batch) == BATCH:
-            yield from _encoded(tokenizer, batch, special=special)
-            batch = []
-    if batch:
-        yield from _encoded(tokenizer, batch, special=special)
-
-
-def _encoded(tokenizer: Any, texts: list[str], *, special: bool) -> Iterator[int]:
-    yield from map(len, tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"])
+def _too_little(task: TaskData, family: FamilyName, tokenizer: Any, length: int) -> Iterator[str]:
+    """Texts are joined into blocks, of which the last may be short; one of two tokens is enough."""
+    for split in SPLITS:
+        rows = getattr(task, split)
+        for count in (FIRST, len(rows)):
+            try:
+                encode(rows.select(range(min(count, len(rows)))), family, tokenizer, length)
+                break
+            except DataError as error:
+                reason = error
+        else:
+            yield f"The {split} split of task '{task.name}' is too short. {reason}"

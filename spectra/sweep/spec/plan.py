@@ -1,76 +1,94 @@
-"""From a specification to its trials: each one's resolved settings, identity, label and group."""
+"""From a specification to its trials: what each one is, its identity, label and group."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import PurePath
 from typing import Any
 
 from spectra.errors import RunError, SpecificationError
 from spectra.records.naming import told_apart
-from spectra.sweep.spec.existing import existing_checkpoints, is_existing
-from spectra.sweep.spec.specification import TRAINING, MethodSpecification, Specification
+from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTrial, TrialKind
+from spectra.sweep.spec.specification import MethodSpecification, Specification
 from spectra.sweep.spec.values import resolved_alpha
-from spectra.training.adapt import METHODS
-from spectra.training.settings import TrainingSettings
+from spectra.training.settings import Recipe, Scoring, TrainingSettings
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """One training run of a sweep, or one checkpoint that exists already.
+    """One row of a sweep's table.
 
     Attributes:
-        id: Hash of the settings.
+        id: Hash of everything that decides its figures.
         label: What a person calls its configuration.
-        group: Hash of the settings without learning rate and seed. Within a group the learning rate is chosen by the
-            mean validation score over seeds.
-        settings: The resolved settings.
+        group: The same hash without learning rate and seed. Within a group the learning rate is chosen by the mean
+            validation score over seeds.
+        kind: What it is.
     """
 
     id: str
     label: str
     group: str
-    settings: TrainingSettings
+    kind: TrialKind
+
+    @property
+    def training(self) -> TrainingSettings | None:
+        """How it is trained; None for a checkpoint that exists already."""
+        return None if isinstance(self.kind, ExistingCheckpoint) else self.kind.settings
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Peak learning rate; None for a checkpoint that exists already."""
+        return None if self.training is None else self.training.learning_rate
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the training; None for a checkpoint that exists already."""
+        return None if self.training is None else self.training.seed
 
     def described(self) -> dict[str, Any]:
-        """What tells it from the other trials; a checkpoint that exists already has no learning rate and no seed."""
-        given = is_existing(self.settings)
-        return {
-            "id": self.id,
-            "label": self.label,
-            "group": self.group,
-            "learning_rate": None if given else self.settings.learning_rate,
-            "seed": None if given else self.settings.seed,
-        }
+        """What tells it from the other trials."""
+        names = ("id", "label", "group", "learning_rate", "seed")
+        return {name: getattr(self, name) for name in names}
 
 
-def planned(settings: TrainingSettings) -> PlannedTrial:
-    """The trial with these settings."""
-    values = settings.to_dict()
+def planned(kind: TrialKind) -> PlannedTrial:
+    """The trial that is this."""
+    values = kind.identity()
     return PlannedTrial(
-        id=_hash(values),
-        label=_label(settings),
-        group=_hash({**values, "learning_rate": 1.0, "seed": 0}),
-        settings=settings,
+        id=_hash(values), label=kind.label, group=_hash({**values, "learning_rate": 1.0, "seed": 0}), kind=kind
     )
-
-
-def _label(settings: TrainingSettings) -> str:
-    return str(settings.arguments["label"]) if is_existing(settings) else METHODS[settings.method].label(settings)
 
 
 def plan(specification: Specification) -> tuple[PlannedTrial, ...]:
     """All trials, the trials of a group next to one another, none twice."""
-    shared = {name: getattr(specification, name) for name in TRAINING} | {"task": specification.trained_on}
-    trials = [
-        planned(TrainingSettings(**shared, **own, seed=seed))
-        for method in specification.methods
-        for own in _configurations(method)
-        for seed in specification.seeds
-    ]
-    trials += [planned(settings) for settings in existing_checkpoints(specification)]
+    trials = [planned(kind) for kind in _kinds(specification)]
     distinct = list({trial.id: trial for trial in trials}.values())
     return tuple(sorted(labelled(distinct), key=_by_group(trials)))
+
+
+def _kinds(specification: Specification) -> Iterator[TrialKind]:
+    shared = {one.name: getattr(specification, one.name) for one in fields(Recipe)}
+    for method in specification.methods:
+        for own in _configurations(method):
+            for seed in specification.seeds:
+                settings = TrainingSettings(**shared, **own, seed=seed)
+                if specification.tasks:
+                    yield TaskSequence(settings, tuple(specification.tasks), specification.merges)
+                else:
+                    yield TrainedTrial(settings, specification.task or "")
+    scoring = {one.name: shared[one.name] for one in fields(Scoring)}
+    for there in specification.checkpoints:
+        yield ExistingCheckpoint(
+            **scoring,
+            checkpoint=there.checkpoint,
+            label=there.label or PurePath(there.checkpoint).name,
+            task=specification.task,
+            method=there.method or "checkpoint",
+            rank=there.rank,
+            alpha=there.alpha,
+        )
 
 
 def labelled(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
@@ -78,14 +96,14 @@ def labelled(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     first = {trial.group: trial for trial in reversed(trials)}
     labels = told_apart(
         {group: trial.label for group, trial in first.items()},
-        {group: _facts(trial.settings) for group, trial in first.items()},
+        {group: _facts(trial.kind) for group, trial in first.items()},
     )
     return [replace(trial, label=labels[trial.group]) for trial in trials]
 
 
-def _facts(settings: TrainingSettings) -> dict[str, Any]:
-    """All that makes a configuration: its settings, learning rate and seed aside."""
-    known = {name: value for name, value in settings.to_dict().items() if name not in ("learning_rate", "seed")}
+def _facts(kind: TrialKind) -> dict[str, Any]:
+    """All that makes a configuration: learning rate and seed aside."""
+    known = {name: value for name, value in kind.identity().items() if name not in ("learning_rate", "seed")}
     return {**known.pop("arguments"), **known}
 
 

@@ -9,7 +9,7 @@ from spectra.sweep.spec.requirements import TRACKERS
 from spectra.sweep.spec.values import Alpha, LearningRates, expand_integers, one_or_many
 from spectra.training.adapt import METHODS
 from spectra.training.metrics import METRICS, WRITTEN
-from spectra.training.settings import Precision, Quantisation, Schedule
+from spectra.training.settings import Recipe
 
 Keep = Literal["adapters", "all", "none"]
 StoreDtype = Literal["bfloat16"]
@@ -22,11 +22,11 @@ Seeds = Annotated[
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class _Strict(BaseModel, frozen=True):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class MethodSpecification(_Strict):
+class MethodSpecification(_Strict, frozen=True):
     """One method with its ranks, alphas and its own grid of learning rates."""
 
     method: str
@@ -70,7 +70,7 @@ class MethodSpecification(_Strict):
         return self
 
 
-class HeldOutSpecification(_Strict):
+class HeldOutSpecification(_Strict, frozen=True):
     """A held-out task with settings of its own, as `spectra.forgetting.HeldOut` documents them."""
 
     task: str | dict[str, Any]
@@ -96,7 +96,7 @@ def checkpoint_or_mapping(value: Any) -> Any:
     return {"checkpoint": value} if isinstance(value, str) else value
 
 
-class CheckpointSpecification(_Strict):
+class CheckpointSpecification(_Strict, frozen=True):
     """A checkpoint that exists already, and what it is known of it; only the reference is needed."""
 
     checkpoint: str
@@ -106,15 +106,13 @@ class CheckpointSpecification(_Strict):
     alpha: Annotated[float, Field(gt=0)] | None = None
 
 
-class Specification(_Strict):
+class Specification(_Strict, Recipe, frozen=True):
     """A sweep: one base, one task, any number of held-out tasks, of methods to train and of existing checkpoints.
 
-    The training fields have the meaning of `TrainingSettings`; they are shared by all methods, so that methods differ
-    in what they train and in their learning rate alone.
+    How everything is trained and scored is a `Recipe`, which all methods share.
     """
 
     title: str = ""
-    base: str
     task: str | dict[str, Any] | None
     tasks: Annotated[list[str | dict[str, Any]], Field(min_length=2)] | None = None
     merge: bool | None = None
@@ -122,25 +120,6 @@ class Specification(_Strict):
     methods: list[MethodSpecification]
     checkpoints: list[Annotated[CheckpointSpecification, BeforeValidator(checkpoint_or_mapping)]] = []
     seeds: Seeds = [0]
-
-    steps: PositiveInt | None = None
-    epochs: Annotated[float, Field(gt=0)] | None = None
-    batch_size: PositiveInt = 16
-    gradient_accumulation: PositiveInt = 1
-    max_length: PositiveInt = 128
-    schedule: Schedule = "linear"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    precision: Precision = "float32"
-    quantisation: Quantisation | None = None
-    gradient_checkpointing: bool = False
-    evaluate_every: PositiveInt | None = None
-    validation_metric: str | None = None
-    train_examples: PositiveInt | None = None
-    validation_examples: PositiveInt | None = None
-    test_examples: PositiveInt | None = None
 
     k: PositiveInt = 10
     epsilon: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -226,20 +205,8 @@ class Specification(_Strict):
         """Whether a task of a sequence starts from what the tasks before it left."""
         return self.merge is not False
 
-    @property
-    def trained_on(self) -> str | dict[str, Any]:
-        """What trials are identified by: the task, or the sequence and how it goes on."""
-        return {"tasks": list(self.tasks), "merge": self.merges} if self.tasks else self.task or ""
-
 
 # Fields that a later call may change in a run folder: they reach no figure, or only add trials and held-out tasks.
 GROWING = ("title", "methods", "checkpoints", "seeds", "heldout", "keep", "report_to")
 # Fields that all rows of one run folder share, because they would not be comparable otherwise.
 SHARED = tuple(name for name in Specification.model_fields if name not in GROWING)
-
-# Fields that every trial takes over as they are.
-TRAINING = (
-    "base", "task", "steps", "epochs", "batch_size", "gradient_accumulation", "max_length", "schedule", "warmup",
-    "weight_decay", "max_grad_norm", "head_learning_rate", "precision", "quantisation", "gradient_checkpointing",
-    "evaluate_every", "validation_metric", "train_examples", "validation_examples", "test_examples",
-)  # fmt: skip

@@ -23,9 +23,10 @@ from safetensors.torch import load_file
 from spectra.data import TaskData
 from spectra.engine.cache import FactorCache
 from spectra.models import LoadedModel, ModelKind, load_base, name_outputs, resolve_model
-from spectra.records.scan import totals
+from spectra.records.totals import totals
 from spectra.runs import TrialFolder
-from spectra.scanning.scan import intruders
+from spectra.scanning.scan import scan_checkpoints
+from spectra.scanning.settings import ScanSettings
 from spectra.storage import atomic
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.states import save_head, save_state
@@ -35,17 +36,17 @@ from spectra.training.settings import TrainingSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-Train = Callable[[TrainingSettings, TrialFolder], Path]  # trains, or goes on, or takes what was trained
+Train = Callable[[TrainingSettings, TaskData, TrialFolder], Path]  # trains, or goes on, or takes what was trained
 SUMMED = ("steps", "train_seconds")
 LARGEST = ("trainable_parameters", "optimiser_bytes", "peak_memory_bytes")
 
 
 @dataclass(frozen=True, eq=False)
-class TaskSequence:
+class SequenceTraining:
     """One trial that learns several tasks; each step is a folder of its own, so that it resumes where it was stopped.
 
     Attributes:
-        settings: Of the trial; base and task are replaced step by step.
+        settings: Of the trial; the base is replaced step by step.
         specification: The sweep.
         tasks: The tasks in their order, with their data.
         folder: The trial's folder.
@@ -84,8 +85,7 @@ class TaskSequence:
         step.clear_partials()
         before = self._state(number - 1)
         start = before if self.specification.merges else self._state(0)
-        settings = replace(self.settings, base=start, task=self.specification.sequence[number - 1])
-        weights = train(settings, step)
+        weights = train(replace(self.settings, base=start), self.tasks[number - 1], step)
         with atomic.replacing(Path(self._state(number))) as partial:
             partial.mkdir()
             tuned = save_state(weights, start, before, self._state(0), self.kind, partial)
@@ -100,10 +100,9 @@ class TaskSequence:
     def _rows(self, number: int, before: str) -> Iterator[dict[str, Any]]:
         counted: dict[str, float] = {}
         for name, reference in (("base", self._state(0)), ("previous", before)):
-            scan = intruders(
-                self._state(number), reference, k=self.specification.k, epsilon=self.specification.epsilon,
-                dense_norms=True, cache=FactorCache() if name == "base" else None,
-            )  # fmt: skip
+            settings = ScanSettings(k=self.specification.k, epsilon=self.specification.epsilon, dense_norms=True)
+            cache = FactorCache() if name == "base" else None
+            [scan] = scan_checkpoints([self._state(number)], reference, settings, cache=cache)
             whole = totals(scan.matrices)
             counted |= {f"count_{name}": whole["count"], f"energy_share_{name}": whole["energy_share"]}
             counted |= {f"update_{name}": whole["update_frobenius"], "matrices": whole["matrices"]}
@@ -131,7 +130,7 @@ class TaskSequence:
         loaded = self._load(self._state(upto), task)
         head = load_file(self.folder.step(number).head, device=self.device)
         loaded.model.load_state_dict(head, strict=False)
-        return evaluate(loaded.model, loaded.tokenizer, task, split, replace(self.settings, base=self._state(0)))
+        return evaluate(loaded.model, loaded.tokenizer, task, split, self.specification)
 
     def _load(self, state: str, task: TaskData) -> LoadedModel:
         loaded = load_base(state, self.kind, num_labels=task.outputs, device=self.device)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Candidate = TypeVar("Candidate")
-BySeed = Mapping[int, float | None]  # the validation score at each seed; None where that seed failed
+BySeed = Mapping[int | None, float | None]  # the validation score at each seed; None where that seed failed
 
 
 def best_by_mean(scores: Mapping[Candidate, BySeed]) -> Candidate | None:
@@ -49,7 +49,7 @@ def best_by_mean(scores: Mapping[Candidate, BySeed]) -> Candidate | None:
     return None
 
 
-def _mean(seeds: Mapping[int, float], common: set[int]) -> float:
+def _mean(seeds: Mapping[int | None, float], common: set[int | None]) -> float:
     mean = fmean(score for seed, score in seeds.items() if seed in common or not common)
     return mean if math.isfinite(mean) else -math.inf
 
@@ -67,16 +67,16 @@ def chosen(run: Run, group: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 
     Empty if no trial of the group is finished.
     """
-    scores: dict[float, dict[int, float | None]] = {}
-    for trial in sorted(group, key=lambda one: one.settings.learning_rate):
+    scores: dict[float | None, dict[int | None, float | None]] = {}
+    for trial in sorted(group, key=lambda one: one.learning_rate or 0.0):
         folder = run.trial(trial.id)
-        by_seed = scores.setdefault(trial.settings.learning_rate, {})
+        by_seed = scores.setdefault(trial.learning_rate, {})
         if folder.is_finished:
-            by_seed[trial.settings.seed] = (folder.metrics or {}).get("validation_score", -math.inf)
+            by_seed[trial.seed] = (folder.metrics or {}).get("validation_score", -math.inf)
         elif folder.failure:
-            by_seed[trial.settings.seed] = None
+            by_seed[trial.seed] = None
     best = best_by_mean(scores)
-    return [trial for trial in group if trial.settings.learning_rate == best and run.trial(trial.id).is_finished]
+    return [trial for trial in group if trial.learning_rate == best and run.trial(trial.id).is_finished]
 
 
 def best_configuration(trials: "pd.DataFrame") -> "pd.DataFrame":
@@ -89,11 +89,11 @@ def best_configuration(trials: "pd.DataFrame") -> "pd.DataFrame":
         Empty where nothing is chosen.
     """
     usable = trials[(trials["status"] == "done") & trials["chosen"].fillna(False).astype(bool)]
-    scores: dict[str, dict[int, float | None]] = {}
+    scores: dict[str, dict[int | None, float | None]] = {}
     for row in usable.to_dict("records"):
         score = row["validation_score"]
         by_seed = scores.setdefault(str(row["label"]), {})
-        by_seed[-1 if row["seed"] is None or row["seed"] != row["seed"] else int(row["seed"])] = (
+        by_seed[None if row["seed"] is None or row["seed"] != row["seed"] else int(row["seed"])] = (
             -math.inf if score is None or score != score else float(score)
         )
     return usable[usable["label"].isin([best_by_mean(scores)])].sort_values(by=["seed"])

@@ -3,8 +3,9 @@
 Each job leaves whole files and does nothing twice: what is already written is taken as it is.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,15 +18,16 @@ from spectra.models.base import load_tokenizer
 from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import BASE_TASK, Run, TrialFolder
 from spectra.sweep.execution.schedule import Outcome
-from spectra.sweep.spec.existing import is_existing, reference
+from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTrial
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
-from spectra.sweep.trial.continual import TaskSequence, mean_score
+from spectra.sweep.trial.continual import SequenceTraining, mean_score
 from spectra.sweep.trial.held_out import HeldOutTasks
 from spectra.sweep.trial.inputs import open_tasks, require_unchanged
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
+from spectra.sweep.trial.seconds import Clock
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import scaling
 from spectra.training.callback import SpectraCallback
@@ -50,14 +52,15 @@ class Runner:
         specification: The sweep.
         stop: Asked while training; True saves a checkpoint and ends the job with "stopped".
         save_seconds: Time between training checkpoints.
-        opened: The tasks, where they are opened already.
+        start_seconds: What the start of this process took; counted for its first trial.
     """
 
     run: Run
     specification: Specification
     stop: Callable[[], bool] = lambda: False
     save_seconds: float = 120.0
-    opened: tuple[TaskData, ...] | None = None
+    start_seconds: float = 0.0
+    clock: Clock = field(default_factory=Clock)
 
     @cached_property
     def device(self) -> str:
@@ -76,8 +79,6 @@ class Runner:
         Raises:
             RunError: If one is no longer what it was when the sweep began.
         """
-        if self.opened is not None:
-            return self.opened
         opened = open_tasks(self.specification)
         for there, task in zip(self.run.inputs["tasks"], opened, strict=True):
             require_unchanged(f"task '{task.name}'", there["content"], task.fingerprint)
@@ -93,14 +94,16 @@ class Runner:
         """The held-out tasks."""
         return HeldOutTasks(self.run, self.specification, self.device)
 
-    def measure_base(self, settings: TrainingSettings) -> None:
-        """Score the untouched base on the held-out tasks, and on the task itself unless its head would be new.
+    @cached_property
+    def row_account(self) -> list[dict[str, Any]]:
+        """What became of every row of every task: the same for all trials."""
+        tokenizer = load_tokenizer(self.specification.base)
+        return list(account_rows(self.tasks, self.held_out.tasks, self.specification, tokenizer))
 
-        Args:
-            settings: Of any trial: they decide how a text is cut into tokens.
-        """
+    def measure_base(self) -> None:
+        """Score the untouched base on the held-out tasks, and on the task itself unless its head would be new."""
         if self.tasks:
-            require_writer(self.task, settings)
+            require_writer(self.task, self.specification)
         with self.run.base_lock():
             names = [BASE_TASK, *(task.name for task in self.held_out.tasks)]
             if all(self.run.base_result(name) is not None for name in names):
@@ -109,10 +112,9 @@ class Runner:
             base = self._base()
             self.held_out.measure_base(base)
             score: dict[str, Any] = {}
-            if (
-                self.specification.task is not None and FAMILIES[self.family].problem_type is None
-            ):  # one task, and its own head
-                score = {"base_task_score": score_of(base.model, base.tokenizer, self.task, "test", settings).score}
+            if self.specification.task is not None and FAMILIES[self.family].problem_type is None:
+                # One task, and the base's own head.
+                score = {"base_task_score": self._scored(base, "test").score}
             self.run.write_base_result(BASE_TASK, score)
 
     def _base(self) -> LoadedModel:
@@ -133,26 +135,47 @@ class Runner:
             if mine:
                 folder.clear_partials()
                 self._describe(trial, folder)  # first, so that a failure of what follows has its row in the tables
-            missing = self.held_out.missing(folder)
+            with self._timed():
+                missing = self.held_out.missing(folder)
             if folder.is_finished and not missing:
                 return "done"
             if not mine:
                 return "busy"
-            self._require_base()
-            try:
-                weights = self._weights(trial, folder, on_stage)
-            except TrainingStopped:
-                return "stopped"
-            if not folder.is_finished:
-                on_stage("scanning", 0, 0)
-                summary = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
-                folder.write_metrics({**(folder.metrics or {}), **summary})
-            on_stage("measuring", 0, 0)
-            tokenizer = load_tokenizer(self.specification.base)
-            folder.write_rows("row_account", account_rows(self.tasks, self.held_out.tasks, trial.settings, tokenizer))
-            folder.add_forgetting(*self.held_out.measure_tuned(self._load(weights), missing))
+            with self._timed(folder):
+                self._require_base()
+                try:
+                    weights = self._weights(trial, folder, on_stage)
+                except TrainingStopped:
+                    return "stopped"
+                if not folder.is_finished:
+                    on_stage("scanning", 0, 0)
+                    self._scan(weights, folder)
+                on_stage("measuring", 0, 0)
+                folder.write_rows("row_account", self.row_account)
+                tuned = self._load(weights)
+                with self.clock.part("measuring"):
+                    folder.add_forgetting(*self.held_out.measure_tuned(tuned, missing))
             folder.finish({*folder.measured, *(task.name for task in missing)})
         return "done"
+
+    def _scan(self, weights: Path, folder: TrialFolder) -> None:
+        with self.clock.part("scan"):
+            summary, controls = scan_trial(folder, weights, resolve_model(self.specification.base), self.specification)
+        self.clock.move("scan", "controls", controls)
+        folder.write_metrics({**(folder.metrics or {}), **summary})
+
+    @contextmanager
+    def _timed(self, folder: TrialFolder | None = None) -> Iterator[None]:
+        """Count as "load" what is no part of its own; then book everything for a trial, or leave it for the next."""
+        self.clock.add("start", self.start_seconds)
+        self.start_seconds = 0.0
+        try:
+            with self.clock.part("load"):
+                yield
+        finally:
+            if folder is not None:
+                folder.add_seconds(self.clock.seconds)
+                self.clock = Clock()
 
     def do_test(self, trial: PlannedTrial, on_stage: OnStage) -> Outcome:
         """Score a chosen trial on the test split, once."""
@@ -163,11 +186,12 @@ class Runner:
             if not mine:
                 return "busy"
             on_stage("testing", 0, 0)
-            try:
-                # A trial that was not chosen when its weights were dropped may be chosen once the grid has grown.
-                score = self._score(trial, self._weights(trial, folder, on_stage), "test")
-            except TrainingStopped:
-                return "stopped"
+            with self._timed(folder):
+                try:
+                    # A trial that was not chosen when its weights were dropped may be chosen once the grid has grown.
+                    score = self._score(trial, self._weights(trial, folder, on_stage), "test")
+                except TrainingStopped:
+                    return "stopped"
             folder.write_test({"task_score": score.score, "task_examples": score.examples} if score else {})
             folder.forget_failure()
         return "done"
@@ -178,7 +202,7 @@ class Runner:
             return
         folder.write_settings(
             {
-                "specification": trial.settings.to_dict(),
+                "specification": trial.kind.to_dict(),
                 "label": trial.label,
                 "group": trial.group,
                 "inputs": self._inputs(trial),
@@ -191,8 +215,8 @@ class Runner:
     def _inputs(self, trial: PlannedTrial) -> dict[str, Any]:
         """The contents that this trial's figures come from."""
         known = self.run.inputs
-        given = {reference(trial.settings)} if is_existing(trial.settings) else set()
-        return {**known, "checkpoints": {name: held for name, held in known["checkpoints"].items() if name in given}}
+        own = trial.kind.checkpoint if isinstance(trial.kind, ExistingCheckpoint) else None
+        return {**known, "checkpoints": {name: held for name, held in known["checkpoints"].items() if name == own}}
 
     def _require_base(self) -> None:
         """The base is still what it was when the sweep began; read again only if its files have changed."""
@@ -201,60 +225,78 @@ class Runner:
 
     def _weights(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
         """The tuned weights of a trial: given, trained before, or trained now."""
-        if self.specification.tasks:
-            return self._sequence(trial, folder).learn(
-                lambda settings, step: self._learn(replace(trial, settings=settings), step, on_stage)
-            )
-        if not is_existing(trial.settings):
-            return folder.weights or self._train(trial, folder, on_stage)
-        name = reference(trial.settings)
-        weights = locate(name)
-        require_unchanged(f"checkpoint '{name}'", self.run.inputs["checkpoints"].get(name, ""), content_of(name))
-        if folder.metrics is None:
-            on_stage("measuring", 0, 0)
-            score = self._score(trial, weights, "validation")
-            folder.write_metrics({"task_metric": score.metric, "validation_score": score.score} if score else {})
-        return weights
+
+        def learn(settings: TrainingSettings, task: TaskData, there: TrialFolder, points: int = 0) -> Path:
+            return there.weights or self._train(settings, task, there, f"{trial.label} {trial.id}", points, on_stage)
+
+        match trial.kind:
+            case TrainedTrial(settings):
+                return learn(settings, self.task, folder, self.specification.trajectory)
+            case TaskSequence(settings):
+                return self._sequence(settings, folder).learn(learn)
+            case ExistingCheckpoint(checkpoint=name):
+                weights = locate(name)
+                known = self.run.inputs["checkpoints"].get(name, "")
+                require_unchanged(f"checkpoint '{name}'", known, content_of(name))
+                if folder.metrics is None:
+                    on_stage("measuring", 0, 0)
+                    score = self._score(trial, weights, "validation")
+                    folder.write_metrics(
+                        {"task_metric": score.metric, "validation_score": score.score} if score else {}
+                    )
+                return weights
 
     def _score(self, trial: PlannedTrial, weights: Path, split: str) -> Evaluation | None:
         """The score of tuned weights on a split of the task; None without a task."""
-        if self.specification.tasks:
-            return mean_score(self._sequence(trial, self.run.trial(trial.id)).scores(split))
-        if self.specification.task is None:
-            return None
-        tuned = self._load(weights)
-        return score_of(tuned.model, tuned.tokenizer, self.task, split, trial.settings)
+        if isinstance(trial.kind, TaskSequence):
+            with self.clock.part("testing" if split == "test" else "validation"):
+                return mean_score(self._sequence(trial.kind.settings, self.run.trial(trial.id)).scores(split))
+        return self._scored(self._load(weights), split) if self.tasks else None
 
-    def _sequence(self, trial: PlannedTrial, folder: TrialFolder) -> TaskSequence:
+    def _scored(self, loaded: LoadedModel, split: str) -> Evaluation:
+        """The score of a model on a split of the task."""
+        with self.clock.part("testing" if split == "test" else "validation"):
+            return score_of(loaded.model, loaded.tokenizer, self.task, split, self.specification)
+
+    def _sequence(self, settings: TrainingSettings, folder: TrialFolder) -> SequenceTraining:
         kind = FAMILIES[self.family].model_kind
-        return TaskSequence(trial.settings, self.specification, self.tasks, folder, kind, self.device)
+        return SequenceTraining(settings, self.specification, self.tasks, folder, kind, self.device)
 
-    def _learn(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
-        """One task of a sequence, by a runner that knows of this task alone."""
-        alone = {"base": trial.settings.base, "task": trial.settings.task, "tasks": None, "trajectory": 0}
-        data = self.tasks[self.specification.sequence.index(trial.settings.task)]  # a step's own
-        one = replace(self, specification=self.specification.model_copy(update=alone), opened=(data,))
-        return folder.weights or one._train(trial, folder, on_stage)
+    def _train(
+        self,
+        settings: TrainingSettings,
+        task: TaskData,
+        folder: TrialFolder,
+        name: str,
+        points: int,
+        on_stage: OnStage,
+    ) -> Path:
+        """Train from the last checkpoint; the weights' folder appears after everything else is written.
 
-    def _train(self, trial: PlannedTrial, folder: TrialFolder, on_stage: OnStage) -> Path:
-        """Train from the last checkpoint; the weights' folder appears after everything else is written."""
-        settings = trial.settings
+        Args:
+            settings: How.
+            task: On what.
+            folder: Where everything is written.
+            name: What trackers call it.
+            points: How often the weights are looked at along the way.
+            on_stage: Told of every step.
+        """
         on_stage("training", 0, settings.steps or 0)
-        watching, keeping = self._along_the_way(folder)
+        watching, keeping = self._along_the_way(settings, folder, points)
         trained = train(
             settings,
-            self.task,
+            task,
             folder.training,
             save_seconds=self.save_seconds,
             on_step=lambda step, steps: on_stage("training", step, steps),
             stop=self.stop,
             watching=watching,
             keeping=keeping,
-            tracking=Tracking(
-                tuple(self.specification.report_to), f"{trial.label} {trial.id}", folder.path / "tensorboard"
-            ),
-            validate=self._validation(settings),
+            tracking=Tracking(tuple(self.specification.report_to), name, folder.path / "tensorboard"),
+            validate=_validation(settings, task),
         )
+        for part, spent in trained.spent.items():
+            self.clock.move("load", part, spent)
         folder.write_rows("history", trained.history)
         folder.write_rows("trajectory", trajectory_rows(watching, folder))
         folder.write_rows("trajectory_matrices", watching.trajectory.matrices if watching else [])
@@ -277,31 +319,34 @@ class Runner:
             save_trained(trained.model, trained.tokenizer, trained.initial, weights, self._store_dtype)
         return folder.adapter if kind == "adapter" else folder.checkpoint
 
-    def _validation(self, settings: TrainingSettings) -> Callable[[Any, Any], Evaluation] | None:
-        """How the trained model is scored on the validation split, where not as while it trains."""
-        if settings.validation_metric != WRITTEN:
-            return None
-        return lambda model, tokenizer: score_of(model, tokenizer, self.task, "validation", settings)
-
     @property
     def _store_dtype(self) -> torch.dtype | None:
         """Storage of full checkpoints; None as they were trained."""
         return getattr(torch, self.specification.store_dtype) if self.specification.store_dtype else None
 
-    def _along_the_way(self, folder: TrialFolder) -> tuple[SpectraCallback | None, KeepWeights | None]:
+    def _along_the_way(
+        self, settings: TrainingSettings, folder: TrialFolder, points: int
+    ) -> tuple[SpectraCallback | None, KeepWeights | None]:
         """What looks at the weights, and what keeps them, while the training goes on."""
         asked, steps = self.specification, self.specification.keep_steps or []
         watching = SpectraCallback(
-            points=asked.trajectory,
+            points=points,
             at=steps,
-            base=resolve_model(asked.base),
+            base=resolve_model(settings.base),
             k=asked.k,
             epsilon=asked.epsilon,
             warn_at=None,
         )
         keeping = KeepWeights(steps, folder.keeping_weights, self._store_dtype)
-        return watching if asked.trajectory or steps else None, keeping if steps else None
+        return watching if points or steps else None, keeping if steps else None
 
     def _load(self, weights: Path) -> LoadedModel:
         kind = FAMILIES[self.family].model_kind if self.tasks else None
         return load_tuned(weights, base=self.specification.base, kind=kind, device=self.device)
+
+
+def _validation(settings: TrainingSettings, task: TaskData) -> Callable[[Any, Any], Evaluation] | None:
+    """How the trained model is scored on the validation split, where not as while it trains."""
+    if settings.validation_metric != WRITTEN:
+        return None
+    return lambda model, tokenizer: score_of(model, tokenizer, task, "validation", settings)

@@ -9,10 +9,10 @@ from spectra.forgetting import HeldOut, measure
 from spectra.training.driver import Evaluation, evaluate, first
 from spectra.training.families import family_of
 from spectra.training.metrics import WRITTEN, metric_of
-from spectra.training.settings import TrainingSettings
+from spectra.training.settings import Scoring
 
 
-def score(model: Any, tokenizer: Any, task: TaskData, split: str, settings: TrainingSettings) -> Evaluation:
+def score(model: Any, tokenizer: Any, task: TaskData, split: str, settings: Scoring) -> Evaluation:
     """The score of a model on a split of its task, higher is better.
 
     Raises:
@@ -28,7 +28,7 @@ def score(model: Any, tokenizer: Any, task: TaskData, split: str, settings: Trai
     return Evaluation("ROUGE-L", scores.score, len(rows))
 
 
-def require_writer(task: TaskData, settings: TrainingSettings) -> None:
+def require_writer(task: TaskData, settings: Scoring) -> None:
     """Refuse a score that the task cannot have, ROUGE-L where no answer is written: before anything is trained.
 
     Raises:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from spectra.engine.cache import FactorCache
-from spectra.records.scan import Scan, totals
+from spectra.records.scan import Scan
+from spectra.records.totals import totals
 from spectra.runs import TrialFolder
 from spectra.scanning.scan import scan_pairs
 from spectra.scanning.settings import ScanSettings
@@ -21,7 +22,7 @@ OF_A_CONTROL = ("index", "singular_value", "max_cosine", "is_intruder", "lower",
 
 def scan_trial(
     folder: TrialFolder, weights: Path, base: str, specification: Specification, cache: FactorCache | None = None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], float]:
     """Scan a trained checkpoint once, write its rows, and sum them up.
 
     Args:
@@ -32,7 +33,7 @@ def scan_trial(
         cache: Where factors of the base are kept for the other trials; by default in the cache folder of spectra.
 
     Returns:
-        Columns of the trials table.
+        Columns of the trials table, and the seconds that the controls took.
     """
     pair = open_pair(base, weights)
     settings = scan_settings(specification)
@@ -44,7 +45,7 @@ def scan_trial(
     folder.write_rows("update_spectra", _update_rows(scan))
     folder.write_rows("controls", _control_rows(scan))
     folder.write_rows("similarity", _similarity_rows(scan))
-    return summary(scan)
+    return summary(scan), scan.seconds.get("nulls", 0.0)
 
 
 def scan_settings(specification: Specification) -> ScanSettings:

@@ -1,19 +1,16 @@
 """All trials of a run folder together, as the tables that reports read."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from spectra.records.pairs import matched_pairs
 from spectra.runs import BASE_TASK, SCHEMAS, Run, TrialFolder
-from spectra.sweep.spec.existing import is_existing
+from spectra.sweep.spec.kinds import kind_from_dict
 from spectra.sweep.spec.plan import PlannedTrial, labelled, planned
 from spectra.sweep.trial.learning_rate_selection import chosen, groups
-from spectra.training.settings import TrainingSettings
 
-OF_TRAINING = ("learning_rate", "seed", "steps")  # not known of a checkpoint that existed already
-OF_THE_SETTINGS = ("method", "rank", "alpha", "learning_rate", "seed", "steps")
+OF_THE_TRIAL = ("method", "rank", "alpha", "learning_rate", "seed", "steps")  # the last three of a training alone
 
 
 def write_tables(run: Run) -> pd.DataFrame:
@@ -24,12 +21,13 @@ def write_tables(run: Run) -> pd.DataFrame:
     """
     with run.lock():
         folders = {folder.id: folder for folder in run.trials()}
-        trials = labelled([planned(TrainingSettings.from_dict(folder.specification)) for folder in folders.values()])
+        trials = labelled([planned(kind_from_dict(folder.specification)) for folder in folders.values()])
         at_chosen_rate = {trial.id for group in groups(trials) for trial in chosen(run, group)}
         ordered = sorted(trials, key=_order)
         finished = [folders[trial.id] for trial in ordered if folders[trial.id].is_finished]
-        collected = {name: _together(name, finished) for name in SCHEMAS if name not in ("trials", "pairs")}
+        collected = {name: _together(name, finished) for name in SCHEMAS if name not in ("trials", "pairs", "timings")}
         written = {name: run.write_table(name, table) for name, table in collected.items()}
+        run.write_table("timings", [row for folder in finished for row in _timings(folder)])
         base = run.base_result(BASE_TASK) or {}
         rows = [
             _row(trial, folders[trial.id], trial.id in at_chosen_rate, base)
@@ -43,17 +41,21 @@ def write_tables(run: Run) -> pd.DataFrame:
 
 def _order(trial: PlannedTrial) -> tuple[Any, ...]:
     """Full fine-tuning first, then by method, alpha rule, rank, learning rate and seed: the same on every machine."""
-    settings = trial.settings
+    known = trial.kind.to_dict()
     return (
-        settings.method != "full",
-        settings.method,
-        settings.rank or 0,
-        settings.alpha or 0.0,
+        known["method"] != "full",
+        known["method"],
+        known["rank"] or 0,
+        known["alpha"] or 0.0,
         trial.label,
-        settings.learning_rate,
-        settings.seed,
+        trial.learning_rate or 0.0,
+        trial.seed or 0,
         trial.id,
     )
+
+
+def _timings(folder: TrialFolder) -> list[dict[str, Any]]:
+    return [{"trial": folder.id, "part": part, "seconds": seconds} for part, seconds in folder.seconds.items()]
 
 
 def _together(name: str, finished: list[TrialFolder]) -> pd.DataFrame:
@@ -62,15 +64,14 @@ def _together(name: str, finished: list[TrialFolder]) -> pd.DataFrame:
 
 
 def _row(trial: PlannedTrial, folder: TrialFolder, is_chosen: bool, base: dict[str, Any]) -> dict[str, Any]:
-    settings, failure = trial.settings, folder.failure
+    known, failure = trial.kind.to_dict(), folder.failure
     test = folder.test if is_chosen else None
-    absent = OF_TRAINING if is_existing(settings) else ()
     return {
         "trial": trial.id,
         "label": trial.label,
-        **{name: getattr(settings, name) for name in OF_THE_SETTINGS if name not in absent},
+        **{name: known[name] for name in OF_THE_TRIAL if name in known},
         "chosen": is_chosen,
-        "task": _task_name(settings.task),
+        "task": trial.kind.task_name,
         **base,
         **(folder.metrics or {}),
         **(test or {}),
@@ -79,10 +80,3 @@ def _row(trial: PlannedTrial, folder: TrialFolder, is_chosen: bool, base: dict[s
         if failure is None
         else failure["error"],  # a finished trial may still have failed on the test split
     }
-
-
-def _task_name(task: str | Mapping[str, Any]) -> str:
-    """As the specification names it; the tasks of a sequence in their order."""
-    if isinstance(task, str):
-        return task
-    return ", ".join(map(_task_name, task["tasks"])) if "tasks" in task else str(task.get("name", ""))

@@ -1,9 +1,11 @@
 """What is in a checkpoint: settings, matrices, bytes, and the memory that training it took."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from spectra.records.inspection import Inspection
 from spectra.records.provenance import versions
 from spectra.weights.pair import CheckpointPair, MatrixPair
 
@@ -11,23 +13,23 @@ from spectra.weights.pair import CheckpointPair, MatrixPair
 OPTIMISER_BYTES = 8
 
 
-def inventory(pair: CheckpointPair) -> dict[str, Any]:
-    """The JSON object of `spectra inspect`."""
-    return {
-        "checkpoint": pair.checkpoint,
-        "base": pair.base,
-        "kind": pair.kind,
-        "method": pair.method,
-        "coverage": pair.coverage.to_dict() if pair.coverage else None,
-        "bytes": pair.nbytes,
-        "trained_parameters": pair.trained_parameters,
-        "optimiser_bytes": OPTIMISER_BYTES * pair.trained_parameters,
-        "largest_matrix_bytes": max((4 * rows * columns for rows, columns in shapes(pair)), default=0),
-        "matrices": [matrix_entry(matrix) for matrix in pair.matrices],
-        "skipped": [asdict(skipped) for skipped in pair.skipped],
-        "warnings": list(pair.warnings),
-        "versions": dict(versions()),
-    }
+def inventory(pair: CheckpointPair) -> Inspection:
+    """What is in an opened checkpoint."""
+    return Inspection(
+        checkpoint=pair.checkpoint,
+        base=pair.base,
+        kind=pair.kind,
+        method=pair.method,
+        coverage=pair.coverage,
+        bytes=pair.nbytes,
+        trained_parameters=pair.trained_parameters,
+        optimiser_bytes=OPTIMISER_BYTES * pair.trained_parameters,
+        largest_matrix_bytes=max((4 * rows * columns for rows, columns in shapes(pair)), default=0),
+        matrices=[matrix_entry(matrix) for matrix in pair.matrices],
+        skipped=[asdict(skipped) for skipped in pair.skipped],
+        warnings=pair.warnings,
+        versions=dict(versions()),
+    )
 
 
 def shapes(pair: CheckpointPair) -> list[tuple[int, int]]:
@@ -52,7 +54,7 @@ def matrix_entry(matrix: MatrixPair) -> dict[str, Any]:
     }
 
 
-def grouped(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def grouped(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Entries that differ in layer only, counted: one row per role, shape and setting, in order of appearance."""
     keys = ("role", "block", "shape", "dtype", "rank", "alpha", "scaling")
     counts: Counter[tuple[Any, ...]] = Counter()

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from spectra.errors import CheckpointError, first_five
 from spectra.records.coverage import Coverage
+from spectra.records.selection import Selection
 from spectra.records.verdicts import Skipped
 from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.catalogue import Catalogue, natural_order
 from spectra.weights.matching.fused import is_fused, parts_of
 from spectra.weights.matching.names import canonical_names
-from spectra.weights.matching.selection import Selection
+from spectra.weights.matching.selection import is_inside, reason_to_skip, require_known
 from spectra.weights.methods.changes import Change, Replaced, RowsOf
 from spectra.weights.pair import MatrixPair
 
@@ -93,13 +94,13 @@ def assemble(
     ]
     modules = sorted([*by_module, *rest], key=natural_order)
     names = canonical_names([*modules, *book.unread])
-    chosen.require_known(list(names.values()))
+    require_known(chosen, list(names.values()))
     matrices, skipped = [], []
     count = Counter[str]()
     for module in modules:
         name = names[module]
-        reason = chosen.reason_to_skip(name, has_blocks=book.has_blocks, set_aside=book.set_aside.get(module))
-        inside = chosen.is_inside(name, has_blocks=book.has_blocks) and module not in book.set_aside
+        reason = reason_to_skip(chosen, name, has_blocks=book.has_blocks, set_aside=book.set_aside.get(module))
+        inside = is_inside(name, has_blocks=book.has_blocks) and module not in book.set_aside
         match = by_module.get(module)
         if reason is None and match is not None:
             for matrix in (match.W0, match.change.W_tuned) if isinstance(match.change, Replaced) else (match.W0,):
@@ -111,7 +112,7 @@ def assemble(
             if inside:
                 count["unselected" if reason else "missing_in_checkpoint" if absent else "unchanged"] += 1
     skipped += [Skipped(names[module].canonical, reason) for module, reason in book.unread.items()]
-    unknown = sum(chosen.is_inside(names[module], has_blocks=book.has_blocks) for module in book.unknown)
+    unknown = sum(is_inside(names[module], has_blocks=book.has_blocks) for module in book.unknown)
     total = sum(count.values()) - count["outside"]
     return Assembly(tuple(matrices), tuple(skipped), Coverage(matrices=total, unknown=unknown, **count), tuple(whole))
 

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from spectra.errors import AdapterError, first_five
+from spectra.records.selection import Take
 from spectra.storage.json_file import read_object
 from spectra.weights.formats.checkpoint import INDICES, SINGLE, open_tensors
 from spectra.weights.formats.stored import StoredTensor
@@ -89,9 +90,6 @@ class Factors:
     B: StoredTensor
     magnitude: StoredTensor | None
     is_embedding: bool
-
-
-Take = Literal["adapter", "model"]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from spectra.errors import AdapterError, CheckpointError
+from spectra.records.selection import Selection
 from spectra.records.verdicts import Skipped
 from spectra.weights.matching.catalogue import Catalogue
 from spectra.weights.matching.names import canonical_names
-from spectra.weights.matching.selection import Selection
+from spectra.weights.matching.selection import reason_to_skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ def settle(problems: Sequence[Problem], book: Catalogue, chosen: Selection) -> t
     apart, known = [], {}
     for problem in problems:
         name = names[problem.module]
-        skipped = chosen.reason_to_skip(name, has_blocks=book.has_blocks)
+        skipped = reason_to_skip(chosen, name, has_blocks=book.has_blocks)
         if skipped is None:
             raise problem.error
         reason = f"{problem.reason}; {skipped}"
