@@ -11,10 +11,11 @@ import shutil
 from pathlib import Path
 
 from spectra.report import report_on
+from spectra.report.study_page import write_study_report
 
 REPORTS = Path(__file__).resolve().parent.parent / "reports"
 STORED = "run"
-KEPT = ("sweep.json", "tables/*.parquet", "study.json", "study/*.json", "study/tables/*.parquet", "study/tables/*.csv")
+KEPT = ("sweep.json", "tables/*.parquet", "study/*.json", "study/tables/*")
 
 
 def store(run: Path, report: Path) -> None:
@@ -45,6 +46,8 @@ def main() -> None:
         store(given.run, given.report)
     for folder in [given.report] if given.report is not None else stored():
         print(report_on([folder / STORED], folder / "report.html", force=True))
+        if (folder / STORED / "study" / "verdicts.json").is_file():
+            print(write_study_report(folder / STORED))
 
 
 if __name__ == "__main__":
