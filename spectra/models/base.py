@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,7 +18,7 @@ from spectra.weights.kernels import require_no_kernels
 from spectra.weights.matching.architecture import BUILD_ERRORS
 
 # Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
-UNREADABLE = (OSError, SafetensorError, *BUILD_ERRORS)
+UNREADABLE = (OSError, SafetensorError, *BUILD_ERRORS, StrictDataclassError)
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:

@@ -55,7 +55,7 @@ class Selection:
     base_revision: str | None = None
     tuned_base: str | Path | None = None
     initial_adapter: str | Path | None = None
-    lora_alpha: float | None = None
+    lora_alpha: float | int | None = None
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:

@@ -249,6 +249,7 @@ def _digest(W: Tensor) -> str:
 def _loaded(folder: Path) -> nn.Module:
     """The model that the folder's config.json names, in float32."""
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
 
     folder = folder if folder.is_dir() else folder.parent
     config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
@@ -260,7 +261,7 @@ def _loaded(folder: Path) -> nn.Module:
             chosen: Any = model_class or transformers.AutoModel
             model: nn.Module = chosen.from_pretrained(folder, dtype=torch.float32)
             return model.eval()
-    except LOAD_ERRORS as error:
+    except (*LOAD_ERRORS, StrictDataclassError) as error:
         raise CheckpointError(
             f"transformers cannot load '{folder}' ({str(error).splitlines()[0][:200]}). It cannot be verified."
         ) from error

@@ -13,7 +13,7 @@ from spectra.cli.main import COMMANDS, main
 from tests.scanning.checkpoints import save
 
 # The run folder of a sweep is only ever added to; `spectra.runs` looks at it.
-ADDED_TO = {("sweep", "out"), ("advise", "verify_out")}
+ADDED_TO = {("sweep", "out"), ("study", "out"), ("advise", "verify_out")}
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:

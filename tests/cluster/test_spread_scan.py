@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from spectra.cluster import SpreadScan
 from spectra.errors import ClusterError, SpectraError
+from spectra.records.selection import Selection
 from spectra.scanning.scan import PartialScan
 from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
@@ -56,7 +57,7 @@ def test_two_nodes_find_what_one_process_finds(cluster: Any, checkpoints: tuple[
     local, spread = PartialScan(pairs, SETTINGS), PartialScan(pairs, SETTINGS)
     local.run()
     seen: list[tuple[int, int, str]] = []
-    spread.run(lambda *what: seen.append(what), SpreadScan("auto")(adapters, base, {}, SETTINGS, False))
+    spread.run(lambda *what: seen.append(what), SpreadScan("auto")(adapters, base, Selection(), SETTINGS, False))
     assert without_time(spread) == without_time(local)
     assert len(seen) == len(pairs[0].matrices)
     assert seen[-1][:2] == (2 * len(pairs[0].matrices),) * 2
@@ -80,7 +81,7 @@ def test_what_a_node_cannot_open_is_said_in_the_words_of_the_scan(
     base, adapter, _ = checkpoints
     partial = PartialScan([open_pair(base, adapter)], SETTINGS)
     with pytest.raises(SpectraError, match="nowhere"):
-        partial.run(None, SpreadScan("auto")(["./nowhere"], base, {}, SETTINGS, False))
+        partial.run(None, SpreadScan("auto")(["./nowhere"], base, Selection(), SETTINGS, False))
 
 
 def test_a_node_that_dies_leaves_its_matrices_to_the_others(cluster: Any, checkpoints: tuple[str, str, str]) -> None:
@@ -91,7 +92,7 @@ def test_a_node_that_dies_leaves_its_matrices_to_the_others(cluster: Any, checkp
         if len(cluster.list_all_nodes()) == 2:
             cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
 
-    partial.run(kill_a_node, SpreadScan("auto")([adapter], base, {}, SETTINGS, False))
+    partial.run(kill_a_node, SpreadScan("auto")([adapter], base, Selection(), SETTINGS, False))
     alone.run()
     assert without_time(partial) == without_time(alone)
 
@@ -101,4 +102,4 @@ def test_no_cluster_is_one_sentence(checkpoints: tuple[str, str, str], monkeypat
     base, adapter, _ = checkpoints
     partial = PartialScan([open_pair(base, adapter)], SETTINGS)
     with pytest.raises(ClusterError, match=r"No Ray cluster answers at 'nowhere\.invalid:6379'"):
-        partial.run(None, SpreadScan("nowhere.invalid:6379")([adapter], base, {}, SETTINGS, True))
+        partial.run(None, SpreadScan("nowhere.invalid:6379")([adapter], base, Selection(), SETTINGS, True))

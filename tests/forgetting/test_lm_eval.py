@@ -66,7 +66,7 @@ def test_an_absent_metric_is_answered_with_those_that_are_there(tmp_path: Path) 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="the harness is installed")
 def test_running_without_the_harness_says_how_to_get_it() -> None:
     task = HeldOut(name="lm-eval:hellaswag", measure="lm-eval", lm_eval_task="hellaswag")
-    with pytest.raises(DataError, match=r"which is not installed\. Install spectra\[lm-eval\]\."):
+    with pytest.raises(DataError, match=r"which is not installed\. Run `pip install 'lora-spectra\[lm-eval\]'`\."):
         measure(small.llama(), small.tokenizer(), task)
 
 

@@ -90,5 +90,8 @@ def test_a_task_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is a causal-lm model, and the task 'task' is scored with a classification"):
         measure_own_task(model, OwnTask(task_for("bert", tmp_path)), base=reference)
     three = load_base(tiny.save_model(tmp_path / "bert", "bert"), "classification", num_labels=3)
+    three.model.save_pretrained(tmp_path / "three")
+    three.tokenizer.save_pretrained(tmp_path / "three")
+    three = load_base(str(tmp_path / "three"), "classification", num_labels=3)
     with pytest.raises(ModelError, match=r"has a head of 3 outputs, and the task 'task' needs 2"):
         measure_own_task(three, OwnTask(task_for("bert", tmp_path)), base=str(tmp_path / "bert"))

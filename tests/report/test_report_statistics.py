@@ -85,7 +85,7 @@ def test_every_held_out_task_and_the_score_get_every_measure() -> None:
     assert [(row.target, row.measure, row.controlling_for) for row in rows] == [
         (target, *pair) for target in ("x", "y", SCORE) for pair in pairs
     ]
-    assert [row.rho for row in rows if row.measure == "count" and not row.given] == [1.0, -1.0, -1.0]
+    assert [row.rho for row in rows if row.measure == "count" and not row.controlling_for] == [1.0, -1.0, -1.0]
 
 
 def test_without_forgetting_there_is_still_the_score() -> None:

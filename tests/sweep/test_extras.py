@@ -117,7 +117,7 @@ def test_what_is_not_installed_is_said_before_anything_runs(
     given = {**specification, "methods": specification["methods"][1:]}
     for field, value, told in (
         ("report_to", "wandb", r"report_to is 'wandb', and the package wandb is not installed\. Install it with"),
-        ("quantisation", "nf4", r"quantisation is 'nf4', and the package bitsandbytes is not installed\. Install"),
+        ("quantisation", "nf4", r"The quantisation 'nf4' needs the package bitsandbytes, which is not installed\."),
     ):
         with pytest.raises(SpecificationError, match=told):
             run_sweep({**given, field: value}, tmp_path / "run", executor="inline")

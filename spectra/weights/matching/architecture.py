@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from spectra.weights.kernels import without_kernels
@@ -20,7 +19,7 @@ from spectra.weights.kernels import without_kernels
 # transformers has no common error for a configuration it cannot build; these are the ones it raises.
 BUILD_ERRORS = (
     *(NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError),
-    *(ImportError, ZeroDivisionError, AssertionError, StrictDataclassError),
+    *(ImportError, ZeroDivisionError, AssertionError),
 )
 
 
@@ -193,6 +192,7 @@ def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
     if not config.get("architectures") and not config.get("model_type"):
         return None
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
 
     config = without_kernels(config)
     named = [getattr(transformers, str(name), None) for name in config.get("architectures") or ()]
@@ -203,5 +203,5 @@ def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
                     return model_class(model_class.config_class.from_dict(dict(config)))
             known = transformers.CONFIG_MAPPING[str(config.get("model_type"))].from_dict(dict(config))
             return transformers.AutoModel.from_config(known)
-    except BUILD_ERRORS:
+    except (*BUILD_ERRORS, StrictDataclassError):
         return None
