@@ -68,9 +68,9 @@ def test_assets_list_gives_every_asset_as_json_and_as_a_table(monkeypatch: pytes
     assert {row["name"] for row in rows if row["folder"] is not None} <= {
         "demo-lm",
         "wordnet-sample",
-    }  # come with the package
+    }
     table = CliRunner().invoke(main, ["assets", "list"]).stdout
-    assert len(table.splitlines()) == len(rows) and max(map(len, table.splitlines())) <= 140
+    assert len(table.splitlines()) == len(rows) and max(map(len, table.splitlines())) <= 144
 
 
 def test_assets_fetch_prints_the_folder_and_progress_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
