@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from spectra.runs.study_schema import study_table
 from spectra.statistics.adjusted_slope import adjusted_slope
 from spectra.statistics.over_units import unit_intervals
 from spectra.study import StudySettings, StudyTables, answers_of
+from spectra.study.answers.over_seeds import over_seeds
 from spectra.study.comparison import Answer, Comparison, joint_verdict
 from tests.study.simulated import HELDOUT, Plant, simulated
 
@@ -88,6 +90,13 @@ def test_full_fine_tuning_is_interpolated_between_learning_rates_and_never_extra
     assert matches.loc["score", "full_count"] == pytest.approx(5.0)
     assert np.isnan(matches.loc["norm", "full_count"])
     assert matches.loc["norm", "reason"] == "its norm is higher than that of full fine-tuning at any learning rate"
+
+
+def test_configurations_of_which_none_has_a_figure_at_every_seed_are_not_enough() -> None:
+    figures = pd.DataFrame({"label": ["one", "other"], "seed": [0, 1], "value": [1.0, 2.0], "variance": [1.0, 1.0]})
+    whole = over_seeds("a", "x", figures, level=0.95, unit="", decides=True)[0]
+    assert (whole.finding, whole.value) == ("not enough settings", None)
+    assert "left out, for lack of some seeds: one, other" in whole.note
 
 
 def test_an_intersection_needs_every_comparison() -> None:

@@ -70,6 +70,8 @@ def _one(question: str, name: str, rows: pd.DataFrame, *, level: float, unit: st
 
 def _errors(rows: pd.DataFrame) -> tuple[float, float]:
     """The standard error that a mean of counts has at least, and the one that all seeds share."""
+    if rows.empty:
+        return 0.0, 0.0
     least = float(np.sqrt(rows["variance"].sum())) / len(rows) if "variance" in rows else 0.0
     # The same examples stand behind all rows: their errors are taken as fully dependent, which is the widest case.
     shared = float(rows["shared"].mean()) if "shared" in rows else 0.0
