@@ -12,6 +12,7 @@ from spectra.cli.options import (
     cache_option,
     checkpoint_options,
     device_option,
+    overlap_options,
     quiet_option,
     selected,
     selection_options,
@@ -29,21 +30,8 @@ if TYPE_CHECKING:
     from spectra import Comparison, Selection
     from spectra.records.comparison import PairSummary
 
-overlap_options = stacked(
-    click.option(
-        "--top",
-        type=click.IntRange(min=1),
-        default=8,
-        show_default=True,
-        help="Leading directions of each update that are compared.",
-    ),
-    click.option(
-        "--draws",
-        type=click.IntRange(min=1),
-        default=99,
-        show_default=True,
-        help="Pairs of random subspaces simulated for each control.",
-    ),
+control_options = stacked(
+    overlap_options,
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random subspaces."),
     device_option,
     cache_option,
@@ -56,7 +44,7 @@ overlap_options = stacked(
 )
 @click.argument("checkpoints", metavar="CKPT CKPT...", nargs=-1, required=True)
 @checkpoint_options
-@overlap_options
+@control_options
 @vector_options
 @side_option
 @selection_options

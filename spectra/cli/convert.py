@@ -6,7 +6,7 @@ import click
 
 import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
-from spectra.cli.options import stacked
+from spectra.cli.options import pickle_option, revision_option, selected, stacked
 from spectra.cli.output import Output, output_options
 from spectra.cli.terminal import echo, warn
 
@@ -18,12 +18,10 @@ reading_options = stacked(
     click.option(
         "--component", metavar="NAME", help="Part of a pipeline to read, or prefix to write, such as lora_unet."
     ),
-    click.option("--revision", metavar="REV", help="Branch, tag or commit of the adapter on the hub."),
+    revision_option,
     click.option("--adapter-name", metavar="NAME", help="Name of the adapter, where a folder holds several."),
     click.option("--take", type=click.Choice(["model", "adapter"]), help="What is read where a folder holds both."),
-    click.option(
-        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
-    ),
+    pickle_option,
 )
 
 
@@ -34,6 +32,7 @@ reading_options = stacked(
     "-o", "--out", required=True, type=FolderDestination("adapter", "whole"), help="Folder that receives the adapter."
 )
 @reading_options
+@selected
 @output_options("module")
 def command(adapter: str, output: Output, **settings: Any) -> None:
     """Write the LoRA ADAPTER in another program's format: names, scaling and layout; the factors hold the same numbers.

@@ -7,7 +7,15 @@ import click
 
 import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
-from spectra.cli.options import base_option, name_options, stacked
+from spectra.cli.options import (
+    base_option,
+    base_revision_option,
+    name_options,
+    pickle_option,
+    revision_option,
+    selected,
+    stacked,
+)
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.surgery_options import (
@@ -30,11 +38,9 @@ source_options = stacked(
         type=FolderDestination("adapter", "whole"),
         help="Folder that receives the adapter.",
     ),
-    click.option("--revision", metavar="REV", help="Branch, tag or commit of TUNED on the hub."),
-    click.option("--base-revision", metavar="REV", help="Branch, tag or commit of BASE on the hub."),
-    click.option(
-        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
-    ),
+    revision_option,
+    base_revision_option,
+    pickle_option,
     click.option(
         "--modules-to-save",
         metavar="KINDS",
@@ -62,6 +68,7 @@ source_options = stacked(
 @task_option
 @heldout_options
 @result_options
+@selected
 @output_options("matrix")
 def command(tuned: str, output: Output, quiet: bool, html: Path | None, modules_to_save: str, **settings: Any) -> None:
     """Write the LoRA adapter that is nearest to the full fine-tuning TUNED of BASE, and say what it leaves out.

@@ -10,9 +10,13 @@ from spectra.cli.destinations import FileDestination, FolderDestination, Writing
 from spectra.cli.option_types import Numbers
 from spectra.cli.options import (
     base_option,
+    base_revision_option,
     device_option,
     name_options,
+    overlap_options,
+    pickle_option,
     quiet_option,
+    selected,
     stacked,
     trust_option,
     vector_options,
@@ -34,10 +38,8 @@ merge_options = stacked(
         "--weights", type=Numbers(), metavar="A,B,...", help="Weights of the adapters.  [default: 1 for each]"
     ),
     base_option,
-    click.option("--base-revision", metavar="REV", help="Branch, tag or commit of the base on the hub."),
-    click.option(
-        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
-    ),
+    base_revision_option,
+    pickle_option,
     click.option(
         "-o", "--out", type=FolderDestination("adapter", "whole"), help="Write the merged adapter to this folder."
     ),
@@ -50,20 +52,7 @@ merge_options = stacked(
 
 forecast_options = stacked(
     vector_options,
-    click.option(
-        "--top",
-        type=click.IntRange(min=1),
-        default=8,
-        show_default=True,
-        help="Leading directions of each update that are compared.",
-    ),
-    click.option(
-        "--draws",
-        type=click.IntRange(min=1),
-        default=99,
-        show_default=True,
-        help="Pairs of random subspaces simulated for each control.",
-    ),
+    overlap_options,
     click.option(
         "--critical/--no-critical",
         default=True,
@@ -85,6 +74,7 @@ forecast_options = stacked(
 @name_options
 @heldout_options
 @forecast_options
+@selected
 @output_options("matrix")
 def command(adapters: tuple[str, ...], output: Output, quiet: bool, html: Path | None, **settings: Any) -> None:
     """Forecast what merging LoRA adapters of one base does to the spectra, and write the merge with -o.

@@ -43,16 +43,22 @@ base_option = click.option(
     help="Pre-trained checkpoint: folder, file or hub id.  [default: the one that the adapter names]",
 )
 
+revision_option = click.option("--revision", metavar="REV", help="Branch, tag or commit of the checkpoint on the hub.")
+base_revision_option = click.option(
+    "--base-revision", metavar="REV", help="Branch, tag or commit of its base on the hub."
+)
+pickle_option = click.option(
+    "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
+)
+
 # Every name here and below but the base is a field of `spectra.Selection`.
 source_options = stacked(
     base_option,
-    click.option("--revision", metavar="REV", help="Branch, tag or commit of the checkpoint on the hub."),
-    click.option("--base-revision", metavar="REV", help="Branch, tag or commit of its base on the hub."),
+    revision_option,
+    base_revision_option,
     click.option("--adapter-name", metavar="NAME", help="Name of the adapter, where a folder holds several."),
     click.option("--take", type=click.Choice(["model", "adapter"]), help="What is read where a folder holds both."),
-    click.option(
-        "--allow-pickle", is_flag=True, help="Open pickles (.bin, .pt, .ckpt) with torch's restricted loader."
-    ),
+    pickle_option,
 )
 
 checkpoint_options = stacked(
@@ -100,6 +106,23 @@ vector_options = stacked(
         default=0.5,
         show_default=True,
         help="Cosine below which a vector counts as an intruder.",
+    ),
+)
+
+overlap_options = stacked(
+    click.option(
+        "--top",
+        type=click.IntRange(min=1),
+        default=8,
+        show_default=True,
+        help="Leading directions of each update that are compared.",
+    ),
+    click.option(
+        "--draws",
+        type=click.IntRange(min=1),
+        default=99,
+        show_default=True,
+        help="Pairs of random subspaces simulated for each control.",
     ),
 )
 

@@ -7,7 +7,7 @@ import click
 
 import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
-from spectra.cli.options import source_options, stacked
+from spectra.cli.options import selected, source_options, stacked
 from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.surgery_options import (
@@ -38,6 +38,7 @@ module_options = stacked(
 @task_option
 @heldout_options
 @result_options
+@selected
 @output_options("module")
 def command(adapter: str, output: Output, quiet: bool, html: Path | None, **settings: Any) -> None:
     """Write the LoRA ADAPTER at other ranks: the truncated SVD of each update scaling * B A, exact from its factors.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.errors import AdapterError, first_five
 from spectra.records.provenance import versions
-from spectra.records.selection import Selection, Take
+from spectra.records.selection import DEFAULT, Selection
 from spectra.records.verdicts import Skipped, html_table
 from spectra.storage.destinations import require_folder, whole_folder
 from spectra.surgery.formats import WRITERS, NamedFactors
@@ -113,11 +113,8 @@ def convert(
     to: str,
     out: str | Path,
     base: str | Path | None = None,
+    selection: Selection = DEFAULT,
     component: str | None = None,
-    adapter_name: str | None = None,
-    revision: str | None = None,
-    take: Take | None = None,
-    allow_pickle: bool = False,
     force: bool = False,
 ) -> Conversion:
     """Write a LoRA adapter in another program's format.
@@ -127,12 +124,9 @@ def convert(
         to: "peft", "kohya" or "mlx".
         out: The folder to write.
         base: The base: needed where the source writes the dots of its names as underscores (kohya-ss).
+        selection: How the files are opened; every module is converted.
         component: Which part of a pipeline: to read of a file that holds several ("unet", "text_encoder"), or to name
             in a format that asks for one ("lora_unet", "lora_te").
-        adapter_name: Which of several adapters in one folder.
-        revision: Branch, tag or commit on the hub.
-        take: "adapter", where a folder holds a model too.
-        allow_pickle: Open .bin files, with torch's restricted loader.
         force: Replace an existing folder that spectra wrote.
 
     Raises:
@@ -146,13 +140,14 @@ def convert(
         raise AdapterError(f"'{to}' is no format that is written. Choose one of {', '.join(WRITERS)}.")
     kept = [Path(str(named)) for named in (adapter, base) if named is not None]
     require_folder(Path(out), "adapter", force=force, inputs=kept)
-    chosen = Selection(revision=revision, allow_pickle=allow_pickle, adapter_name=adapter_name, take=take)
-    opened = open_updates(adapter, selection=chosen)
+    if selection.narrows:
+        raise AdapterError("A conversion takes every module. Leave include, exclude, roles and layers out.")
+    opened = open_updates(adapter, selection=selection)
     if opened is None:
         raise AdapterError(f"'{adapter}' is no adapter. Name one, or use `spectra extract` for a full checkpoint.")
     changes, apart = _of_component(opened, component)
     _require_plain(opened, changes)
-    name = _namer(changes if WRITERS[to].dotted else [], base, allow_pickle=allow_pickle)
+    name = _namer(changes if WRITERS[to].dotted else [], base, allow_pickle=selection.allow_pickle)
     factors = [_factors(change, name(change)) for change in changes]
     if twice := [one for one in {each.module for each in factors} if sum(e.module == one for e in factors) > 1]:
         raise AdapterError(f"'{adapter}' changes {first_five(sorted(twice))} more than once. Save the adapter again.")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from spectra.engine.cache import FactorCache
-from spectra.records.selection import DEFAULT, Selection
+from spectra.records.selection import Selection
 from spectra.records.surgery import Reduction
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
@@ -14,10 +14,10 @@ def counted(
     result: Reduction,
     before: CheckpointPair,
     settings: ScanSettings,
+    selection: Selection,
     *,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
-    selection: Selection = DEFAULT,
 ) -> Reduction:
     """The record with the counts of both sides; a matrix without factors is W0 again, and has no intruder.
 
@@ -25,13 +25,14 @@ def counted(
         result: What was written.
         before: The original beside its base.
         settings: The question.
+        selection: How the original and its base were opened.
         cache: Where factors of W0 are kept between scans.
         progress: Called with (matrices done, all, name).
-        selection: How the files are opened.
     """
     names = {matrix.name for matrix in result.matrices if matrix.rank}
     kept = replace(before, matrices=tuple(matrix for matrix in before.matrices if str(matrix.name) in names))
-    written = open_pair(before.base, result.out, replace(selection, include="."))
+    of_base = Selection(include=".", base_revision=selection.base_revision, allow_pickle=selection.allow_pickle)
+    written = open_pair(before.base, result.out, of_base)
     written = replace(written, matrices=tuple(matrix for matrix in written.matrices if str(matrix.name) in names))
     first, second = scan_pairs([kept, written], settings, cache=cache, progress=progress)
     counts = [{matrix.name: matrix.count for matrix in scan.matrices} for scan in (first, second)]

@@ -13,7 +13,7 @@ from spectra.forgetting import HeldOut
 from spectra.interventions.own_task import OwnTask
 from spectra.linalg.truncation import Truncation, fixed_rank, leading_values, truncated
 from spectra.records.provenance import versions
-from spectra.records.selection import Selection
+from spectra.records.selection import DEFAULT, Selection
 from spectra.records.surgery import ReducedMatrix, Reduction
 from spectra.records.verdicts import Skipped
 from spectra.scanning.scan import Progress
@@ -52,18 +52,12 @@ def extract(
     *,
     out: str | Path,
     base: str | Path | None = None,
+    selection: Selection = DEFAULT,
     rank: int | None = None,
     energy: float | None = None,
     error: float | None = None,
     parameters: int | None = None,
     modules_to_save: Sequence[str] = (),
-    include: str | None = None,
-    exclude: str | None = None,
-    roles: str | None = None,
-    layers: str | None = None,
-    allow_pickle: bool = False,
-    revision: str | None = None,
-    base_revision: str | None = None,
     count: bool = True,
     k: int = 10,
     epsilon: float = 0.5,
@@ -87,19 +81,13 @@ def extract(
         tuned: A full checkpoint (or an adapter whose update is dense, such as DoRA).
         out: The folder to write.
         base: The pre-trained checkpoint; an adapter names its own.
+        selection: Which matrices get factors, and how the files are opened.
         rank: The same rank for every matrix; exactly one of this and the next three is given.
         energy: Per matrix the smallest rank that keeps this share of ||delta_W||_F^2.
         error: Per matrix the smallest rank that leaves out singular values of at most this share of the largest.
         parameters: Numbers in all factors, spread so that the sum of squared errors is least.
         modules_to_save: Kinds of what else changed to be saved whole: "norms", "biases", "embeddings", "others" or
             "all". A head that the base lacks is always saved.
-        include: Regular expression; only canonical names that it matches somewhere get factors.
-        exclude: Regular expression; canonical names that it matches somewhere are left out.
-        roles: Comma-separated roles, such as "q_proj,v_proj".
-        layers: Layers, such as "0-11".
-        allow_pickle: Open .bin files, with torch's restricted loader.
-        revision: Branch, tag or commit of `tuned` on the hub.
-        base_revision: Branch, tag or commit of `base` on the hub.
         count: Count the intruder dimensions of the original and of what was written.
         k: Leading vectors per matrix of these counts.
         epsilon: Cosine below which a vector counts.
@@ -130,25 +118,11 @@ def extract(
     settings = ScanSettings(k=k, epsilon=epsilon, dtype=dtype, device=device, seed=seed)
     inputs = [Path(str(named)) for named in (tuned, base, beside) if named is not None]
     require_folder(Path(out), "adapter", force=force, inputs=inputs)
-    pair = open_pair(
-        base,
-        tuned,
-        Selection(
-            include=include,
-            exclude=exclude,
-            roles=roles,
-            layers=layers,
-            allow_pickle=allow_pickle,
-            revision=revision,
-            base_revision=base_revision,
-        ),
-    )
+    pair = open_pair(base, tuned, selection)
     adapted, left = _adaptable(pair)
     choice.require_within([(str(each.pair.name), each.pair.shape) for each in adapted])
     records, factors = _factored(adapted, choice, settings, pair, progress)
-    other, config = _outside(
-        pair, tuned, factors, adapted, kinds, allow_pickle=allow_pickle, revisions=(revision, base_revision)
-    )
+    other, config = _outside(pair, tuned, factors, adapted, kinds, selection)
     biases, unmerged = bias_tensors(other, {each.module: each.B.shape[0] for each in factors}, _biased(config, factors))
     tensors = (
         {name: tensor for each in factors for name, tensor in each.tensors().items()} | biases | dict(other.tensors)
@@ -162,7 +136,7 @@ def extract(
     )
     origin = Origin(
         str(pair.base),
-        base_fingerprint(str(pair.base), base_revision, allow_pickle=allow_pickle),
+        base_fingerprint(str(pair.base), selection.base_revision, allow_pickle=selection.allow_pickle),
         f"spectra extract ({choice.words()})",
         str(tuned),
     )
@@ -182,14 +156,7 @@ def extract(
         versions=versions(),
     )
     if count:
-        result = counted(
-            result,
-            pair,
-            settings,
-            cache=cache,
-            progress=progress,
-            selection=Selection(allow_pickle=allow_pickle, base_revision=base_revision),
-        )
+        result = counted(result, pair, settings, selection, cache=cache, progress=progress)
     if heldout or task is not None:
         named = [str(tuned), str(out), *([str(beside)] if beside is not None else [])]
         found = measured(
@@ -296,17 +263,15 @@ def _outside(
     factors: Sequence[ModuleFactors],
     adapted: Sequence[_Adapted],
     kinds: frozenset[str],
-    *,
-    allow_pickle: bool,
-    revisions: tuple[str | None, str | None],
+    selection: Selection,
 ) -> tuple[Outside, Checkpoint | None]:
     """What else changed, and the tuned checkpoint; an adapter has nothing else to compare."""
     if pair.kind != "full":
         told = [one for one in pair.skipped if "whole" in one.reason]
         return Outside((), {}, {}, tuple(told)), None
-    revision, base_revision = revisions
-    checkpoint = open_checkpoint(locate(tuned, revision), allow_pickle=allow_pickle)
-    base = open_checkpoint(locate(str(pair.base), base_revision, role="base"), allow_pickle=allow_pickle)
+    pickles = selection.allow_pickle
+    checkpoint = open_checkpoint(locate(tuned, selection.revision), allow_pickle=pickles)
+    base = open_checkpoint(locate(str(pair.base), selection.base_revision, role="base"), allow_pickle=pickles)
     written = {each.module for each in factors}
     names = {each.pair.home.blocks[0].tensor.name: each.module for each in adapted if each.module in written}
     return outside(checkpoint, base, [each.pair for each in adapted], names, kinds), checkpoint

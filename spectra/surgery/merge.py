@@ -16,7 +16,7 @@ from spectra.linalg.operators import LowRankUpdate
 from spectra.linalg.svd import low_rank_svd
 from spectra.records.merge import Merge
 from spectra.records.provenance import versions
-from spectra.records.selection import Selection
+from spectra.records.selection import DEFAULT, Selection
 from spectra.records.surgery import Reduction
 from spectra.records.verdicts import Skipped
 from spectra.scanning.compare import by_name, require_one_base, require_same_base
@@ -58,18 +58,13 @@ def merge(
     *,
     weights: Sequence[float] | None = None,
     base: str | Path | None = None,
+    selection: Selection = DEFAULT,
     out: str | Path | None = None,
     checkpoint: str | Path | None = None,
     rank: int | None = None,
     energy: float | None = None,
     error: float | None = None,
     parameters: int | None = None,
-    include: str | None = None,
-    exclude: str | None = None,
-    roles: str | None = None,
-    layers: str | None = None,
-    allow_pickle: bool = False,
-    base_revision: str | None = None,
     k: int = 10,
     epsilon: float = 0.5,
     top: int = 8,
@@ -90,18 +85,13 @@ def merge(
         adapters: At least two LoRA adapters of one base.
         weights: One per adapter; 1 for each by default.
         base: Their base; by default the one that they name.
+        selection: Which matrices are merged, and how the files are opened, of every adapter alike.
         out: Write the merged adapter here: the factors stacked, or resized where one of the next four is given.
         checkpoint: Write the merged full checkpoint here.
         rank: Resize to this rank; at most one of this and the next three is given.
         energy: Resize: per matrix the smallest rank that keeps this share of the merged update's squared norm.
         error: Resize: per matrix the smallest rank that leaves out singular values up to this share of the largest.
         parameters: Resize: numbers in all factors.
-        include: Regular expression; only canonical names that it matches somewhere are merged.
-        exclude: Regular expression; canonical names that it matches somewhere are left out.
-        roles: Comma-separated roles, such as "q_proj,v_proj".
-        layers: Layers, such as "0-11".
-        allow_pickle: Open .bin files, with torch's restricted loader.
-        base_revision: Branch, tag or commit of the base on the hub.
         k: Leading vectors per matrix.
         epsilon: Cosine below which a vector counts, and below which a merged intruder resembles no single one.
         top: Leading directions of each update behind the overlaps.
@@ -134,14 +124,6 @@ def merge(
     require_apart([Path(place) for place, _ in destinations])
     for place, kind in destinations:
         require_folder(Path(place), kind, force=force, inputs=inputs)
-    selection = Selection(
-        include=include,
-        exclude=exclude,
-        roles=roles,
-        layers=layers,
-        allow_pickle=allow_pickle,
-        base_revision=base_revision,
-    )
     pairs = [open_pair(base, adapter, selection) for adapter in adapters]
     require_same_base(pairs, adapters, selection)
     groups = by_name(pairs)
@@ -174,7 +156,7 @@ def merge(
         warnings=tuple(dict.fromkeys(warning for pair in pairs for warning in pair.warnings)),
         versions=versions(),
     )
-    origin = _origin(result, base_revision, allow_pickle=allow_pickle)
+    origin = _origin(result, selection)
     if checkpoint is not None:
         _write_checkpoint(Path(checkpoint), result.base, updates, origin, force=force)
     if out is not None or heldout:
@@ -182,9 +164,7 @@ def merge(
             reduction = _write_adapter(folder, result, updates, choice, origin, force=force)
             if choice is not None and reduction is not None:
                 merged = replace(pairs[0], matrices=tuple(_as_merged(update) for update in updates))
-                reduction = counted(
-                    reduction, merged, settings, cache=cache, selection=Selection(allow_pickle=allow_pickle)
-                )
+                reduction = counted(reduction, merged, settings, selection, cache=cache)
                 result = replace(result, reduction=reduction)
             if heldout:
                 named = [*map(str, adapters), str(folder)]
@@ -286,9 +266,9 @@ def _left_behind(
             yield Skipped(str(update.pair.name), "an expert's factors, which no plain LoRA holds; write the checkpoint")
 
 
-def _origin(result: Merge, base_revision: str | None, *, allow_pickle: bool) -> Origin:
+def _origin(result: Merge, selection: Selection) -> Origin:
     words = " + ".join(f"{weight:g} * {name}" for weight, name in zip(result.weights, result.adapters, strict=True))
-    fingerprint = base_fingerprint(result.base, base_revision, allow_pickle=allow_pickle)
+    fingerprint = base_fingerprint(result.base, selection.base_revision, allow_pickle=selection.allow_pickle)
     return Origin(result.base, fingerprint, f"spectra merge ({words})", words)
 
 

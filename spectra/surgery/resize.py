@@ -22,7 +22,7 @@ from spectra.linalg.eckart_young import RESIDUAL_ROUNDINGS
 from spectra.linalg.operators import LowRankUpdate
 from spectra.linalg.svd import SVD, low_rank_svd
 from spectra.records.provenance import versions
-from spectra.records.selection import Selection, Take
+from spectra.records.selection import DEFAULT, Selection
 from spectra.records.surgery import ReducedMatrix, Reduction
 from spectra.scanning.scan import Progress
 from spectra.scanning.settings import ScanSettings
@@ -33,6 +33,7 @@ from spectra.surgery.rank_choice import RankChoice, spread
 from spectra.weights import Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
 from spectra.weights.matching.names import canonical_names
+from spectra.weights.matching.selection import reason_to_skip, require_known
 from spectra.weights.methods.adapter import Adapter, find_adapter, lora_factors, open_adapter
 from spectra.weights.methods.changes import LoraChange
 from spectra.weights.methods.lora import lora_patterns
@@ -62,17 +63,11 @@ def resize(
     *,
     out: str | Path,
     base: str | Path | None = None,
+    selection: Selection = DEFAULT,
     rank: int | None = None,
     energy: float | None = None,
     error: float | None = None,
     parameters: int | None = None,
-    include: str | None = None,
-    exclude: str | None = None,
-    adapter_name: str | None = None,
-    revision: str | None = None,
-    base_revision: str | None = None,
-    take: Take | None = None,
-    allow_pickle: bool = False,
     count: bool = True,
     k: int = 10,
     epsilon: float = 0.5,
@@ -95,17 +90,12 @@ def resize(
         adapter: A LoRA adapter of peft: folder or hub id.
         out: The folder to write.
         base: Its base; needed for counting and measuring only, by default the one that the adapter names.
+        selection: Which modules are resized, embeddings too unless it says otherwise, and how the files are opened; the
+            others stay as they are.
         rank: The largest rank of every module; exactly one of this and the next three is given.
         energy: Per module the smallest rank that keeps this share of ||delta_W||_F^2.
         error: Per module the smallest rank that leaves out singular values of at most this share of the largest.
         parameters: Numbers in all factors, spread so that the sum of squared errors is least.
-        include: Regular expression; only modules that it matches somewhere are resized, the others stay.
-        exclude: Regular expression; modules that it matches somewhere stay.
-        adapter_name: Which of several adapters in one folder.
-        revision: Branch, tag or commit of the adapter on the hub.
-        base_revision: Branch, tag or commit of the base on the hub.
-        take: "adapter", where a folder holds a model too.
-        allow_pickle: Open .bin files, with torch's restricted loader.
         count: Count the intruder dimensions of both; needs the base.
         k: Leading vectors per matrix of these counts.
         epsilon: Cosine below which a vector counts.
@@ -128,19 +118,20 @@ def resize(
     """
     choice = RankChoice(rank, energy, error, parameters)
     settings = ScanSettings(k=k, epsilon=epsilon, device=device, seed=seed)
-    opened = _open(adapter, adapter_name, revision, take, allow_pickle=allow_pickle)
+    opened = _open(adapter, selection)
     require_editable(opened)
     named = base if base is not None else opened.base
     kept = [opened.path, *([Path(named)] if named is not None else [])]
     require_folder(Path(out), "adapter", force=force, inputs=kept)
-    updates = spectral_updates(opened, include=include, exclude=exclude)
+    updates = spectral_updates(opened, selection)
     modules = [(each.name, each.update.shape) for each in updates]
     ranks = chosen_ranks_of([each.squares for each in updates], modules, choice)
     treated = [_resized(each, rank) for each, rank in zip(updates, ranks, strict=True)]
     exchanged = [factors for factors, _ in treated]
     fingerprint: tuple[float, ...] = ()
     if named is not None and count:
-        fingerprint = base_fingerprint(named, base_revision or opened.revision, allow_pickle=allow_pickle)
+        revision = selection.base_revision or opened.revision
+        fingerprint = base_fingerprint(named, revision, allow_pickle=selection.allow_pickle)
     origin = Origin(str(named), fingerprint, f"spectra resize ({choice.words()})", str(adapter))
     config, tensors = edited_config(opened, exchanged), edited_tensors(opened, exchanged)
     write_adapter(Path(out), config, tensors, origin, source=opened.path, force=force)
@@ -157,26 +148,9 @@ def resize(
         versions=versions(),
     )
     if count:
-        pair = open_pair(
-            base,
-            adapter,
-            Selection(
-                include=".",
-                adapter_name=adapter_name,
-                revision=revision,
-                base_revision=base_revision,
-                take=take,
-                allow_pickle=allow_pickle,
-            ),
-        )
-        result = counted(
-            result,
-            pair,
-            settings,
-            cache=cache,
-            progress=progress,
-            selection=Selection(allow_pickle=allow_pickle, base_revision=base_revision),
-        )
+        everything = replace(selection, include=".", exclude=None, roles=None, layers=None, split_fused=False)
+        pair = open_pair(base, adapter, everything)
+        result = counted(result, pair, settings, selection, cache=cache, progress=progress)
     if heldout or task is not None:
         found = measured(
             [str(adapter), str(out)],
@@ -192,22 +166,22 @@ def resize(
     return result
 
 
-def spectral_updates(adapter: Adapter, *, include: str | None = None, exclude: str | None = None) -> list[Spectral]:
+def spectral_updates(adapter: Adapter, selection: Selection = DEFAULT) -> list[Spectral]:
     """The exact SVD of every selected module's update.
 
     Raises:
         AdapterError: If nothing is selected, or the factors disagree with the configuration.
+        CheckpointError: If a role or a layer is selected that no module has.
     """
-    chosen = Selection(include, exclude)
+    chosen = replace(selection, include=selection.include or ".")
     patterns = lora_patterns(adapter)
     factors = lora_factors(adapter)
     names = canonical_names([each.module for each in factors])
+    require_known(chosen, list(names.values()))
     found = []
     for each in factors:
         name = names[each.module]
-        if chosen.included is not None and not chosen.included.search(name.canonical):
-            continue
-        if chosen.excluded is not None and chosen.excluded.search(name.canonical):
+        if reason_to_skip(chosen, name, has_blocks=True) is not None:
             continue
         A = StoredMatrix.of(each.B if each.is_embedding else each.A, transposed=each.is_embedding)
         B = StoredMatrix.of(each.A if each.is_embedding else each.B, transposed=each.is_embedding)
@@ -302,15 +276,14 @@ def _resized(each: Spectral, rank: int) -> tuple[ExchangedFactors, ReducedMatrix
     return ExchangedFactors(each.change, written), record
 
 
-def _open(
-    adapter: str | Path, name: str | None, revision: str | None, take: Take | None, *, allow_pickle: bool
-) -> Adapter:
-    place = find_adapter(locate(adapter, revision), name, take)
+def _open(adapter: str | Path, selection: Selection) -> Adapter:
+    name = selection.adapter_name
+    place = find_adapter(locate(adapter, selection.revision), name, selection.take)
     if place.adapter is None:
         raise AdapterError(
             f"'{adapter}' is no adapter folder of peft. Name one, or use `spectra extract` for a full checkpoint."
         )
-    return open_adapter(place.adapter, allow_pickle=allow_pickle, adapter_name=name)
+    return open_adapter(place.adapter, allow_pickle=selection.allow_pickle, adapter_name=name)
 
 
 def _warnings(updates: Sequence[Spectral]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import torch
 
 from spectra.errors import AdapterError, CheckpointError, DestinationError, SpectrumError
 from spectra.records.merge import Merge
+from spectra.records.selection import Selection
 from spectra.surgery import merge
 from tests import reference
 from tests.interventions.adapters import llama, quiet, save
@@ -114,7 +115,7 @@ def test_opposed_adapters_cancel_and_the_pair_is_found(folder: Path) -> None:
 
 
 def test_the_first_new_intruder_lies_between_the_scales_that_are_named(folder: Path) -> None:
-    result = run(folder, "adapter", "second", critical=True, roles="q_proj")
+    result = run(folder, "adapter", "second", critical=True, selection=Selection(roles="q_proj"))
     one, other, base = deltas(folder, "adapter"), deltas(folder, "second"), llama().state_dict()
     found = [matrix for matrix in result.matrices if matrix.first_new_at is not None]
     assert found

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spectra.errors import AdapterError, DestinationError, SpectrumError
+from spectra.records.selection import Selection
 from spectra.surgery import resize
 from tests.interventions.adapters import Case, gpt2, llama, save
 
@@ -86,7 +87,7 @@ def test_a_budget_is_kept_with_rank_one_at_least(linear: Case, tmp_path: Path) -
 
 
 def test_only_included_modules_change(linear: Case, tmp_path: Path) -> None:
-    result = resize(linear.adapter, out=tmp_path / "out", rank=1, include="q_proj", count=False)
+    result = resize(linear.adapter, out=tmp_path / "out", rank=1, selection=Selection(include="q_proj"), count=False)
     assert {matrix.role for matrix in result.matrices} == {"q_proj"}
     before, found = linear.merged(linear.adapter), linear.merged(tmp_path / "out")
     assert all(torch.equal(before[name], found[name]) == ("q_proj.weight" not in name) for name in before)
