@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,10 +14,10 @@ from spectra.models.gguf import dequantised
 from spectra.models.kinds import CLASSES, LoadedModel, ModelKind, kind_of_architecture
 from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
 from spectra.weights.kernels import require_no_kernels
-from spectra.weights.matching.architecture import BUILD_ERRORS
+from spectra.weights.matching.architecture import build_errors
 
 # Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
-UNREADABLE = (OSError, SafetensorError, *BUILD_ERRORS, StrictDataclassError)
+UNREADABLE = (OSError, SafetensorError, *build_errors())
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:

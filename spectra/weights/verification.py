@@ -23,7 +23,7 @@ from spectra.records.selection import DEFAULT, Selection
 from spectra.storage.json_file import read_object
 from spectra.weights.formats.hub import locate
 from spectra.weights.kernels import require_no_kernels
-from spectra.weights.matching.architecture import BUILD_ERRORS, quietly
+from spectra.weights.matching.architecture import build_errors, quietly
 from spectra.weights.matching.names import EMBEDDING, layer_of
 from spectra.weights.methods.adapter import find_adapter
 from spectra.weights.pair import CheckpointPair, MatrixPair
@@ -33,7 +33,6 @@ TOLERANCE = 1e-5
 EXPERT_NUMBER = re.compile(
     r"\.experts\.(\d+)\.|\.(\d+)\.(?:gate_up_proj|down_proj|up_proj|input_linear|output_linear|w1|v1|w2|weight)\b"
 )
-LOAD_ERRORS = (*BUILD_ERRORS, OSError)
 
 
 @dataclass(frozen=True)
@@ -249,7 +248,6 @@ def _digest(W: Tensor) -> str:
 def _loaded(folder: Path) -> nn.Module:
     """The model that the folder's config.json names, in float32."""
     import transformers
-    from huggingface_hub.errors import StrictDataclassError
 
     folder = folder if folder.is_dir() else folder.parent
     config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
@@ -261,7 +259,7 @@ def _loaded(folder: Path) -> nn.Module:
             chosen: Any = model_class or transformers.AutoModel
             model: nn.Module = chosen.from_pretrained(folder, dtype=torch.float32)
             return model.eval()
-    except (*LOAD_ERRORS, StrictDataclassError) as error:
+    except (OSError, *build_errors()) as error:
         raise CheckpointError(
             f"transformers cannot load '{folder}' ({str(error).splitlines()[0][:200]}). It cannot be verified."
         ) from error
@@ -276,7 +274,7 @@ def _merged(model: nn.Module, adapter: Path) -> nn.Module:
             wrapped: Any = PeftModel.from_pretrained(model, adapter)
             merged: nn.Module = wrapped.merge_and_unload()
             return merged
-    except LOAD_ERRORS as error:
+    except (OSError, *build_errors()) as error:
         raise CheckpointError(
             f"peft cannot merge '{adapter}' ({str(error).splitlines()[0][:200]}). It cannot be verified."
         ) from error

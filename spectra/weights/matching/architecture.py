@@ -16,11 +16,18 @@ from torch import nn
 
 from spectra.weights.kernels import without_kernels
 
-# transformers has no common error for a configuration it cannot build; these are the ones it raises.
-BUILD_ERRORS = (
-    *(NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError),
-    *(ImportError, ZeroDivisionError, AssertionError),
-)
+
+def build_errors() -> tuple[type[Exception], ...]:
+    """What transformers raises for a configuration that it cannot build; it has no common error for them.
+
+    A function, so that the hub's client is imported where something failed, and not by every reader of a checkpoint.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    return (
+        *(NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError),
+        *(ImportError, ZeroDivisionError, AssertionError, StrictDataclassError),
+    )
 
 
 @contextmanager
@@ -192,7 +199,6 @@ def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
     if not config.get("architectures") and not config.get("model_type"):
         return None
     import transformers
-    from huggingface_hub.errors import StrictDataclassError
 
     config = without_kernels(config)
     named = [getattr(transformers, str(name), None) for name in config.get("architectures") or ()]
@@ -203,5 +209,5 @@ def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
                     return model_class(model_class.config_class.from_dict(dict(config)))
             known = transformers.CONFIG_MAPPING[str(config.get("model_type"))].from_dict(dict(config))
             return transformers.AutoModel.from_config(known)
-    except (*BUILD_ERRORS, StrictDataclassError):
+    except build_errors():
         return None
