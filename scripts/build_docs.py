@@ -1,9 +1,9 @@
 """Build the documentation site: gather README, docs, reports and notebooks in one folder, and run mkdocs over it.
 
-    python scripts/build_docs.py [--gather]
+    python scripts/build_docs.py
 
 The pages link to each other as they lie in the repository, so that they also read well there; the folder keeps that
-layout. With --gather nothing is built. The build is strict: a link that leads nowhere fails it.
+layout. The build is strict: a link that leads nowhere fails it.
 """
 
 import shutil
@@ -18,24 +18,20 @@ SUFFIXES = {".md", ".html", ".png", ".svg", ".sh", ".yaml", ".csv", ".json", ".i
 FOLDERS = ("docs", "reports", "notebooks", "scripts")
 
 
-def gather(target: Path = GATHERED) -> list[Path]:
+def gather() -> None:
     """Copy every page, and the files that pages link to, under the paths that they have in the repository."""
-    shutil.rmtree(target, ignore_errors=True)
+    shutil.rmtree(GATHERED, ignore_errors=True)
     sources = [path for path in ROOT.iterdir() if path.suffix in {".md", ".cff"}]
     sources += [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in SUFFIXES]
-    copies = []
     for source in sources:
-        copy = target / source.relative_to(ROOT)
+        copy = GATHERED / source.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copies.append(Path(shutil.copyfile(source, copy)))
-    return copies
+        shutil.copyfile(source, copy)
 
 
 def main() -> int:
     """Gather the pages and build the site strictly."""
     gather()
-    if "--gather" in sys.argv[1:]:
-        return 0
     command = [
         sys.executable,
         "-m",

@@ -1,5 +1,7 @@
 """The documentation says what the program says: command pages, links, metric names."""
 
+import importlib
+import inspect
 import re
 import runpy
 from dataclasses import fields
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import spectra
 from spectra.cli.main import COMMANDS
 from spectra.forgetting.catalogue import HELD_OUT_MEASURES
 from spectra.records.measures import UpdateNorms
@@ -67,3 +70,17 @@ def test_every_row_of_every_table_has_as_many_cells_as_its_heading() -> None:
             cells = len(re.split(r"(?<!\\)\|", line.strip())) if line.startswith("|") else 0
             assert not width or not cells or cells == width, f"{page.name}: {line}"
             width = cells
+
+
+def test_the_reference_holds_every_public_function() -> None:
+    named = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    for path in named:
+        module, _, name = path.rpartition(".")
+        assert getattr(importlib.import_module(module), name) is getattr(spectra, name), path
+    functions = {name for name in spectra.__all__ if inspect.isfunction(getattr(spectra, name))}
+    assert functions <= {path.rpartition(".")[2] for path in named}
+
+
+def test_the_site_leads_to_every_page() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if f": docs/{page.name}\n" not in site] == []
