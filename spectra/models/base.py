@@ -17,7 +17,7 @@ from spectra.weights.kernels import require_no_kernels
 from spectra.weights.matching.architecture import build_errors
 
 # Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
-UNREADABLE = (OSError, SafetensorError, *build_errors())
+UNREADABLE = build_errors(OSError, SafetensorError)
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:

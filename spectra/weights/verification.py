@@ -259,7 +259,7 @@ def _loaded(folder: Path) -> nn.Module:
             chosen: Any = model_class or transformers.AutoModel
             model: nn.Module = chosen.from_pretrained(folder, dtype=torch.float32)
             return model.eval()
-    except (OSError, *build_errors()) as error:
+    except build_errors(OSError) as error:
         raise CheckpointError(
             f"transformers cannot load '{folder}' ({str(error).splitlines()[0][:200]}). It cannot be verified."
         ) from error
@@ -274,7 +274,7 @@ def _merged(model: nn.Module, adapter: Path) -> nn.Module:
             wrapped: Any = PeftModel.from_pretrained(model, adapter)
             merged: nn.Module = wrapped.merge_and_unload()
             return merged
-    except (OSError, *build_errors()) as error:
+    except build_errors(OSError) as error:
         raise CheckpointError(
             f"peft cannot merge '{adapter}' ({str(error).splitlines()[0][:200]}). It cannot be verified."
         ) from error

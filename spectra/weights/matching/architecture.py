@@ -17,14 +17,15 @@ from torch import nn
 from spectra.weights.kernels import without_kernels
 
 
-def build_errors() -> tuple[type[Exception], ...]:
-    """What transformers raises for a configuration that it cannot build; it has no common error for them.
+def build_errors(*further: type[Exception]) -> tuple[type[Exception], ...]:
+    """What transformers raises for a configuration that it cannot build; it has no common error. And `further` ones.
 
     A function, so that the hub's client is imported where something failed, and not by every reader of a checkpoint.
     """
     from huggingface_hub.errors import StrictDataclassError
 
     return (
+        *further,
         *(NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError),
         *(ImportError, ZeroDivisionError, AssertionError, StrictDataclassError),
     )
