@@ -33,12 +33,14 @@ from torch import Tensor
 from spectra.linalg.angles import RELATION_ROUNDINGS
 from spectra.linalg.brackets import Brackets, brackets_from_known
 from spectra.linalg.krylov import RitzPairs
+from spectra.linalg.threads import one_thread
 
 LARGEST_DEPTH = 16
 # Points looked at before the search begins.
 PROBES = 24
 
 
+@one_thread()
 def spectral_brackets(
     pairs: RitzPairs,
     coordinates: Float[Tensor, "n k"],

@@ -41,6 +41,7 @@ from torch import Tensor
 
 from spectra.linalg.angles import residual_rounding
 from spectra.linalg.krylov import RitzPairs
+from spectra.linalg.threads import one_thread
 
 # The probability, per matrix and question, that a leading eigenvalue is missing all the same.
 FAILURE = 1e-9
@@ -113,6 +114,7 @@ class Count:
         return k <= self.number <= int((values > self.limit).sum())
 
 
+@one_thread()
 def complete_pairs(pairs: RitzPairs, dtype: torch.dtype, *, at_least: int, at_most: int) -> Count | None:
     """How many leading Ritz pairs stand for the leading eigenvalues, none missing above or between them.
 
