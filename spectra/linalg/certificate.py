@@ -173,7 +173,8 @@ class _Search:
 
     def fails_at(self, points: Float[Tensor, " m"]) -> Bool[Tensor, " k"]:
         """True where the bound at one of the points is too large: no interval around it can ever pass."""
-        return (self._bounds(points, points, 0) >= self.wanted).any(dim=0)
+        bounds = self._bounds(points, points, 0)
+        return ((bounds >= self.wanted) & torch.isfinite(bounds)).any(dim=0)
 
     def likely_points(self) -> Float[Tensor, " m"]:
         """Where the bounds are large: Ritz values with most mass, and in right space the floor."""
@@ -216,5 +217,8 @@ class _Search:
         W = ((offset * inverse) @ self.coupling_G).unflatten(1, (width, self.G.shape[1]))
         core = (inverse @ self.coupling_pairs)[:, self.place]
         core.diagonal(dim1=1, dim2=2).add_(1.0)
-        half = torch.linalg.solve_triangular(torch.linalg.cholesky(core), W, upper=False)
-        return (alpha + reach**2)[:, None] * (diagonal + (half**2).sum(dim=1) / alpha[:, None])
+        factor, is_indefinite = torch.linalg.cholesky_ex(core)
+        half = torch.linalg.solve_triangular(factor, W, upper=False)
+        mass = (alpha + reach**2)[:, None] * (diagonal + (half**2).sum(dim=1) / alpha[:, None])
+        # At a Ritz value that has settled to rounding the core may have no factor: nothing is known of that point.
+        return torch.where(is_indefinite[:, None] > 0, torch.inf, mass)
