@@ -94,8 +94,14 @@ def skeleton(bare: Bare, settings: TrainingSettings) -> Skeleton:
         SpectraError: If the method cannot be put on this base.
     """
     _require_rank(bare.model, settings)
-    if (rule := METHODS[settings.method].rule) is not None:
-        rule(settings)  # refuses arguments without a meaning
+    method = METHODS[settings.method]
+    if method.text_arguments and FAMILIES[bare.family].model_kind != "causal-lm":
+        raise ModelError(
+            f"Method '{method.name}' mixes plain text into the batches of a causal language model, and "
+            f"'{bare.base}' is trained as {bare.family}. Leave the method out."
+        )
+    if method.rule is not None:
+        method.rule(settings)  # refuses arguments without a meaning
     model = copy.deepcopy(bare.model)
     try:
         with torch.device("meta"):

@@ -76,8 +76,9 @@ class Replay(UpdateRule):
                 "Replay mixes plain text into the batches of a causal language model, and this model has no head that "
                 "predicts tokens. Use another rule."
             )
-        blocks = encode(text_rows(self.texts), "causal-lm", tokenizer, self.max_length).examples
-        trainer.add_callback(ReplayInBatches(self.share, self.seed, list(blocks)))
+        cut = encode(text_rows(self.texts), "causal-lm", tokenizer, self.max_length).examples
+        whole = [block for block in cut if len(block["input_ids"]) == self.max_length]
+        trainer.add_callback(ReplayInBatches(self.share, self.seed, whole or list(cut)))
         return self
 
     def begin(self, model: nn.Module) -> None:

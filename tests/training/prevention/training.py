@@ -48,13 +48,15 @@ def model_of(base: str, **lora: Any) -> Any:
     return get_peft_model(model, LoraConfig(**given))
 
 
-def trainer_of(model: Any, folder: Path, **changes: Any) -> Trainer:
+def trainer_of(model: Any, folder: Path, rows: Any = None, **changes: Any) -> Trainer:
+    """A Trainer on random sentences, or on rows of one's own that it validates on, too."""
     given: dict[str, Any] = {
         "max_steps": 8, "learning_rate": 3e-2, "per_device_train_batch_size": 8, "save_steps": 4, "logging_steps": 4,
         "report_to": "none", "disable_tqdm": True, "seed": 0, "lr_scheduler_type": "constant", **changes,
     }  # fmt: skip
     arguments = TrainingArguments(output_dir=str(folder), **given)
-    return Trainer(model, arguments, train_dataset=Sentences(), processing_class=tiny.tokenizer())
+    train = Sentences() if rows is None else rows
+    return Trainer(model, arguments, train_dataset=train, eval_dataset=rows, processing_class=tiny.tokenizer())
 
 
 class AfterEveryStep(TrainerCallback):
