@@ -43,13 +43,7 @@ def study_page(material: StudyMaterial) -> Page:
     sections = [
         Section("verdicts", "The questions and their verdicts", tables=(_verdicts(material),)),
         *_front(material),
-        Section(
-            "paper",
-            "The paper's findings, one by one",
-            lead="Shuttleworth et al., arXiv:2410.21228. Each finding beside the figure of this study with its "
-            "interval over seeds, or over settings for correlations, each at the study's level by itself.",
-            tables=(_signs(material),),
-        ),
+        *([] if set(answers) == {"f"} else [_paper(material)]),
         *(
             Section(
                 f"question-{letter}",
@@ -159,6 +153,17 @@ def _signs(material: StudyMaterial) -> HtmlTable:
         "note": text("Note"),
     }
     return html_table("paper-signs", "The paper's findings", material.tables["paper_signs"], columns)
+
+
+def _paper(material: StudyMaterial) -> Section:
+    """The paper's signs; a study of question f alone has nothing to hold against them."""
+    return Section(
+        "paper",
+        "The paper's findings, one by one",
+        lead="Shuttleworth et al., arXiv:2410.21228. Each finding beside the figure of this study with its "
+        "interval over seeds, or over settings for correlations, each at the study's level by itself.",
+        tables=(_signs(material),),
+    )
 
 
 def _front(material: StudyMaterial) -> tuple[Section, ...]:
