@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.errors import SpectrumError
+from spectra.linalg.placement import for_svd
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,10 @@ class SVD:
         """The k leading triplets (all of them if there are fewer)."""
         return SVD(self.U[:, :k], self.S[:k], self.Vh[:k])
 
+    def to(self, device: torch.device | str) -> "SVD":
+        """The same decomposition on a device."""
+        return SVD(self.U.to(device), self.S.to(device), self.Vh.to(device))
+
     def to_dense(self) -> Float[Tensor, "d_out d_in"]:
         """The matrix  U @ diag(S) @ Vh."""
         return (self.U * self.S) @ self.Vh
@@ -47,14 +52,14 @@ def thin_svd(W: Float[Tensor, "d_out d_in"]) -> SVD:
     require_finite(W)
     try:
         try:
-            U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+            U, S, Vh = torch.linalg.svd(for_svd(W), full_matrices=False)
         except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
-            U, S, Vh = (found.to(W.dtype) for found in torch.linalg.svd(W.double(), full_matrices=False))
+            U, S, Vh = (found.to(W.dtype) for found in torch.linalg.svd(for_svd(W).double(), full_matrices=False))
     except torch.linalg.LinAlgError as error:
         raise SpectrumError(
             f"The SVD of a {tuple(W.shape)} matrix did not converge. Leave it out with --exclude."
         ) from error
-    return fix_signs(SVD(U, S, Vh))
+    return fix_signs(SVD(U, S, Vh)).to(W.device)
 
 
 def low_rank_svd(B: Float[Tensor, "d_out rank"], A: Float[Tensor, "rank d_in"], scaling: float = 1.0) -> SVD:
@@ -78,7 +83,7 @@ def low_rank_svd(B: Float[Tensor, "d_out rank"], A: Float[Tensor, "rank d_in"], 
     require_finite(B)
     Q_B, R_B = torch.linalg.qr(B)
     Q_A, R_A = torch.linalg.qr(A.mH)
-    core = thin_svd(scaling * (R_B @ R_A.mH))
+    core = thin_svd(scaling * (R_B.cpu() @ R_A.mH.cpu())).to(Q_B.device)
     return fix_signs(SVD(Q_B @ core.U, core.S, core.Vh @ Q_A.mH))
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, first_five
+from spectra.linalg.precision import full_precision
 from spectra.records import GROUPS, MatrixScan, Scan
 from spectra.records.interrupted import Interrupted
 from spectra.records.provenance import versions
@@ -87,6 +88,7 @@ def scan_pairs(
     return partial.scans()
 
 
+@full_precision()
 def prepare(pair: CheckpointPair, settings: ScanSettings, cache: FactorCache) -> None:
     """Factorise now what scans of this base with these settings would factorise at their first call.
 
@@ -134,6 +136,7 @@ class PartialScan:
         self.groups = self.groups or _by_base_matrix(self.pairs)
         self._store = NullStore(keep=self.cache is not None and self.settings.wants_controls)
 
+    @full_precision()
     def run(self, progress: Progress | None = None, elsewhere: ScanGroups | None = None) -> None:
         """Scan what is not in the journal, one base matrix at a time.
 
@@ -159,6 +162,7 @@ class PartialScan:
         alone = self.look is not None or not self.settings.is_thread_safe
         yield from side_by_side(self._scan_group, groups, lambda places: not alone and self._is_small(places))
 
+    @full_precision()
     def _scan_group(self, places: Sequence[Place]) -> Finished:
         matrices = [self.pairs[i].matrices[j] for i, j in places]
         found, facts = scan_matrices(matrices, self.settings, self.cache, self._store)

@@ -23,7 +23,7 @@ def brackets_after(
     pairs = run.ritz()
     coordinates = torch.zeros(pairs.values.shape[0], Y.shape[1], dtype=torch.float64)
     coordinates[: run.start_coordinates.shape[0]] = run.start_coordinates.double()
-    unknown = Brackets.unknown(Y.shape[1], Y)
+    unknown = Brackets.unknown(Y.shape[1])
     floor = floor * float(pairs.values[0])
     return spectral_brackets(
         pairs, coordinates, unknown, epsilons, settled(pairs, W.dtype), dtype=W.dtype, right_space=right, floor=floor
@@ -105,7 +105,7 @@ def test_a_bound_is_sought_as_far_below_epsilon_as_the_caller_will_add_to_it(mar
         pairs = run.ritz()
         coordinates = torch.zeros(pairs.values.shape[0], 1, dtype=torch.float64)
         coordinates[0] = float(run.start_coordinates)
-        nothing = Brackets.unknown(1, y)
+        nothing = Brackets.unknown(1)
         wide = torch.full((1,), margin, dtype=torch.float64)
         atoms = settled(pairs, W.dtype)
         found = spectral_brackets(pairs, coordinates, nothing, epsilon, atoms, dtype=W.dtype, margin=wide)
