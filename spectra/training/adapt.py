@@ -230,6 +230,11 @@ def attach(model: nn.Module, settings: TrainingSettings, task_type: TaskType) ->
     return wrapped
 
 
+def weights_kind(settings: TrainingSettings) -> Literal["adapter", "checkpoint"]:
+    """What `store.save_trained` writes for these settings."""
+    return "checkpoint" if METHODS[settings.method].config is None else "adapter"
+
+
 def scaling(settings: TrainingSettings) -> float | None:
     """The factor on B @ A, where the method has a fixed one."""
     method = METHODS[settings.method]
