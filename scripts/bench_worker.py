@@ -88,7 +88,9 @@ def main() -> None:
             told: dict[str, object] | None = None
             if "shape" in asked:
                 W0 = synthetic.base(*asked["shape"], asked["seed"])
-                bench, (one, *more) = Bench(W0, Path(folder)), updates(W0, asked["update"], asked["seed"])
+                # A folder of its own: a first scan finds no factors of the same W0 with another kind of update.
+                bench = Bench(W0, Path(tempfile.mkdtemp(dir=folder)))
+                one, *more = updates(W0, asked["update"], asked["seed"])
                 _, _, learned = bench.once([one])  # warms up, and what it learns is what the others start from
                 given = dict(zip(SCANS, (([one], None), (more[:1], learned), (more, learned)), strict=True))
             else:

@@ -23,6 +23,13 @@ from spectra.storage.destinations import REPORT
 @click.option(
     "--model-card", is_flag=True, help="Instead print a section for a model card, with the hub's model-index."
 )
+@click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    metavar="tensorboard:FOLDER|wandb:PROJECT",
+    help="Also send the figures to this tracker, with the page attached; repeatable.",
+)
 @gate_options
 def command(
     sources: tuple[Path, ...],
@@ -30,6 +37,7 @@ def command(
     force: bool,
     baseline: Path | None,
     model_card: bool,
+    trackers: tuple[str, ...],
     **gate: object,
 ) -> None:
     """Write one HTML file that opens offline.
@@ -46,6 +54,6 @@ def command(
     if model_card:
         echo(card(material_of(sources)))
     else:
-        echo(spectra.write_report(sources, out, force=force, baseline=baseline))
+        echo(spectra.write_report(sources, out, force=force, baseline=baseline, trackers=trackers))
     if judge.conditions:
         judge.judge(cases(material_of(sources, baseline=baseline)))

@@ -21,8 +21,7 @@ from spectra.linalg.krylov import gram_together
 from spectra.linalg.operators import LinearOperator
 from spectra.linalg.svd import SVD
 from spectra.storage import atomic
-from spectra.storage.eviction import evict
-from spectra.storage.private import give_up, is_sealed, is_usable, seal
+from spectra.storage.cached_files import CachedFiles
 
 FORMAT = "spectra-factors-2"
 DEFAULT_LIMIT_BYTES = 10 << 30
@@ -35,8 +34,14 @@ class FactorCache:
 
     def __init__(self, folder: Path | None = None, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         """Use a folder (by default `factors` in the cache folder of spectra); it is made on the first write."""
-        self.folder = folder if folder is not None else cache_folder() / "factors"
-        self.limit_bytes = limit_bytes
+        self.files = CachedFiles(
+            folder if folder is not None else cache_folder() / "factors", ".safetensors", limit_bytes
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where the factors lie."""
+        return self.files.folder
 
     def entry(self, key: str, W0: LinearOperator) -> "CacheEntry":
         """The store of one base matrix; `key` is the hash of its content."""
@@ -44,8 +49,8 @@ class FactorCache:
 
     def read(self, name: str) -> dict[str, Tensor] | None:
         """The tensors of an entry, or None when it is absent or unreadable."""
-        path = self.folder / f"{name}.safetensors"
-        if not path.exists() or not is_usable(self.folder):
+        path = self.files.find(name)
+        if path is None:
             return None
         try:
             with safe_open(path, framework="pt") as file:
@@ -53,7 +58,7 @@ class FactorCache:
                 if told.get("format") != FORMAT:
                     return None
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            if not is_sealed(told.get("seal"), *_parts(name, tensors)):
+            if not self.files.is_sealed(told.get("seal"), name, *_parts(tensors)):
                 return None  # somebody else wrote it
             os.utime(path)
         except (OSError, SafetensorError):
@@ -65,16 +70,15 @@ class FactorCache:
 
         A folder that cannot be written costs time, not the computation: it is warned of, and nothing is kept.
         """
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        if size > self.limit_bytes or not is_usable(self.folder):
+        if sum(tensor.nbytes for tensor in tensors.values()) > self.files.limit_bytes:
             return
-        held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        try:
-            with atomic.replacing(self.folder / f"{name}.safetensors") as partial:
-                save_file(held, partial, metadata={"format": FORMAT, "seal": seal(*_parts(name, held))})
-            evict(self.folder, "*.safetensors", self.limit_bytes)
-        except (OSError, SafetensorError) as error:
-            give_up(self.folder, error)
+        with self.files.writing(name, SafetensorError) as path:
+            if path is None:
+                return
+            held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            with atomic.replacing(path) as partial:
+                save_file(held, partial, metadata={"format": FORMAT, "seal": self.files.seal(name, *_parts(held))})
+            self.files.evict()
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +120,7 @@ class CacheEntry:
 
     def has_full(self) -> bool:
         """True when a full factorisation is in the folder."""
-        return (self.cache.folder / f"{self.key}-full.safetensors").is_file()
+        return self.cache.files.path(f"{self.key}-full").is_file()
 
     def load_full(self) -> SVD | None:
         """The thin SVD, if it passes its test against W0."""
@@ -136,9 +140,8 @@ class CacheEntry:
         self.cache.write(f"{self.key}-full", {"U": svd.U, "S": svd.S, "Vh": svd.Vh})
 
 
-def _parts(name: str, tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """What a seal binds: the W0 that an entry is of, and every tensor with its name, type and shape."""
-    yield name.encode()
+def _parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """What a seal binds beside the name: every tensor with its key, type and shape."""
     for key, tensor in sorted(tensors.items()):
         yield f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode()
         yield tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -25,6 +25,7 @@ from spectra.engine.learning import learn, learn_from_spectrum, prove_floor
 from spectra.engine.question import FINE_ANGLE, RELATIVE_FLOOR, Question
 from spectra.engine.tuned import Tuned, leading_vectors_of
 from spectra.linalg.brackets import Brackets
+from spectra.linalg.completeness import Count
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
 from spectra.linalg.joint import JointSearch, change_of, delta_of, fits_jointly
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
@@ -36,6 +37,9 @@ from spectra.linalg.triplets import (
     search_together,
     update_directions,
 )
+
+# A run on W0, its Ritz pairs, and how many of them stand for its leading eigenvalues, where that is known.
+Taught = tuple[BlockLanczos, RitzPairs, Count | None]
 
 # Steps after which the brackets are looked at; the last one is the limit ...
 CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
@@ -175,7 +179,6 @@ def _answer_from_spectrum(base: BaseFactors, looks: Sequence[Look], epsilons: Fl
 
 def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " e"]) -> None:
     """Run block Lanczos on W0 for all questions in lockstep until their brackets decide every epsilon."""
-    best: tuple[BlockLanczos, RitzPairs] | None = None
     adopted = [look for look in looks if look.question.is_adopted]
     best = _answer_in_adopted(base, [look.question for look in adopted], epsilons)
     active = []
@@ -202,7 +205,7 @@ def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[T
             over = run.exhausted or step == CHECKPOINTS[-1]
             question.tighten(pairs, epsilons, over=over)
             if best is None or pairs.values.shape[0] >= best[1].values.shape[0]:
-                best = run, pairs
+                best = run, pairs, question.count
             if question.may_be_decided(epsilons) and not over:
                 still_active.append(question)
         active = still_active
@@ -215,13 +218,13 @@ def _answer_together(base: BaseFactors, looks: Sequence[Look], epsilons: Float[T
 
 def _answer_in_adopted(
     base: BaseFactors, questions: Sequence[Question], epsilons: Float[Tensor, " e"]
-) -> tuple[BlockLanczos, RitzPairs] | None:
+) -> Taught | None:
     """Ask the runs that began before the questions, and carry them on while that may decide something.
 
     Returns:
-        The largest of the runs, with its Ritz pairs.
+        What the largest of the runs teaches of W0.
     """
-    best: tuple[BlockLanczos, RitzPairs] | None = None
+    best: Taught | None = None
     active = list(questions)
     while active:
         runs = [question.run for question in active if question.run is not None]
@@ -231,7 +234,7 @@ def _answer_in_adopted(
             over = run.exhausted or run.basis.shape[1] >= LARGEST_ADOPTED
             question.tighten(known, epsilons, over=over)
             if best is None or known.values.shape[0] >= best[1].values.shape[0]:
-                best = run, known
+                best = run, known, question.count
             if question.may_be_decided(epsilons) and not over:
                 still_active.append(question)
         active = still_active

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spectra.engine.factors import BaseFactors, LeadingFactors
 from spectra.linalg.angles import angle_bounds
-from spectra.linalg.completeness import complete_pairs
+from spectra.linalg.completeness import Count, complete_pairs
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 
 # Leading factors are kept while their residual stays below this fraction of the largest eigenvalue ...
@@ -20,7 +20,9 @@ KEPT_COUNT = 96
 EXTRA_PASSES = 4
 
 
-def learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, wanted: int = 0) -> None:
+def learn(
+    base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, count: Count | None = None, *, wanted: int = 0
+) -> None:
     """Keep the leading vectors of W0 that the run has settled: the next scan on this base starts from them.
 
     They are kept as one value, all from this run, where it knows more of them than an earlier one did. A run that was
@@ -30,6 +32,7 @@ def learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, wanted: int
         base: The base. Where what is learned of it is stored, the run is carried on for it.
         run: A run on its Gram operator.
         pairs: Its Ritz pairs.
+        count: How many of them are known to stand for the leading eigenvalues, if that has been asked.
         wanted: Leading vectors to be known in the end, if `EXTRA_PASSES` over W0 suffice for it.
     """
     if run.is_deflated:
@@ -38,9 +41,10 @@ def learn(base: BaseFactors, run: BlockLanczos, pairs: RitzPairs, *, wanted: int
         if run.exhausted or _settled(pairs, run.basis.dtype) > wanted:  # the last one shows where the others end
             break
         run.advance(gram_together(base.W0, [None], [run.pending])[0])
-        pairs = run.ritz()
+        pairs, count = run.ritz(), None
     dtype, room = run.basis.dtype, min(KEPT_COUNT, run.basis.shape[0] // 4)
-    count = complete_pairs(pairs, dtype, at_least=1, at_most=min(_settled(pairs, dtype), room))
+    if count is None:
+        count = complete_pairs(pairs, dtype, at_least=1, at_most=min(_settled(pairs, dtype), room))
     if count is not None:
         angles = angle_bounds(pairs, count.number, dtype, count.limit)
         _keep(base, run, pairs, angles, min(count.number, room))

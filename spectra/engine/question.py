@@ -7,8 +7,8 @@ from torch import Tensor
 from spectra.engine.factors import BaseFactors, LeadingFactors
 from spectra.linalg.angles import angle_bounds
 from spectra.linalg.brackets import Brackets, brackets_from_known
-from spectra.linalg.certificate import spectral_brackets
-from spectra.linalg.completeness import complete_pairs
+from spectra.linalg.certificate import Certificate
+from spectra.linalg.completeness import Count, complete_pairs
 from spectra.linalg.gram_spectrum import GramSpectrum
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
 
@@ -43,6 +43,7 @@ class Question:
         self.lengths = torch.zeros_like(self.error)
         self.before = self.brackets
         self.floor = 0.0  # what the certificates rest on: no eigenvalue of a tall W0 lies below it
+        self.count: Count | None = None  # why no leading vector of W0 is missing, at the last look
         self.placed: Tensor | None = None  # coordinates of the image in a run that was adopted
         self.locked = base.leading
         if self.locked is not None:
@@ -131,49 +132,55 @@ class Question:
         return self.placed is not None
 
     def tighten(self, pairs: RitzPairs, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
-        """Take the brackets that the run proves as it stands.
+        """Take the brackets that the run proves as it stands; before it is over, those that decide all or none.
 
-        Whether a leading vector of W0 is missing among those that have settled is asked last: once all else is
-        decided, or the run is over.
+        Whether a leading vector of W0 is missing among those that have settled is asked only where the space may
+        suffice if none is.
         """
         angles = angle_bounds(pairs, pairs.values.shape[0], self.Y.dtype)
-        settled = _leading(angles <= ATOM_ANGLE)
-        self._take(pairs, angles[:settled], epsilons)
-        if settled and (over or not self.may_be_decided(epsilons)):
-            self._confirm(pairs, settled, epsilons, over=over)
-
-    def _confirm(self, pairs: RitzPairs, settled: int, epsilons: Float[Tensor, " e"], *, over: bool) -> None:
-        """Take the brackets that rest on those settled vectors alone among which none is missing."""
-        # On a first look little can be decided with fewer than half of them, and the next step will know more.
+        settled = angles[: _leading(angles <= ATOM_ANGLE)]
+        certificate, leak = self._certificate(pairs, epsilons)
+        self.count = None
+        if not over and certificate.is_hopeless(settled):
+            return
+        # On a first look little is decided without the vectors that the columns resemble, and the next step will know
+        # more.
         waits = (self.locked is None or self.is_adopted) and not over
-        least = -(-settled // 2) if waits else 1
-        count = complete_pairs(pairs, self.Y.dtype, at_least=least, at_most=settled)
-        if count is not None:
-            angles = angle_bounds(pairs, count.number, self.Y.dtype, count.limit)
-            self._take(pairs, angles[: _leading(angles <= ATOM_ANGLE)], epsilons)
-        elif waits:
+        least = certificate.needed(settled.shape[0]) if waits else 1
+        at_most = settled.shape[0]
+        self.count = complete_pairs(pairs, self.Y.dtype, at_least=least, at_most=at_most) if at_most else None
+        if self.count is not None:
+            settled = angle_bounds(pairs, self.count.number, self.Y.dtype, self.count.limit)
+            self._take(certificate, leak, settled[: _leading(settled <= ATOM_ANGLE)], whole=not over)
+        elif waits and at_most:
             self.brackets = self.brackets.replaced(self.columns, self.before)
         else:
-            self._take(pairs, pairs.values[:0], epsilons)
+            self._take(certificate, leak, settled[:0], whole=not over)
 
-    def _take(self, pairs: RitzPairs, atoms: Float[Tensor, " a"], epsilons: Float[Tensor, " e"]) -> None:
-        """The brackets that follow from the space and its atoms."""
+    def _certificate(self, pairs: RitzPairs, epsilons: Float[Tensor, " e"]) -> tuple[Certificate, Float[Tensor, " c"]]:
+        """The certificate of the space, and what the columns have outside it."""
         coordinates, outside = self._coordinates(pairs)
         if self.right_space:  # Ritz values only grow, and so does the floor
             self.floor = RELATIVE_FLOOR * pairs.largest
         # What lies outside the space, or was left of the known vectors; in right space it counts 1 / sqrt(floor) times.
         leak = outside / (self.floor**0.5 if self.right_space else 1.0)
-        found = spectral_brackets(
+        certificate = Certificate(
             pairs,
             coordinates,
             self.before,
             epsilons,
-            atoms,
             dtype=self.Y.dtype,
             right_space=self.right_space,
             floor=self.floor,
             margin=leak + self.error[self.columns],
         )
+        return certificate, leak
+
+    def _take(
+        self, certificate: Certificate, leak: Float[Tensor, " c"], atoms: Float[Tensor, " a"], *, whole: bool
+    ) -> None:
+        """The brackets that follow from the space and its atoms."""
+        found = certificate.brackets(atoms, whole=whole)
         beside = ATOM_ANGLE * leak  # a known vector has at most the sine of its angle outside the space
         bounds = (found.lower - beside).clamp_min(0), (found.known + beside).clamp(max=1.0), found.rest + leak
         self.brackets = self.brackets.replaced(self.columns, Brackets(*bounds))

@@ -6,7 +6,7 @@ from pathlib import Path
 from spectra.errors import RunError
 from spectra.records.comparison import Comparison
 from spectra.records.scan import Scan
-from spectra.report import report_on, write_comparison_report, write_scan_report
+from spectra.report import material_of, report_on, sender, write_comparison_report, write_scan_report
 from spectra.storage.destinations import REPORT, require_file
 
 
@@ -16,6 +16,7 @@ def write_report(
     *,
     force: bool = False,
     baseline: str | Path | None = None,
+    trackers: Sequence[str] = (),
     command: str = "",
 ) -> Path:
     """Write one HTML file that opens offline.
@@ -27,13 +28,15 @@ def write_report(
         out: Where to write; may be omitted for a single folder, whose own report.html is replaced freely.
         force: Replace `out` if it exists.
         baseline: The source that the others are compared with; by default the first.
+        trackers: Where the figures go as well, with the page attached: "tensorboard:FOLDER", "wandb:PROJECT"; for
+            folders and files alone.
         command: The command that makes a scan or a comparison again, for the report.
 
     Returns:
         The path written to.
 
     Raises:
-        RunError: If `out` is missing where it is needed, or a source is none of these.
+        RunError: If `out` is missing where it is needed, a source is none of these, or a tracker cannot be used.
         DestinationError: If `out` exists and `force` is not given.
 
     Example:
@@ -42,7 +45,11 @@ def write_report(
     """
     if not isinstance(sources, Scan | Comparison):
         several = [sources] if isinstance(sources, str | Path) else list(sources)
-        return report_on(several, out, force=force, baseline=baseline)
+        senders = [sender(tracker) for tracker in trackers]
+        page = report_on(several, out, force=force, baseline=baseline)
+        for send in senders:
+            send(material_of([Path(source) for source in several], baseline=baseline), page)
+        return page
     if out is None:
         raise RunError("A result has no folder whose report it could be. Name the file with `out`.")
     target = require_file(Path(out), REPORT, force=force)

@@ -13,7 +13,6 @@ from spectra.forgetting.catalogue import HELD_OUT_MEASURES, fitting
 from spectra.forgetting.held_out import HeldOut
 from spectra.forgetting.loaded import measure_loaded
 from spectra.forgetting.one_base import OneBase
-from spectra.forgetting.store import ScoreStore
 from spectra.models import (
     LoadedModel,
     ModelKind,
@@ -30,6 +29,7 @@ from spectra.statistics.interval import interval_text
 from spectra.statistics.paired import Forgetting, forgetting
 from spectra.statistics.scores import Scores
 from spectra.storage.destinations import require_continued
+from spectra.storage.keyed import KeyedStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,8 @@ def measure_forgetting(
     scorer = _ModelScorer(
         body=OneBase(reference, dtype=getattr(torch, dtype), device=device),
         head=OneBase(reference, dtype=getattr(torch, dtype), device=device),
-        store=ScoreStore(folder, dtype=dtype, batch_size=batch_size, device=device),
+        store=KeyedStore(folder, "scores", owner="forget"),
+        settings={"dtype": dtype, "batch_size": batch_size, "device": device},
         held_out=held_out,
         batch_size=batch_size,
         say=progress or (lambda line: None),
@@ -164,7 +165,8 @@ class _ModelScorer:
 
     body: OneBase
     head: OneBase
-    store: ScoreStore
+    store: KeyedStore
+    settings: Mapping[str, Any]
     held_out: Sequence[HeldOut]
     batch_size: int
     say: Callable[[str], None]
@@ -191,7 +193,9 @@ class _ModelScorer:
         content: dict[str, Any],
         opened: AbstractContextManager[LoadedModel | None],
     ) -> list[Scores]:
-        found = [self.store.find(content, task) for task in self.held_out]
+        questions = [[content, task.identity, self.settings] for task in self.held_out]
+        kept = [self.store.find(question) for question in questions]
+        found = [Scores.from_dict(answer) if answer else None for answer in kept]
         missing = [task for task, scores in zip(self.held_out, found, strict=True) if scores is None]
         if missing:
             kind, labels = _architecture(checkpoint)
@@ -199,10 +203,11 @@ class _ModelScorer:
                 loaded = tuned or self.body.untouched(kind, labels)
                 self.say(f"{reference}: measuring {', '.join(task.name for task in missing)}")
                 fresh = measure_loaded(loaded, missing, pretrained=self._pretrained, batch_size=self.batch_size)
-            for task, scores in zip(missing, fresh, strict=True):
-                self.store.keep(content, task, scores)
             measured = iter(fresh)
-            found = [next(measured) if scores is None else scores for scores in found]
+            for position, question in enumerate(questions):
+                if found[position] is None:
+                    found[position] = scores = next(measured)
+                    self.store.keep(question, scores.to_dict())
         # What was kept under another name is the same measurement.
         return [replace(cast(Scores, one), task=task.name) for task, one in zip(self.held_out, found, strict=True)]
 

@@ -13,7 +13,7 @@ from spectra.interventions.in_place import edited
 from spectra.interventions.intervention_run import InterventionRun
 from spectra.interventions.model_scorer import ModelScorer
 from spectra.interventions.own_task import OwnTask
-from spectra.interventions.points import Point, PointStore
+from spectra.interventions.points import Point
 from spectra.interventions.subject import Subject
 from spectra.interventions.tables import Measured, State
 from spectra.models import content_of
@@ -22,6 +22,7 @@ from spectra.scanning.scan import Progress
 from spectra.statistics.information import few_examples_warning
 from spectra.storage.atomic import write_json
 from spectra.storage.destinations import mark
+from spectra.storage.keyed import KeyedStore
 from spectra.storage.tables import write_csv, write_parquet
 
 
@@ -52,6 +53,7 @@ class Experiment:
         lambdas: Increasing factors, 1 included.
         statistics: Of the figures.
         store: Finished points.
+        common: What every point is measured with (model, tasks, arithmetic); a change of it makes new points.
         folder: Where tables are written; None writes none.
     """
 
@@ -61,7 +63,8 @@ class Experiment:
     scorer: ModelScorer
     lambdas: tuple[float, ...]
     statistics: Statistics
-    store: PointStore
+    store: KeyedStore
+    common: Mapping[str, Any]
     folder: Path | None
 
     def run(self, progress: Progress | None = None) -> None:
@@ -69,7 +72,7 @@ class Experiment:
         wanted = [None, *self._states]
         missing = [state for state in wanted if self._find(state) is None]
         if None in missing:
-            self.store.keep(self._key(None), self.scorer.base_point())
+            self._keep(None, self.scorer.base_point())
             self._say(progress, missing, None)
         if any(state is not None for state in missing):
             tuned = self.scorer.tuned()
@@ -78,7 +81,7 @@ class Experiment:
                     arm, factor = state
                     edits = {} if factor == 1 else self._by_name[arm].edits(factor)
                     with edited(tuned.model, edits):
-                        self.store.keep(self._key(state), self.scorer.point(tuned))
+                        self._keep(state, self.scorer.point(tuned))
                     self._say(progress, missing, state)
 
     def record(self) -> InterventionRun:
@@ -156,7 +159,12 @@ class Experiment:
         return [(INTRUDERS, 1.0), *(state for state in self._all if state[1] != 1)]
 
     def _find(self, state: State | None) -> Point | None:
-        return self.store.find(self._key(state))
+        kept = self.store.find([self.common, self._key(state)])
+        return Point.from_dict(kept) if kept else None
+
+    def _keep(self, state: State | None, point: Point) -> None:
+        key = self._key(state)
+        self.store.keep([self.common, key], {"state": key, "measured_with": self.common, **point.to_dict()})
 
     def _key(self, state: State | None) -> Mapping[str, Any]:
         """What a point depends on beside the tasks: the base alone; the checkpoint; or the edit as well."""

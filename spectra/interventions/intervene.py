@@ -14,13 +14,13 @@ from spectra.interventions.directions import require_scale
 from spectra.interventions.experiment import Experiment, Statistics, described
 from spectra.interventions.model_scorer import ModelScorer
 from spectra.interventions.own_task import OwnTask
-from spectra.interventions.points import PointStore
 from spectra.interventions.subject import Subject
 from spectra.models import base_of, content_of, is_adapter, resolve_model
 from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.scan import Progress, scan_pairs
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_continued
+from spectra.storage.keyed import KeyedStore
 from spectra.weights import open_pair
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -104,7 +104,8 @@ def experiment(
         scorer=ModelScorer(named, Path(checkpoint), held_out, task, getattr(torch, dtype), device, batch_size),
         lambdas=factors,
         statistics=Statistics(seed, resamples, level),
-        store=PointStore.at(folder, common),
+        store=KeyedStore(folder, "points", owner="intervene"),
+        common=common,
         folder=folder,
     )
 

@@ -34,6 +34,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spectra.linalg.krylov import RitzPairs
+from spectra.linalg.threads import one_thread
 
 # Only a gapless run of pairs whose neighbour bound lies below this serves as the s leading ones: Ritz values that have
 # not found their place yet say little of what lies between them.
@@ -46,6 +47,7 @@ LEAST_ROUNDINGS = 1.0
 NULL_ROUNDINGS = 64.0
 
 
+@one_thread()
 def angle_bounds(
     pairs: RitzPairs, count: int, dtype: torch.dtype, limit: float | None = None
 ) -> Float[Tensor, " count"]:

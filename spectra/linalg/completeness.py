@@ -32,15 +32,18 @@ Source: the argument follows Kuczynski & Wozniakowski 1992, "Estimating the larg
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spectra.linalg.angles import residual_rounding
 from spectra.linalg.krylov import RitzPairs
+from spectra.linalg.threads import one_thread
 
 # The probability, per matrix and question, that a leading eigenvalue is missing all the same.
 FAILURE = 1e-9
@@ -49,7 +52,7 @@ LARGEST_GROUP = 2
 # Neighbours nearer than this many such errors share a cell.
 SHARED_ERRORS = 300.0
 # Terms of the Taylor series, for intervals whose half width is at most this share of the distance to the next pole ...
-TERMS = 10
+TERMS = 5
 NARROW = 1 / 3
 # ... and bisections of an interval whose bound is too large, before it is given up.
 LARGEST_DEPTH = 4
@@ -113,6 +116,7 @@ class Count:
         return k <= self.number <= int((values > self.limit).sum())
 
 
+@one_thread()
 def complete_pairs(pairs: RitzPairs, dtype: torch.dtype, *, at_least: int, at_most: int) -> Count | None:
     """How many leading Ritz pairs stand for the leading eigenvalues, none missing above or between them.
 
@@ -128,38 +132,28 @@ def complete_pairs(pairs: RitzPairs, dtype: torch.dtype, *, at_least: int, at_mo
 
     Cost: some hundred sums over the Ritz pairs, whatever the size of H.
     """
-    error = residual_rounding(pairs, dtype)
-    cells = _cells(pairs.values, error, at_least, at_most)
-    if cells is None:
-        return None
-    first, last, borders = cells
-    group = int((last - first).max()) + 1
-    limit = amplitude(pairs.random.shape[1], pairs.dimension, group)
-    if limit == 0:
+    error, values = residual_rounding(pairs, dtype), pairs.values.tolist()
+    cells = _cells(values, error.tolist(), at_most)
+    limit = amplitude(pairs.random.shape[1], pairs.dimension, max((cell.group for cell in cells), default=1))
+    if not cells or cells[-1].last + 1 < at_least or limit == 0:
         return None
     components = Components(pairs, error)
-    index = torch.arange(pairs.values.shape[0], device=pairs.values.device)
     # A missing eigenvalue shows first at the borders of the cells, far from the found ones.
-    everywhere = torch.ones_like(index, dtype=torch.bool).expand(borders.shape[0], -1)
-    quiet = components.over(borders, torch.zeros_like(borders), everywhere) < limit
-    sound = int(torch.cumprod(quiet.int(), dim=0).sum())
-    if not sound or int(last[sound - 1]) + 1 < at_least:
+    sound = cells[: _leading(components.at([cell.border for cell in cells]) < limit)]
+    if not sound or sound[-1].last + 1 < at_least:
         return None
-    first, last, borders = first[:sound], last[:sound], borders[:sound]
-    lows, highs, owners = _intervals(pairs.values, components.image_norm() / limit, borders)
-    failed = torch.zeros_like(borders, dtype=torch.bool)
+    pending = _intervals(sound, values[0], components.image_norm() / limit)
     for depth in range(LARGEST_DEPTH):
-        kept = (index < first[owners, None]) | (index > last[owners, None])
-        lows, highs, owners, kept = _narrowed(pairs.values, lows, highs, owners, kept)
-        again = components.over((lows + highs) / 2, (highs - lows) / 2, kept) >= limit
-        if depth == LARGEST_DEPTH - 1 or bool(failed[0]):
-            failed[owners[again]] = True
-        if not bool(again.any()) or bool(failed[0]):
+        pending = [narrow for each in pending for narrow in each.narrowed(values)]
+        loud = (components.over(pending) >= limit).tolist()
+        again = [each for each, is_loud in zip(pending, loud, strict=True) if is_loud]
+        if depth == LARGEST_DEPTH - 1 and again:
+            sound = sound[: min(each.number for each in again)]
+        if depth == LARGEST_DEPTH - 1 or not again:
             break
-        lows, highs, owners = _halved(lows[again], highs[again], owners[again])
-    sound = int(torch.cumprod((~failed).int(), dim=0).sum())
-    count = int(last[sound - 1]) + 1 if sound else 0
-    return Count(float(borders[sound - 1]), count) if count >= max(at_least, 1) else None
+        pending = [half for each in again for half in each.halves()]
+    count = sound[-1].last + 1 if sound else 0
+    return Count(sound[-1].border, count) if count >= max(at_least, 1) else None
 
 
 class Components:
@@ -168,28 +162,35 @@ class Components:
     def __init__(self, pairs: RitzPairs, error: Float[Tensor, " n"]) -> None:
         self.values, self.coupling, self.G = pairs.values, pairs.coupling, pairs.random
         # Single precision is ample for sums that are compared with a limit of a thousandth or more.
-        self.products = (self.coupling.mH[:, :, None] * self.G[:, None, :]).flatten(1, 2).float()
+        self.products = (self.G[:, :, None] * self.coupling.mH[:, None, :]).flatten(1, 2).float()
         self.sizes = pairs.residuals[:, None] * self.G.abs()
         self.errors = (error[:, None] * self.G) ** 2
 
-    def over(
-        self, centres: Float[Tensor, " m"], halfwidths: Float[Tensor, " m"], kept: Bool[Tensor, "m n"]
-    ) -> Float[Tensor, " m"]:
-        """The largest bound of the columns for t within the half width of the centre, over the kept Ritz pairs."""
-        h = halfwidths[:, None]
-        offset = torch.where(kept, self.values[None, :] - centres[:, None], torch.inf)
+    def at(self, points: Sequence[float]) -> Float[Tensor, " m"]:
+        """The largest bound of the columns at each t, over all Ritz pairs."""
+        inverse = 1 / (self.values[None, :] - self.values.new_tensor(points)[:, None])
+        return (self._norms(inverse) + (inverse**2 @ self.errors).sqrt()).max(dim=1).values
+
+    def over(self, intervals: "Sequence[Interval]") -> Float[Tensor, " m"]:
+        """The largest bound of the columns for t in each interval, over the Ritz pairs that are not of its cell."""
+        table = [(each.centre, each.halfwidth, each.cell.first, each.cell.last) for each in intervals]
+        centres, h, first, last = self.values.new_tensor(table)[:, :, None].unbind(1)
+        index = torch.arange(self.values.shape[0], device=self.values.device)
+        offset = torch.where((index < first) | (index > last), self.values - centres, torch.inf)
         inverse, nearest = 1 / offset, 1 / (offset.abs() - h).clamp_min(1e-300)
         total = (nearest**2 @ self.errors).sqrt()
         power, ratio = inverse, inverse * h
         for _ in range(TERMS if self.coupling.shape[0] else 0):
-            term = (power.float() @ self.products).unflatten(1, (-1, self.G.shape[1]))
-            total = total + torch.linalg.vector_norm(term, dim=1)
-            if not bool(halfwidths.any()):
-                return total.max(dim=1).values
+            total = total + self._norms(power)
             power = power * ratio
         # What follows the last term: the geometric series of each pair.
         total = total + (power.abs() * nearest * offset.abs().nan_to_num(posinf=0.0)) @ self.sizes
         return total.max(dim=1).values
+
+    def _norms(self, weights: Float[Tensor, "m n"]) -> Float[Tensor, "m p"]:
+        """|| sum_i weight_i g_ij c_i || of every column."""
+        total = (weights.float() @ self.products).unflatten(1, (self.G.shape[1], -1))
+        return torch.linalg.vector_norm(total, dim=2).double()
 
     def image_norm(self) -> float:
         """max_j ||H b_j||: an eigenvector with eigenvalue t has a component of at most this over t."""
@@ -197,55 +198,77 @@ class Components:
         return float(torch.hypot(along, torch.linalg.vector_norm(self.coupling @ self.G, dim=0)).max())
 
 
-def _cells(
-    values: Float[Tensor, " n"], error: Float[Tensor, " n"], at_least: int, at_most: int
-) -> tuple[Int[Tensor, " c"], Int[Tensor, " c"], Float[Tensor, " c"]] | None:
-    """First and last pair and lower border of the leading cells; None where a crowd of values stands in the way."""
-    values = torch.cat([values, values.new_zeros(1)])
-    shared = (values[:-1] - values[1:] <= SHARED_ERRORS * error).tolist()
-    cells: list[tuple[int, int]] = []
+class Cell(NamedTuple):
+    """A part of the axis around neighbouring Ritz pairs, down to a border between it and the next one."""
+
+    first: int
+    last: int
+    border: float
+
+    @property
+    def group(self) -> int:
+        """Pairs that share it."""
+        return self.last - self.first + 1
+
+
+class Interval(NamedTuple):
+    """A part of a cell, which is the one of this number."""
+
+    low: float
+    high: float
+    cell: Cell
+    number: int
+
+    @property
+    def centre(self) -> float:
+        """The middle."""
+        return (self.low + self.high) / 2
+
+    @property
+    def halfwidth(self) -> float:
+        """Half of its length."""
+        return (self.high - self.low) / 2
+
+    def halves(self) -> "tuple[Interval, Interval]":
+        """The lower and the upper half."""
+        return self._replace(high=self.centre), self._replace(low=self.centre)
+
+    def narrowed(self, values: Sequence[float]) -> "Iterator[Interval]":
+        """The same interval, cut until each part is narrow against its distance to the Ritz values of other cells."""
+        above = values[self.cell.first - 1] - self.centre if self.cell.first else math.inf
+        below = self.centre - values[self.cell.last + 1] if self.cell.last + 1 < len(values) else math.inf
+        if self.halfwidth <= NARROW * min(above, below):
+            yield self
+        else:
+            for half in self.halves():
+                yield from half.narrowed(values)
+
+
+def _cells(values: Sequence[float], error: Sequence[float], at_most: int) -> list[Cell]:
+    """The leading cells, as far as no crowd of values stands in the way."""
+    cells: list[Cell] = []
     start = 0
-    for i in range(len(shared)):
-        if shared[i]:
+    for i, value in enumerate(values):
+        following = values[i + 1] if i + 1 < len(values) else 0.0
+        if value - following <= SHARED_ERRORS * error[i]:
             continue
         if i - start >= LARGEST_GROUP or start >= at_most:
             break
-        cells.append((start, i))
+        cells.append(Cell(start, i, (value + following) / 2))
         start = i + 1
-    if not cells or cells[-1][1] + 1 < at_least:
-        return None
-    first, last = torch.tensor(cells, device=values.device).unbind(1)
-    return first, last, (values[last] + values[last + 1]) / 2
+    return cells
 
 
-def _intervals(
-    values: Float[Tensor, " n"], largest: float, borders: Float[Tensor, " c"]
-) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"], Int[Tensor, " m"]]:
-    """The t above the lowest border as intervals, each with its cell; no eigenvalue lies above `largest`."""
-    above = [2 * float(values[0])]
-    while above[-1] < largest:
-        above.append(4 * above[-1])
-    tops = values.new_tensor(above)
-    lows = torch.cat([borders, tops[:-1]])
-    highs = torch.cat([tops[:1], borders[:-1], tops[1:]])
-    owners = torch.cat([torch.arange(borders.shape[0]), torch.zeros(len(above) - 1, dtype=torch.long)])
-    return lows, highs, owners.to(values.device)
+def _intervals(cells: Sequence[Cell], top: float, largest: float) -> list[Interval]:
+    """The t above the lowest border as intervals; no eigenvalue lies above `largest`."""
+    highs = [2 * top, *(cell.border for cell in cells)]
+    inner = [Interval(cell.border, highs[i], cell, i) for i, cell in enumerate(cells)]
+    while highs[0] < largest:
+        inner.append(Interval(highs[0], 4 * highs[0], cells[0], 0))
+        highs[0] *= 4
+    return inner
 
 
-def _narrowed(
-    values: Tensor, lows: Tensor, highs: Tensor, owners: Tensor, kept: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same intervals, cut until each is narrow against its distance to the kept Ritz values."""
-    done: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    while lows.shape[0]:
-        offset = torch.where(kept, (values[None, :] - ((lows + highs) / 2)[:, None]).abs(), torch.inf)
-        narrow = (highs - lows) / 2 <= NARROW * offset.min(dim=1).values
-        done.append((lows[narrow], highs[narrow], owners[narrow], kept[narrow]))
-        kept = kept[~narrow].repeat(2, 1)
-        lows, highs, owners = _halved(lows[~narrow], highs[~narrow], owners[~narrow])
-    return tuple(torch.cat(parts) for parts in zip(*done, strict=True))  # type: ignore[return-value]
-
-
-def _halved(lows: Tensor, highs: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    middles = (lows + highs) / 2
-    return torch.cat([lows, middles]), torch.cat([middles, highs]), owners.repeat(2)
+def _leading(flags: Bool[Tensor, " n"]) -> int:
+    """How many flags are set before the first that is not."""
+    return int(torch.cumprod(flags.int(), dim=0).sum())

@@ -26,13 +26,14 @@ Source: Eckart & Young 1936; Horn & Johnson, Matrix Analysis, Corollary 4.3.12 (
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spectra.linalg.angles import residual_rounding
-from spectra.linalg.completeness import Components, amplitude
+from spectra.linalg.completeness import Cell, Components, Interval, amplitude
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together, random_columns
 from spectra.linalg.operators import Dense, LinearOperator
 
@@ -154,12 +155,10 @@ def _largest_possible(pairs: RitzPairs, dtype: torch.dtype, limit: float) -> flo
     steps = [NEAREST_SHARE * top]
     while top + steps[-1] < highest:
         steps.append(INTERVAL_RATIO * steps[-1])
-    edges = top + pairs.values.new_tensor(steps)
-    everything = torch.ones_like(pairs.values, dtype=torch.bool).expand(len(steps) - 1, -1)
-    lows, highs = edges[:-1], edges[1:]
-    small = components.over((lows + highs) / 2, (highs - lows) / 2, everything) < limit
-    open_ones = (~small).nonzero()
-    return float(edges[0] if not open_ones.numel() else edges[int(open_ones[-1]) + 1])
+    edges = [top + step for step in steps]
+    beyond = Cell(0, -1, top)  # no pair of its own
+    large = components.over([Interval(*ends, beyond, 0) for ends in pairwise(edges)]) >= limit
+    return edges[int(large.nonzero().max()) + 1] if bool(large.any()) else edges[0]
 
 
 def frobenius(W: Float[Tensor, "d_out d_in"]) -> float:

@@ -27,6 +27,7 @@ from spectra.linalg.completeness import Count
 from spectra.linalg.krylov import RitzPairs
 from spectra.linalg.operators import LinearOperator
 from spectra.linalg.svd import require_finite
+from spectra.linalg.threads import one_thread
 from spectra.linalg.triplets import CLUSTER_ROUNDINGS
 
 # Allowance for the rounding of the Gram matrix and for the joint action of the residuals, in roundings of the largest
@@ -192,10 +193,11 @@ def gram_spectrum(W0: LinearOperator) -> GramSpectrum:
     W = W0.dense()
     require_finite(W)
     gram = W @ W.mH if W.shape[0] <= W.shape[1] else W.mH @ W
-    try:
-        values, vectors = torch.linalg.eigh(gram)
-    except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
-        values, vectors = (found.to(gram.dtype) for found in torch.linalg.eigh(gram.double()))
+    with one_thread():
+        try:
+            values, vectors = torch.linalg.eigh(gram)
+        except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
+            values, vectors = (found.to(gram.dtype) for found in torch.linalg.eigh(gram.double()))
     rows = vectors.mH  # LAPACK writes the eigenvectors one after the other: this view is contiguous
     residual = torch.linalg.vector_norm((rows @ gram).addcmul_(rows, values[:, None], value=-1), dim=1).max()
     largest = max(float(values[-1]), torch.finfo(values.dtype).tiny)

@@ -23,6 +23,7 @@ from torch import Tensor
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
 from spectra.linalg.svd import SVD, low_rank_svd
+from spectra.linalg.threads import one_thread
 from spectra.linalg.triplets import RANDOM_COLUMNS, Search
 
 # Beyond this rank two columns per direction cost more than the steps that they save.
@@ -85,6 +86,7 @@ class JointSearch(Search):
         """None: the products are those of W0."""
         return None
 
+    @one_thread()
     def ritz(self) -> RitzPairs:
         """Ritz pairs of the Gram operator of W0 + delta_W.
 

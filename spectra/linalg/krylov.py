@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate
+from spectra.linalg.threads import one_thread
 
 # A direction this small against the product it came from has lost two digits of orthogonality.
 AMPLIFIED = 0.03
@@ -145,6 +146,7 @@ class BlockLanczos:
         # Only the upper block triangle is written above; the lower one follows by symmetry.
         return torch.triu(T) + torch.triu(T, diagonal=1).mH
 
+    @one_thread()
     def ritz(self, T: Float[Tensor, "n n"] | None = None) -> RitzPairs:
         """Eigen-decomposition of T, with the residuals of its pairs.
 
@@ -165,6 +167,7 @@ class BlockLanczos:
         """The k leading Ritz vectors as columns in the original space."""
         return self.basis @ pairs.vectors[:, :k].to(self._rows.dtype)
 
+    @one_thread()
     def _append(self, block: Float[Tensor, "block d"], scale: float) -> Float[Tensor, "kept block"]:
         """Append the rows Q of  block - projections = R^H Q,  Q orthonormal and orthogonal to all rows, and return R.
 

@@ -4,6 +4,7 @@ from spectra.report.cases import cases, scan_case
 from spectra.report.index import write_index
 from spectra.report.model_card import model_card
 from spectra.report.surgery_page import write_surgery_report
+from spectra.report.trackers import sender
 from spectra.report.write import (
     material_of,
     report_on,
@@ -19,6 +20,7 @@ __all__ = [
     "model_card",
     "report_on",
     "scan_case",
+    "sender",
     "write_comparison",
     "write_comparison_report",
     "write_index",

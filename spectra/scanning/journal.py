@@ -5,7 +5,6 @@ change), the settings, the matrices, the version. A scan that finishes removes i
 """
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +16,8 @@ from spectra.assets import cache_folder
 from spectra.records.matrix_scan import MatrixScan
 from spectra.records.provenance import versions
 from spectra.scanning.settings import ScanSettings
-from spectra.storage.eviction import evict
-from spectra.storage.private import give_up, is_sealed, is_usable, seal
+from spectra.storage.cached_files import CachedFiles
+from spectra.storage.keyed import digest
 from spectra.weights import CheckpointPair
 
 LIMIT_BYTES = 1 << 30
@@ -60,16 +59,18 @@ class Journal:
             question: What else decides the result.
         """
         folder = folder if folder is not None else cache_folder() / "scans"
-        evict(folder, "*.jsonl", LIMIT_BYTES)  # of scans that nobody has taken up again
-        self.path = folder / f"{_fingerprint(pairs, settings, question or {})}.jsonl"
+        self._files = CachedFiles(folder, ".jsonl", LIMIT_BYTES)
+        self._files.evict()  # journals of scans that nobody has taken up again
+        # The name binds a line to the scan: to its inputs and its question.
+        self._name = _fingerprint(pairs, settings, question or {})
+        self.path = self._files.path(self._name)
 
     def read(self) -> Iterator[Finished]:
         """What was finished. A line that was cut off by a kill, or that somebody else wrote, is passed over."""
-        if not self.path.is_file() or not is_usable(self.path.parent):
-            return
-        for line in self.path.read_bytes().splitlines():
+        path = self._files.find(self._name)
+        for line in path.read_bytes().splitlines() if path else ():
             found, _, text = line.partition(b" ")
-            if not is_sealed(found.decode(errors="replace"), self.path.stem.encode(), text):
+            if not self._files.is_sealed(found.decode(errors="replace"), self._name, text):
                 continue
             try:
                 entry = json.loads(text)
@@ -82,20 +83,17 @@ class Journal:
     def add(self, finished: Finished) -> None:
         """Append the matrices of one W0."""
         entry = {"places": finished.places, "matrices": [matrix.to_dict() for matrix in finished.matrices]}
-        if not is_usable(self.path.parent):
-            return
         text = json.dumps({**entry, "beside": list(finished.beside)}, allow_nan=False).encode()
-        # The seal binds a line to the scan, whose inputs name the file, and to the results.
-        line = seal(self.path.stem.encode(), text).encode() + b" " + text + b"\n"
-        try:
-            with self.path.open("a+b") as stream:
+        with self._files.writing(self._name) as path:
+            if path is None:
+                return
+            line = self._files.seal(self._name, text).encode() + b" " + text + b"\n"
+            with path.open("a+b") as stream:
                 if stream.seek(0, os.SEEK_END):
                     stream.seek(-1, os.SEEK_END)
                     if stream.read(1) != b"\n":
                         stream.write(b"\n")  # a killed writer's line was cut off
                 stream.write(line)
-        except OSError as error:
-            give_up(self.path.parent, error)
 
     def close(self) -> None:
         """The scan is complete: nothing is left to take up."""
@@ -121,7 +119,7 @@ def _fingerprint(pairs: Sequence[CheckpointPair], settings: ScanSettings, questi
             for pair in pairs
         ],
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return digest(facts)
 
 
 def _files(pair: CheckpointPair) -> list[list[Any]]:

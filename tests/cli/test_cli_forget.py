@@ -54,6 +54,17 @@ def test_forget_writes_nothing_but_json_and_resumes(adapter: str, tmp_path: Path
     assert again.stdout == first.stdout and "measuring" not in again.stderr
 
 
+def test_forgetting_beyond_a_limit_gives_exit_code_3(adapter: str, tmp_path: Path) -> None:
+    prose = save_prose(tmp_path / "prose.jsonl")
+    arguments = ["forget", adapter, "--heldout", prose, "--limit", "10", "-q", "-o", str(tmp_path / "out"), "--json"]
+    [row] = json.loads(CliRunner().invoke(main, arguments).stdout)["checkpoints"][0]["heldout"]
+    for margin, code in ((-1e-6, 3), (1e-6, 0)):
+        result = CliRunner().invoke(main, [*arguments, "--fail-if", f"forgetting > {row['forgetting'] + margin!r}"])
+        assert result.exit_code == code, result.output
+        assert json.loads(result.stdout)["checkpoints"][0]["heldout"] == [row]
+        assert ("Failed: forgetting >" in result.stderr) == (code == 3)
+
+
 def test_forget_answers_a_wrong_measure_with_one_line(adapter: str, tmp_path: Path) -> None:
     prose = save_prose(tmp_path / "prose.jsonl")
     result = CliRunner().invoke(main, ["forget", adapter, "--heldout", f"{prose}:linear-probe", "--max-length", "16"])

@@ -131,7 +131,7 @@ def test_a_forged_entry_of_factors_is_computed_anew(
                 if altered in tensors:
                     tensors[altered] = tensors[altered] * (1 + 1e-5)
             if forgery == "author":
-                told["seal"] = stranger(monkeypatch, tmp_path, *_parts(name, tensors))
+                told["seal"] = stranger(monkeypatch, tmp_path, name.encode(), *_parts(tensors))
             elif forgery == "no seal":
                 del told["seal"]
             elif forgery == "an older format":

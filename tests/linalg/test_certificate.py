@@ -3,7 +3,7 @@ import torch
 
 from spectra.linalg.angles import angle_bounds
 from spectra.linalg.brackets import Brackets
-from spectra.linalg.certificate import spectral_brackets
+from spectra.linalg.certificate import Certificate
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import Dense
 from tests.planted import base_matrix
@@ -25,9 +25,8 @@ def brackets_after(
     coordinates[: run.start_coordinates.shape[0]] = run.start_coordinates.double()
     unknown = Brackets.unknown(Y.shape[1], Y)
     floor = floor * float(pairs.values[0])
-    return spectral_brackets(
-        pairs, coordinates, unknown, epsilons, settled(pairs, W.dtype), dtype=W.dtype, right_space=right, floor=floor
-    )
+    certificate = Certificate(pairs, coordinates, unknown, epsilons, dtype=W.dtype, right_space=right, floor=floor)
+    return certificate.brackets(settled(pairs, W.dtype))
 
 
 def settled(pairs: RitzPairs, dtype: torch.dtype) -> torch.Tensor:
@@ -108,7 +107,7 @@ def test_a_bound_is_sought_as_far_below_epsilon_as_the_caller_will_add_to_it(mar
         nothing = Brackets.unknown(1, y)
         wide = torch.full((1,), margin, dtype=torch.float64)
         atoms = settled(pairs, W.dtype)
-        found = spectral_brackets(pairs, coordinates, nothing, epsilon, atoms, dtype=W.dtype, margin=wide)
+        found = Certificate(pairs, coordinates, nothing, epsilon, dtype=W.dtype, margin=wide).brackets(atoms)
         if bool(torch.isfinite(found.rest)):
             assert float(found.rest) + margin < 0.5
             return
