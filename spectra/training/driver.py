@@ -21,7 +21,7 @@ from spectra.data.splits import first
 from spectra.errors import RunError
 from spectra.models import name_outputs
 from spectra.models.causal import require_causal
-from spectra.training.adapt import attach
+from spectra.training.adapt import METHODS, attach
 from spectra.training.callback import SpectraCallback
 from spectra.training.cost import (
     StepClock,
@@ -156,6 +156,8 @@ def train(
         callbacks=[clock, watch],
         tensorboard=tracking.folder,
     )
+    if (rule := METHODS[settings.method].rule) is not None:
+        rule(settings).attach(trainer)
     if watching is not None:
         watching.attach(trainer)
     if keeping is not None:

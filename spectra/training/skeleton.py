@@ -21,7 +21,7 @@ from spectra.training.settings import TrainingSettings
 
 SAMPLED_BATCHES = 20
 # Initialisations that take factors out of W0 and therefore have no more of them than W0 has.
-FROM_W0 = ("pissa", "olora", "corda")
+FROM_W0 = ("pissa", "milora", "olora", "corda")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,14 @@ def skeleton(bare: Bare, settings: TrainingSettings) -> Skeleton:
         SpectraError: If the method cannot be put on this base.
     """
     _require_rank(bare.model, settings)
+    method = METHODS[settings.method]
+    if method.text_arguments and FAMILIES[bare.family].model_kind != "causal-lm":
+        raise ModelError(
+            f"Method '{method.name}' mixes plain text into the batches of a causal language model, and "
+            f"'{bare.base}' is trained as {bare.family}. Leave the method out."
+        )
+    if method.rule is not None:
+        method.rule(settings)  # refuses arguments without a meaning
     model = copy.deepcopy(bare.model)
     try:
         with torch.device("meta"):
@@ -124,7 +132,7 @@ def between(low: Skeleton, high: Skeleton, share: float) -> Skeleton:
 
 def _require_rank(model: nn.Module, settings: TrainingSettings) -> None:
     """Factors that are taken out of W0 are no more than W0 has."""
-    init = "pissa" if settings.method == "pissa" else settings.arguments.get("init_lora_weights")
+    init = settings.method if settings.method in FROM_W0 else settings.arguments.get("init_lora_weights")
     if settings.rank is None or not isinstance(init, str) or not init.startswith(FROM_W0):
         return
     modules = dict(model.named_modules())

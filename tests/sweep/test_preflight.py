@@ -1,6 +1,8 @@
 """What would fail is said before anything is trained, all of it, and the same by a plan."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,3 +201,13 @@ def test_the_sizes_of_many_ranks_are_those_of_the_models_built(
 def test_the_settings_of_a_held_out_task_are_all_in_the_specification() -> None:
     opened = {name for name in HeldOut.__dataclass_fields__ if name not in ("data", "lm_eval_task")}
     assert set(HeldOutSpecification.model_fields) - {"task"} == opened
+
+
+def test_a_plan_without_its_base_loads_neither_transformers_nor_peft() -> None:
+    code = (
+        "import sys\nfrom spectra.cli.main import main\n"
+        "try: main(['sweep', '--preset', 'paper-llama2', '--plan'])\n"
+        "except SystemExit as end: print(end.code, [m for m in ('transformers', 'peft') if m in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == "0 []"

@@ -34,7 +34,15 @@ from spectra.sweep.preflight.texts import text_problems
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Specification
-from spectra.sweep.trial.inputs import HeldOutInput, Inputs, agreed, named_apart, open_entry
+from spectra.sweep.trial.inputs import (
+    HeldOutInput,
+    Inputs,
+    agreed,
+    named_apart,
+    open_entry,
+    replayed_problems,
+    replayed_tasks,
+)
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.training.adapt import weights_kind
@@ -101,6 +109,7 @@ def preflight(
     recorded = run.inputs if run is not None else {}
     looked = _Look(specification, trials, recorded, planned=planned)
     tasks, held_out = looked.tasks(), looked.held_out()
+    looked.replay(held_out)
     at_hand = looked.base_is_at_hand()
     looked.devices(elsewhere=elsewhere)
     if at_hand:
@@ -182,6 +191,12 @@ class _Look:
         with self._noted():
             return named_apart(opened, self.recorded.get("heldout", ()))
         return ()
+
+    def replay(self, held_out: Sequence[HeldOutInput]) -> None:
+        """No text that a method replays is measured."""
+        with self._noted():
+            for sentence in replayed_problems(replayed_tasks(self.specification), [one.task for one in held_out]):
+                self.add(sentence)
 
     def base_is_at_hand(self) -> bool:
         """Whether the base's configuration and tokenizer can be read; a plan does without those of the hub."""
@@ -269,7 +284,8 @@ class _Look:
         """The contents of all inputs; one pass over the weights of the base and of given checkpoints."""
         with self._noted():
             checkpoints = {one.checkpoint: content_of(one.checkpoint) for one in self.specification.checkpoints}
-            return Inputs(content_of(self.specification.base), tasks, held_out, checkpoints)
+            replayed = replayed_tasks(self.specification)
+            return Inputs(content_of(self.specification.base), tasks, held_out, checkpoints, replayed)
         return None
 
     @contextmanager
