@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -187,6 +187,11 @@ def _round_frozen(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> Non
     for parameter in parameters:
         if not parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
+
+
+def weights_kind(settings: TrainingSettings) -> Literal["adapter", "checkpoint"]:
+    """What `store.save_trained` writes for these settings."""
+    return "checkpoint" if METHODS[settings.method].config is None else "adapter"
 
 
 def scaling(settings: TrainingSettings) -> float | None:
