@@ -29,8 +29,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 
 from spectra.records.provenance import commit, versions
 from spectra.training.adapt import METHODS, attach
-from spectra.training.cost import optimiser_bytes, peak_memory_bytes, start_peak_memory, trainable_parameters
+from spectra.training.cost import optimiser_bytes, peak_memory_bytes, start_peak_memory
 from spectra.training.families import FAMILIES
+from spectra.training.modules import trainable_parameters
 from spectra.training.settings import TrainingSettings
 from spectra.training.trainer import PairedTrainer, training_arguments
 
