@@ -71,6 +71,13 @@ class PairedTrainer(Trainer):
         self._trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.model_accepts_loss_kwargs = True  # the loss below is divided by what the whole step sees
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """The Trainer's own, unless the checkpoint that was taken up is of the last step: it would do another one."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The batches of a step, and how much is labelled in them."""
         batches, _ = super().get_batch_samples(*args, **kwargs)

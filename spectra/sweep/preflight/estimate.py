@@ -12,9 +12,9 @@ from spectra.sweep.preflight.downloads import model_download
 from spectra.sweep.spec.kinds import ExistingCheckpoint
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
+from spectra.training.adapt import weights_kind
 from spectra.training.settings import TrainingSettings
 from spectra.training.skeleton import Skeleton, padded_length
-from spectra.training.store import weights_kind
 
 ADAM_STATES = 2  # numbers that AdamW keeps per trained number
 BYTES = 4  # of a float32

@@ -45,8 +45,13 @@ class MethodSpecification(_Strict, frozen=True):
         method = METHODS[values["method"]]
         if method.config is None and values.get("target_modules", "all-linear") != "all-linear":
             raise ValueError(f"method '{method.name}' trains all weights and has no target_modules; remove them")
-        if "ratio" in (values.get("arguments") or {}) and method.name != "lora+":
+        arguments = values.get("arguments") or {}
+        if "ratio" in arguments and "ratio" not in method.own_arguments:
             raise ValueError(f"method '{method.name}' has no ratio of learning rates; use lora+, or remove it")
+        unknown = [name for name in arguments if method.config is None and name not in method.own_arguments]
+        if unknown and method.has_arguments:
+            known = " and ".join(method.own_arguments)
+            raise ValueError(f"method '{method.name}' has no argument {unknown[0]}; it has {known}")
         optional = not method.needs_rank
         if method.has_rank and not optional and not values.get("rank"):
             raise ValueError(f"method '{method.name}' needs a rank; add, for example, rank: [1, 8, 64]")
