@@ -85,6 +85,25 @@ def test_adalora_goes_on_to_the_same_end_from_every_phase(bert: str, task: TaskD
         assert save_and_read_ranks(resumed, tmp_path / f"kept{step}") == kept
 
 
+@pytest.mark.parametrize("method", ["full", "lora", "adalora"])
+def test_a_training_that_ended_before_it_was_saved_takes_no_further_step(
+    method: str, bert: str, task: TaskData, tmp_path: Path
+) -> None:
+    def killed(model: Any, tokenizer: Any) -> Any:
+        raise KeyboardInterrupt
+
+    given = of_method(bert, method, steps=6)
+    undisturbed = train(given, task, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        train(given, task, tmp_path / "b", save_seconds=0.0, validate=killed)
+    assert last_checkpoint(tmp_path / "b") == str(tmp_path / "b" / "checkpoint-6")
+    steps: list[int] = []
+    resumed = train(given, task, tmp_path / "b", on_step=lambda step, of: steps.append(step))
+    assert steps == []
+    assert same(undisturbed, resumed)
+    assert resumed.history == undisturbed.history
+
+
 def of_method(base: str, method: str, **changes: Any) -> TrainingSettings:
     if method in PEFT_KINDS:
         own = {"IA3": {"feedforward_modules": []}, "OFT": {"oft_block_size": 4, "r": 0}}.get(

@@ -117,19 +117,39 @@ def open_held_out_tasks(
     Raises:
         DataError: If one cannot be opened, or one is named twice.
     """
-    given = [_entry(one) for one in specification.heldout]
-    opened = [open_held_out(entry["task"], **_own(entry)) for entry in given]
-    contents = [task.identity for task in opened]
-    if twice := [task.name for position, task in enumerate(opened) if contents.index(task.identity) < position]:
+    return named_apart([open_entry(one) for one in specification.heldout], known)
+
+
+def open_entry(one: str | HeldOutSpecification) -> HeldOutInput:
+    """One held-out task of a specification, by the name that it has alone.
+
+    Raises:
+        DataError: If it cannot be opened.
+    """
+    entry = _entry(one)
+    return HeldOutInput(entry, open_held_out(entry["task"], **_own(entry)))
+
+
+def named_apart(opened: Sequence[HeldOutInput], known: Sequence[Mapping[str, Any]] = ()) -> tuple[HeldOutInput, ...]:
+    """Held-out tasks with names that are different for different tasks.
+
+    Args:
+        opened: The tasks.
+        known: What the run folder recorded of them: a task that it knows keeps its name.
+
+    Raises:
+        DataError: If one is named twice.
+    """
+    contents = [one.task.identity for one in opened]
+    if twice := [one.task.name for place, one in enumerate(opened) if contents.index(one.task.identity) < place]:
         raise DataError(f"Held-out task {first_five(twice)} is named twice with the same settings. Name it once.")
     apart = told_apart(
-        {position: task.name for position, task in enumerate(opened)},
-        {position: _facts(entry) for position, entry in enumerate(given)},
+        {position: one.task.name for position, one in enumerate(opened)},
+        {position: _facts(one.given) for position, one in enumerate(opened)},
     )
-    remembered = {position: _remembered(entry, known) for position, entry in enumerate(given)}
     return tuple(
-        HeldOutInput(entry, replace(task, name=remembered[position] or apart[position]))
-        for position, (entry, task) in enumerate(zip(given, opened, strict=True))
+        replace(one, task=replace(one.task, name=_remembered(one.given, known) or apart[position]))
+        for position, one in enumerate(opened)
     )
 
 

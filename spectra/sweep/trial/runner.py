@@ -29,13 +29,13 @@ from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
 from spectra.sweep.trial.seconds import Clock
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
-from spectra.training.adapt import METHODS, scaling
+from spectra.training.adapt import METHODS, scaling, weights_kind
 from spectra.training.callback import SpectraCallback
 from spectra.training.driver import Evaluation, TrainingStopped, train
 from spectra.training.families import FAMILIES, family_of
 from spectra.training.metrics import WRITTEN, FamilyName
 from spectra.training.settings import TrainingSettings
-from spectra.training.store import KeepWeights, save_trained, weights_kind
+from spectra.training.store import KeepWeights, save_trained
 from spectra.training.trainer import Tracking
 from spectra.weights.formats.hub import locate
 
