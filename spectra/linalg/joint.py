@@ -22,6 +22,7 @@ from torch import Tensor
 
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
+from spectra.linalg.placement import numbers
 from spectra.linalg.svd import SVD, low_rank_svd
 from spectra.linalg.threads import one_thread
 from spectra.linalg.triplets import RANDOM_COLUMNS, Search
@@ -78,7 +79,7 @@ class JointSearch(Search):
         start = torch.cat([random_columns(RANDOM_COLUMNS, own, seed), own, image / lengths], dim=1)
         run = BlockLanczos(start, random=RANDOM_COLUMNS, whole=True)
         coordinates = run.start_coordinates[:, RANDOM_COLUMNS:].double()
-        self.own, self.image = coordinates[:, :rank], coordinates[:, rank:] * lengths.double()
+        self.own, self.image = coordinates[:, :rank], coordinates[:, rank:] * numbers(lengths)
         return run
 
     @property
@@ -94,7 +95,7 @@ class JointSearch(Search):
         be larger than its value says, where the two cancel.
         """
         T = self.run.projected()
-        rows, S = self.own.shape[0], self.delta.S.double()
+        rows, S = self.own.shape[0], numbers(self.delta.S)
         mixed = self.own @ self.image.mH
         changed = T.clone()
         changed[:rows, :rows] += mixed + mixed.mH + (self.own * S**2) @ self.own.mH

@@ -51,6 +51,7 @@ def load_base(
     device: str = "cpu",
     revision: str | None = None,
     quantization_config: Any = None,
+    attention: str | None = None,
 ) -> LoadedModel:
     """Load a pre-trained model in evaluation mode.
 
@@ -62,12 +63,15 @@ def load_base(
         device: Where to put it.
         revision: Commit of a hub model.
         quantization_config: transformers' own, for a base that is quantised while it is loaded.
+        attention: Implementation of the attention, by transformers' name; None takes the model's own.
 
     Raises:
-        ModelError: If the model cannot be found or has no such head.
+        ModelError: If the model cannot be found or has no such head or attention.
     """
     tokenizer = load_tokenizer(reference, revision)
-    model, random = load_model(reference, kind, tokenizer, num_labels, dtype, device, revision, quantization_config)
+    model, random = load_model(
+        reference, kind, tokenizer, num_labels, dtype, device, revision, quantization_config, attention
+    )
     return LoadedModel(model, tokenizer, reference, kind, random)
 
 
@@ -133,6 +137,7 @@ def load_model(
     device: str,
     revision: str | None = None,
     quantization_config: Any = None,
+    attention: str | None = None,
 ) -> "tuple[PreTrainedModel, tuple[str, ...]]":
     """Load a model in evaluation mode, without its tokenizer.
 
@@ -144,6 +149,8 @@ def load_model(
     """
     load_config(reference, revision)
     options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
+    if attention is not None:
+        options["attn_implementation"] = attention
     if quantization_config is not None:  # packed weights are placed where they are packed
         options |= {"quantization_config": quantization_config, "device_map": {"": device}}
     try:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, first_five
+from spectra.linalg.precision import full_precision
 from spectra.records import GROUPS, MatrixScan, Scan
 from spectra.records.interrupted import Interrupted
 from spectra.records.provenance import versions
@@ -103,6 +104,7 @@ def tell(pairs: Sequence[CheckpointPair], notice: Notice | None) -> None:
         notice(plan.sentence)
 
 
+@full_precision()
 def prepare(pair: CheckpointPair, settings: ScanSettings, cache: FactorCache) -> None:
     """Factorise now what scans of this base with these settings would factorise at their first call.
 
@@ -151,6 +153,7 @@ class PartialScan:
         self._plan = StreamPlan.of(self.pairs)
         self._store = NullStore(keep=self.cache is not None and self.settings.wants_controls)
 
+    @full_precision()
     def run(self, progress: Progress | None = None, elsewhere: ScanGroups | None = None) -> None:
         """Scan what is not in the journal, one base matrix at a time.
 
@@ -177,6 +180,7 @@ class PartialScan:
         matrices = [[self.pairs[i].matrices[j] for i, j in places] for places in groups]
         ahead = ReadAhead(matrices if self._plan.reads else [[]] * len(groups))
 
+        @full_precision()
         def scan_group(group: int) -> Finished:
             ahead.begin(group)
             try:

@@ -1,9 +1,11 @@
 """Full fine-tuning and the adapters: this table is the only difference between the methods of a sweep."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import nn
 
 from spectra.errors import SpecificationError
@@ -172,9 +174,19 @@ def attach(model: nn.Module, settings: TrainingSettings, task_type: TaskType) ->
     }
     if is_transposed(model):
         shared["fan_in_fan_out"] = True
+    own = list(model.parameters())
     wrapped = get_peft_model(model, method.config(replace(settings, arguments=method.others(settings)), shared))
     method.prepare(wrapped)
+    if settings.base_dtype is not None:
+        _round_frozen(own, getattr(torch, settings.base_dtype))
     return wrapped
+
+
+def _round_frozen(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
+    """Hold the base's own frozen weights in a coarser dtype; what is trained and the adapter stay as they are."""
+    for parameter in parameters:
+        if not parameter.requires_grad and parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
 
 
 def weights_kind(settings: TrainingSettings) -> Literal["adapter", "checkpoint"]:

@@ -102,7 +102,7 @@ def preflight(
         SpecificationError: Naming every problem, in a sentence each.
         RunError: If the folder belongs to another sweep.
     """
-    require_packages(specification.report_to, specification.quantisation)
+    require_packages(specification.report_to, specification)
     run = Run(Path(out)) if out is not None and (Path(out) / "sweep.json").is_file() else None
     if run is not None:
         run.require_same(specification.model_dump(mode="json"), SHARED)
@@ -220,6 +220,10 @@ class _Look:
             return
         if precision == "float16" and not torch.cuda.is_available():
             self.add("precision is float16, which trains on a GPU only. Use bfloat16 or float32.")
+        if self.specification.attention == "flash_attention_2" and not torch.cuda.is_available():
+            self.add("attention is flash_attention_2, which runs on a GPU only. Use sdpa or eager.")
+        if self.specification.attention == "flash_attention_2" and precision == "float32":
+            self.add("attention is flash_attention_2, which has no float32. Use sdpa, or precision: bfloat16.")
         if precision == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
             self.add("precision is bfloat16, which this GPU does not have. Use float16 or float32.")
 

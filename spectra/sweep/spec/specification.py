@@ -194,6 +194,26 @@ class Specification(_Strict, Recipe, frozen=True):
         return self
 
     @model_validator(mode="after")
+    def _rounds_what_is_frozen(self) -> "Specification":
+        if self.base_dtype is None:
+            return self
+        if self.quantisation:
+            raise ValueError(
+                f"base_dtype is {self.base_dtype} and quantisation is {self.quantisation}; give one of the two"
+            )
+        if self.precision != self.base_dtype:
+            raise ValueError(
+                f"base_dtype is {self.base_dtype} and precision is {self.precision}; add precision: {self.base_dtype}"
+            )
+        changing = [one.method for one in self.methods if METHODS[one.method].changes_base]
+        if changing:
+            raise ValueError(
+                f"base_dtype is {self.base_dtype}, but method '{changing[0]}' takes a part out of the base, and "
+                "the rest would be rounded; remove the one or the other"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_trackers(self) -> "Specification":
         unknown = [name for name in self.report_to if name not in TRACKERS]
         if unknown:
