@@ -18,10 +18,11 @@ from spectra.cli.options import (
     selection_options,
     side_option,
     stacked,
+    stream_option,
     vector_options,
 )
 from spectra.cli.output import Output, output_options
-from spectra.cli.progress import parts_progress
+from spectra.cli.progress import notices, parts_progress
 from spectra.cli.tables import folding_table, number, print_folding
 from spectra.cli.terminal import console, echo, table_width, warn
 from spectra.storage.destinations import COMPARISON, REPORT
@@ -44,6 +45,7 @@ control_options = stacked(
 )
 @click.argument("checkpoints", metavar="CKPT CKPT...", nargs=-1, required=True)
 @checkpoint_options
+@stream_option
 @control_options
 @vector_options
 @side_option
@@ -71,7 +73,15 @@ def command(
     """
     kept = spectra.FactorCache() if cache else None
     with parts_progress("comparing", quiet=quiet) as progress:
-        result = spectra.compare(checkpoints, base, selection=selection, cache=kept, progress=progress, **options)
+        result = spectra.compare(
+            checkpoints,
+            base,
+            selection=selection,
+            cache=kept,
+            progress=progress,
+            notice=notices(quiet=quiet),
+            **options,
+        )
     warn(result.warnings)
     output.emit(text=lambda: print_comparison(result), whole=result.to_dict, rows=lambda: result.rows("overlaps"))
     if out is not None:

@@ -10,7 +10,7 @@ import click
 
 import spectra
 from spectra.cli.destinations import WritingCommand
-from spectra.cli.options import checkpoint_options, selected, selection_options
+from spectra.cli.options import checkpoint_options, selected, selection_options, stream_option
 from spectra.cli.output import Output, output_options
 from spectra.cli.tables import quantity
 from spectra.cli.terminal import console, warn
@@ -27,6 +27,7 @@ DIFFERENCES_SHOWN = 20
 @click.command(cls=WritingCommand, epilog="Example:  spectra inspect path/to/adapter --base path/to/base")
 @click.argument("checkpoint", metavar="CKPT")
 @checkpoint_options
+@stream_option
 @selection_options
 @click.option(
     "--verify", is_flag=True, help="Load both models with transformers and peft, and hold every matrix against them."

@@ -18,9 +18,10 @@ from spectra.cli.options import (
     selected,
     selection_options,
     stacked,
+    stream_option,
 )
 from spectra.cli.output import Output, output_options
-from spectra.cli.progress import parts_progress, until_interrupted
+from spectra.cli.progress import notices, parts_progress, until_interrupted
 from spectra.cli.tables import folding_table, print_folding
 from spectra.cli.terminal import console, echo, table_width, warn
 from spectra.storage.destinations import REPORT
@@ -43,6 +44,7 @@ report_options = stacked(
 )
 @click.argument("checkpoints", metavar="CKPT...", nargs=-1, required=True)
 @checkpoint_options
+@stream_option
 @definition_options
 @selection_options
 @engine_options
@@ -79,7 +81,7 @@ def command(
         scans, interrupted = until_interrupted(
             lambda: spectra.intruders(
                 checkpoints, base, selection=selection, pictures=html is not None,
-                controls=gate.needs("control"), cache=kept, progress=progress, **question,
+                controls=gate.needs("control"), cache=kept, progress=progress, notice=notices(quiet=quiet), **question,
             ),
             lambda done: f"Interrupted after {sum(len(scan.matrices) for scan in done)} matrices.",
         )  # fmt: skip

@@ -78,6 +78,13 @@ checkpoint_options = stacked(
     ),
 )
 
+stream_option = click.option(
+    "--stream/--no-stream",
+    default=None,
+    help="Read models of the hub where they lie instead of downloading them; what is in the cache is read from there."
+    "  [default: stream]",
+)
+
 name_options = stacked(
     click.option("--include", metavar="REGEX", help="Compare only matrices whose name contains a match."),
     click.option("--exclude", metavar="REGEX", help="Leave out matrices whose name contains a match."),

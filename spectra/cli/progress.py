@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from spectra.cli.terminal import console, echo
@@ -27,6 +28,11 @@ def until_interrupted(call: Callable[[], Result], sentence: Callable[[Result], s
         again = " Run the same command to continue." if cut.resumes else ""
         echo(f"{sentence(cut.result)}{again}", err=True)
         return cut.result, True
+
+
+def notices(*, quiet: bool) -> Callable[[str], None] | None:
+    """Where sentences on what is about to happen go: to stderr, or nowhere."""
+    return None if quiet else partial(echo, err=True)
 
 
 @contextmanager

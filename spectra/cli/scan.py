@@ -17,10 +17,11 @@ from spectra.cli.options import (
     selected,
     selection_options,
     stacked,
+    stream_option,
     trust_option,
 )
 from spectra.cli.output import Output, output_options
-from spectra.cli.progress import parts_progress, until_interrupted
+from spectra.cli.progress import notices, parts_progress, until_interrupted
 from spectra.cli.tables import folding_table, print_folding
 from spectra.cli.terminal import console, echo, table_width, warn
 from spectra.storage.destinations import REPORT
@@ -68,6 +69,7 @@ measure_options = stacked(
 )
 @click.argument("checkpoint", metavar="CKPT")
 @checkpoint_options
+@stream_option
 @measure_options
 @definition_options
 @selection_options
@@ -113,7 +115,7 @@ def command(
         scan, interrupted = until_interrupted(
             lambda: spectra.scan(
                 checkpoint, base, selection=selection, out=out, force=output.force,
-                pictures=html is not None, cache=kept, progress=progress, **question,
+                pictures=html is not None, cache=kept, progress=progress, notice=notices(quiet=quiet), **question,
             ),
             lambda done: f"Interrupted after {len(done.matrices)} matrices.",
         )  # fmt: skip

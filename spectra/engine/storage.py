@@ -1,5 +1,7 @@
 """From a matrix in storage to an operator: in memory where it fits the budget, row by row where it does not."""
 
+from functools import partial
+
 import torch
 
 from spectra.linalg.operators import Dense, LinearOperator, RowChunked
@@ -30,7 +32,8 @@ def as_operator(
     row_bytes = d_in * (dtype.itemsize + matrix.dtype.itemsize)
     spare = memory_bytes - WORKSPACE_VECTORS * min(matrix.shape) * dtype.itemsize
     chunk = max(1, min(d_out, max(spare // 4, SMALLEST_CHUNK_BYTES) // row_bytes))
-    return RowChunked(matrix.rows, (d_out, d_in), dtype, torch.device(device), chunk)
+    rows = partial(matrix.rows, device=device)
+    return RowChunked(rows, (d_out, d_in), dtype, torch.device(device), chunk)
 
 
 def dense_bytes(shape: tuple[int, int], dtype: torch.dtype) -> int:

@@ -9,6 +9,7 @@ from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.inspection import inspection
 from spectra.weights import verify_checkpoint
 from spectra.weights.opening import open_to_inspect
+from spectra.weights.streams.opened import opened_once
 
 
 def inspect(
@@ -19,6 +20,8 @@ def inspect(
     verify: bool = False,
 ) -> Inspection:
     """Show what is in a checkpoint and which of its matrices would be compared; reads headers only.
+
+    Of a model of the hub that is not in the local cache nothing else is fetched, unless `verify` needs all of it.
 
     For an adapter without a named base there is the spectrum of every update, and what cannot be said without W0.
 
@@ -42,7 +45,8 @@ def inspect(
     """
     if verify and selection.split_fused:
         raise CheckpointError("verify holds whole matrices against the models. Leave out split_fused.")
-    found = inspection(checkpoint, base, selection=selection)
+    with opened_once():
+        found = inspection(checkpoint, base, selection=selection if verify else selection.streaming)
     if not verify:
         return found
     verification = verify_checkpoint(open_to_inspect(checkpoint, base, selection), selection=selection)

@@ -11,7 +11,7 @@ from spectra.records.interrupted import Interrupted
 from spectra.records.intruder_scan import IntruderScan, IntruderScans
 from spectra.records.selection import DEFAULT, Selection
 from spectra.records.verdicts import Side
-from spectra.scanning.scan import Progress, scan_checkpoints
+from spectra.scanning.scan import Notice, Progress, scan_checkpoints
 from spectra.scanning.settings import EVERY_MATRIX, Arithmetic, Method, ScanSettings
 
 
@@ -35,6 +35,7 @@ def intruders(  # type: ignore[overload-overlap]
     ray: str | None = None,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> IntruderScan: ...
 
 
@@ -58,6 +59,7 @@ def intruders(
     ray: str | None = None,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> IntruderScans: ...
 
 
@@ -80,6 +82,7 @@ def intruders(
     ray: str | None = None,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> IntruderScan | IntruderScans:
     """Count the intruder dimensions of a fine-tuned checkpoint, or of several that share the work on their base.
 
@@ -102,6 +105,7 @@ def intruders(
         cache: Where factors of W0 are kept between scans; with it, an interrupted scan goes on where it was. None keeps
             nothing.
         progress: Called with (matrices done, all, name) after each.
+        notice: Called with a sentence on what will be read from distant files, before it is.
 
     Returns:
         One record per matrix and vector; for several checkpoints one scan each, in their order.
@@ -144,6 +148,7 @@ def intruders(
             cache=cache,
             progress=progress,
             spread=spread_over(ray),
+            notice=notice,
         )
     except Interrupted as cut:
         scans = IntruderScans(tuple(map(IntruderScan.of, cut.result)))

@@ -1,6 +1,7 @@
 """`spectra.scan`: every metric of a checkpoint, beside what chance would give."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,7 +13,7 @@ from spectra.records.scan import Scan
 from spectra.records.scan_rows import Rows
 from spectra.records.selection import DEFAULT, Selection
 from spectra.records.verdicts import Side
-from spectra.scanning.scan import Progress, scan_checkpoints
+from spectra.scanning.scan import Notice, Progress, scan_checkpoints
 from spectra.scanning.settings import EVERY_MATRIX, Arithmetic, Method, ScanSettings
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def scan(
     ray: str | None = None,
     cache: FactorCache | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> Scan:
     """Measure what fine-tuning did to the spectra of a checkpoint, each number beside what chance would give.
 
@@ -72,6 +74,7 @@ def scan(
         cache: Where factors of W0 and simulations are kept between scans; with it, an interrupted scan goes on where it
             was. None keeps nothing.
         progress: Called with (matrices done, all, name) after each, then with (texts done, all, "").
+        notice: Called with a sentence on what will be read from distant files, before it is.
 
     Returns:
         One entry per matrix; `to_dataframe()` is one row per matrix, metric and side.
@@ -113,10 +116,11 @@ def scan(
             [checkpoint],
             base,
             settings,
-            selection=selection,
+            selection=selection if task is None else replace(selection, stream=bool(selection.stream)),
             cache=cache,
             progress=progress,
             spread=spread_over(ray),
+            notice=notice,
         )
     except Interrupted as cut:
         [partial] = cut.result

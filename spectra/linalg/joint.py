@@ -28,6 +28,7 @@ from torch import Tensor
 from spectra.linalg.angles import RELATION_ROUNDINGS
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
+from spectra.linalg.placement import numbers
 from spectra.linalg.svd import SVD, low_rank_svd
 from spectra.linalg.threads import one_thread
 from spectra.linalg.triplets import LEAST_PASSES_BESIDE_KNOWN, RANDOM_COLUMNS, Search
@@ -107,7 +108,7 @@ class JointSearch(Search):
             X, values = self.known.vectors, self.known.values
             run = BlockLanczos(start, X, random=RANDOM_COLUMNS, whole=True, eigenvalues=values)
         coordinates = run.start_coordinates[:, RANDOM_COLUMNS:].double()
-        self.own, self.image = coordinates[:, :rank], coordinates[:, rank:] * lengths.double()
+        self.own, self.image = coordinates[:, :rank], coordinates[:, rank:] * numbers(lengths)
         return run
 
     @property
@@ -123,7 +124,7 @@ class JointSearch(Search):
         be larger than its value says, where the two cancel.
         """
         T = self.run.projected()
-        rows, S = self.own.shape[0], self.delta.S.double()
+        rows, S = self.own.shape[0], numbers(self.delta.S)
         mixed = self.own @ self.image.mH
         changed = T.clone()
         changed[:rows, :rows] += mixed + mixed.mH + (self.own * S**2) @ self.own.mH

@@ -11,6 +11,7 @@ from spectra.linalg.angles import NULL_ROUNDINGS, angle_bounds, image_angle_boun
 from spectra.linalg.completeness import Count, complete_pairs
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together, random_columns
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
+from spectra.linalg.placement import for_eigenpairs
 from spectra.linalg.svd import low_rank_svd
 
 # A vector counts as found when its direction is known to this (sine of the angle) ...
@@ -45,7 +46,7 @@ Counter = Callable[[RitzPairs, int], Count | None]
 
 @dataclass(frozen=True, eq=False)
 class LeadingVectors:
-    """Leading singular values and left singular vectors, with what is proven about them.
+    """Leading singular values and left singular vectors, with what is proven about them (on the CPU: `placement`).
 
     Attributes:
         U: Left singular vectors as columns, by decreasing singular value.
@@ -131,8 +132,8 @@ def leading_within(W: LinearOperator, basis: Float[Tensor, "d w"], count: int) -
     Cost: half a pass over W with all columns of the basis.
     """
     half = W.rmatmat(basis) if W.shape[0] <= W.shape[1] else W.matmat(basis)
-    vectors = torch.linalg.eigh(half.mH @ half).eigenvectors
-    return basis @ vectors.flip(1)[:, :count]
+    vectors = torch.linalg.eigh(for_eigenpairs(half.mH @ half)).eigenvectors
+    return basis @ vectors.flip(1)[:, :count].to(basis)
 
 
 def update_directions(W: LinearOperator, update: LowRankUpdate, k: int) -> Float[Tensor, "d _"]:

@@ -66,6 +66,7 @@ class IntruderScan(Scan):
             ],
             "skipped": [asdict(skipped) for skipped in self.skipped],
             "warnings": list(self.warnings),
+            "streamed": None if self.streamed is None else dict(self.streamed),
             "versions": dict(self.versions),
         }
 
@@ -83,6 +84,7 @@ class IntruderScan(Scan):
             epsilons=tuple(entry["epsilon"] for entry in facts.get("counts_by_epsilon", ())),
             kind=facts.get("kind", ""),
             coverage=Coverage.of(facts.get("coverage")),
+            streamed=facts.get("streamed"),
         )
 
     def rows(self, kind: Rows = "matrices") -> Iterator[dict[str, Any]]:

@@ -42,6 +42,8 @@ class Scan:
         epsilons: Every epsilon that the scan was asked to decide, `epsilon` included.
         kind: What the checkpoint is: "full", "lora", "dora", ...
         coverage: What became of the matrices of the blocks; None in results of before it was recorded.
+        streamed: Of distant files: how many, how many of their tensors and bytes were to be read once, the bytes and
+            requests that this call made (those of all checkpoints together); None where all lay on this machine.
     """
 
     checkpoint: str
@@ -59,6 +61,7 @@ class Scan:
     epsilons: tuple[float, ...] = ()
     kind: str = ""
     coverage: Coverage | None = None
+    streamed: Mapping[str, int] | None = None
 
     @property
     def count(self) -> int:

@@ -6,7 +6,7 @@ It holds plain values and imports no torch, so that a wrong one is refused befor
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -39,6 +39,8 @@ class Selection:
         initial_adapter: For the same: the adapter as it was saved before training.
         lora_alpha: Alpha of LoRA factors inside a full checkpoint that comes without their configuration.
         allow_pickle: Whether pickles (.bin, .pt, .ckpt) are opened, with torch's restricted loader.
+        stream: Whether a model of the hub that is not in the local cache is read where it lies, by ranges of bytes,
+            instead of being downloaded. None: by what only scans or inspects; never by what needs the files.
 
     Raises:
         CheckpointError: If a value has no meaning.
@@ -57,6 +59,7 @@ class Selection:
     initial_adapter: str | Path | None = None
     lora_alpha: float | int | None = None
     allow_pickle: bool = False
+    stream: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
@@ -90,6 +93,11 @@ class Selection:
         if self.layers is None:
             return None
         return frozenset(_layers(self.layers) if isinstance(self.layers, str) else _numbers(self.layers))
+
+    @property
+    def streaming(self) -> "Selection":
+        """The same selection of a reader that needs no files: it streams unless that is forbidden."""
+        return self if self.stream is not None else replace(self, stream=True)
 
     @property
     def narrows(self) -> bool:

@@ -19,7 +19,7 @@ from spectra.records.selection import DEFAULT, Selection
 from spectra.records.verdicts import OneSide, Side
 from spectra.scanning.facts import PairFacts, vectors_of
 from spectra.scanning.journal import Journal, Place
-from spectra.scanning.scan import PartialScan, Progress, identity
+from spectra.scanning.scan import Notice, PartialScan, Progress, identity, tell
 from spectra.scanning.settings import Arithmetic, Method, ScanSettings
 from spectra.storage.json_file import read_object
 from spectra.weights import CheckpointPair, open_pair
@@ -28,6 +28,7 @@ from spectra.weights.formats.checkpoint import open_checkpoint
 from spectra.weights.formats.hub import locate
 from spectra.weights.matching.catalogue import catalogue
 from spectra.weights.methods.adapter import CONFIG, find_adapter
+from spectra.weights.streams.opened import opened_once
 
 GROUPS = ("intruders", "update")
 SIDES: tuple[OneSide, OneSide] = ("left", "right")
@@ -49,6 +50,7 @@ def compare(
     device: str = "cpu",
     cache: FactorCache | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> Comparison:
     """Counts, norms and ranks of several checkpoints of one base, and which updates point the same way.
 
@@ -67,6 +69,7 @@ def compare(
         device: torch device of the computation.
         cache: Where factors of W0 are kept between calls; with it, an interrupted comparison goes on where it was.
         progress: Called with (matrices done, all, name) after each.
+        notice: Called with a sentence on what will be read from distant files, before it is.
 
     Raises:
         SpectrumError: If fewer than two checkpoints are given, or a setting has no meaning.
@@ -84,23 +87,26 @@ def compare(
     settings = ScanSettings(
         k=k, epsilon=epsilon, side=side, method=method, dtype=dtype, device=device, groups=GROUPS, seed=seed
     )
-    pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
-    require_same_base(pairs, checkpoints, selection)
-    groups = by_name(pairs)
-    for name, places in groups.items():
-        require_one_base(name, pairs, places)
+    selection = selection.streaming
+    with opened_once():
+        pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
+        tell(pairs, notice)
+        require_same_base(pairs, checkpoints, selection)
+        groups = by_name(pairs)
+        for name, places in groups.items():
+            require_one_base(name, pairs, places)
 
-    def overlaps(places: Sequence[Place], facts: Sequence[PairFacts]) -> list[dict[str, Any]]:
-        return [asdict(overlap) for overlap in _overlaps(pairs, places, facts, top, draws, seed)]
+        def overlaps(places: Sequence[Place], facts: Sequence[PairFacts]) -> list[dict[str, Any]]:
+            return [asdict(overlap) for overlap in _overlaps(pairs, places, facts, top, draws, seed)]
 
-    journal = Journal(pairs, settings, question={"top": top, "draws": draws}) if cache is not None else None
-    partial = PartialScan(pairs, settings, cache, journal, list(groups.values()), overlaps)
-    partial.run(progress)
-    found = [Overlap(**{**row, "dimensions": tuple(row["dimensions"])}) for row in partial.beside]
-    scans = tuple(partial.scans())
-    order = {name: place for place, name in enumerate(groups)}
-    found.sort(key=lambda overlap: order[overlap.name])  # stable: rows of a matrix stay in their order
-    return Comparison(scans, tuple(found), top, draws, seed, tuple(_warnings(scans, groups)), versions())
+        journal = Journal(pairs, settings, question={"top": top, "draws": draws}) if cache is not None else None
+        partial = PartialScan(pairs, settings, cache, journal, list(groups.values()), overlaps)
+        partial.run(progress)
+        found = [Overlap(**{**row, "dimensions": tuple(row["dimensions"])}) for row in partial.beside]
+        scans = tuple(partial.scans())
+        order = {name: place for place, name in enumerate(groups)}
+        found.sort(key=lambda overlap: order[overlap.name])  # stable: rows of a matrix stay in their order
+        return Comparison(scans, tuple(found), top, draws, seed, tuple(_warnings(scans, groups)), versions())
 
 
 def require_same_base(pairs: Sequence[CheckpointPair], checkpoints: Sequence[str | Path], selection: Selection) -> None:
@@ -114,7 +120,8 @@ def require_same_base(pairs: Sequence[CheckpointPair], checkpoints: Sequence[str
         return
     known = []
     for base in bases:
-        path = locate(base, _revision(base, pairs, checkpoints, selection), role="base")
+        revision = _revision(base, pairs, checkpoints, selection)
+        path = locate(base, revision, role="base", stream=bool(selection.stream))
         known.append(fingerprint(catalogue(open_checkpoint(path, allow_pickle=selection.allow_pickle))))
     for base, found in zip(bases[1:], known[1:], strict=True):
         if not same_base(known[0], found):
@@ -131,7 +138,9 @@ def _revision(
     if selection.base_revision is not None:
         return selection.base_revision
     named = next(checkpoint for checkpoint, pair in zip(checkpoints, pairs, strict=True) if pair.base == base)
-    found = find_adapter(locate(named, selection.revision), selection.adapter_name).adapter
+    found = find_adapter(
+        locate(named, selection.revision, stream=bool(selection.stream)), selection.adapter_name
+    ).adapter
     if found is None or not (found / CONFIG).is_file():
         return None
     revision = read_object(found / CONFIG).get("revision")
@@ -154,7 +163,7 @@ def require_one_base(name: str, pairs: Sequence[CheckpointPair], places: Sequenc
         CheckpointError: If they were tuned from different matrices.
     """
     tuned = [pairs[i].matrices[j] for i, j in places]
-    if len({identity(matrix) for matrix in tuned}) > 1 and len({(m.shape, m.W0.digest()) for m in tuned}) > 1:
+    if len({identity(matrix) for matrix in tuned}) > 1 and len({(m.shape, m.W0.digest(read=True)) for m in tuned}) > 1:
         raise CheckpointError(
             f"The checkpoints were tuned from different bases: their W0 of '{name}' differ. Compare checkpoints of one "
             "base, or name it with --base."

@@ -19,6 +19,7 @@ from spectra.weights.matching.inventory import inventory
 from spectra.weights.methods.changes import Change, DoraChange, LoraChange
 from spectra.weights.opening import open_to_inspect
 from spectra.weights.pair import CheckpointPair
+from spectra.weights.streams.opened import shown_name
 from spectra.weights.updates import AdapterUpdates, open_updates
 
 BASE_NEEDED = (
@@ -55,7 +56,7 @@ def inspection(checkpoint: str | Path, base: str | Path | None = None, *, select
         needed = [asdict(skipped) for skipped in updates.needs_base]
     else:
         found = inventory(_alone(updates))
-        needed = [{"name": str(checkpoint), "reason": BASE_NEEDED}, *map(asdict, updates.needs_base)]
+        needed = [{"name": shown_name(checkpoint), "reason": BASE_NEEDED}, *map(asdict, updates.needs_base)]
     return replace(found, format=updates.kind, updates=entries, needs_base=needed)
 
 

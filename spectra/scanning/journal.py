@@ -19,6 +19,7 @@ from spectra.scanning.settings import ScanSettings
 from spectra.storage.cached_files import CachedFiles
 from spectra.storage.keyed import digest
 from spectra.weights import CheckpointPair
+from spectra.weights.streams.plan import StreamPlan, stored_in
 
 LIMIT_BYTES = 1 << 30
 Place = tuple[int, int]  # checkpoint, matrix
@@ -123,11 +124,14 @@ def _fingerprint(pairs: Sequence[CheckpointPair], settings: ScanSettings, questi
 
 
 def _files(pair: CheckpointPair) -> list[list[Any]]:
-    """Path, size and time of change of every file that the scan reads."""
-    paths = {block.tensor.path for matrix in pair.matrices for block in matrix.W0.blocks}
+    """Path, size and time of change of every file that the scan reads; of a distant one its version."""
+    read = {tensor.path for matrix in pair.matrices for _, tensor in stored_in((matrix.W0, matrix.change))}
+    distant = {file.shown: file for file in StreamPlan.of([pair]).files}
+    paths = read - set(distant)
     checkpoint = Path(pair.checkpoint)
     paths |= {file for file in checkpoint.rglob("*") if file.is_file()} if checkpoint.is_dir() else {checkpoint}
-    return [[str(path), facts.st_size, facts.st_mtime_ns] for path in sorted(paths) if (facts := _stat(path))]
+    there = [[str(path), facts.st_size, facts.st_mtime_ns] for path in sorted(paths) if (facts := _stat(path))]
+    return there + [[str(path), stream.size, stream.version] for path, stream in sorted(distant.items())]
 
 
 def _stat(path: Path) -> Any:

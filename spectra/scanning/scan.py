@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, first_five
+from spectra.linalg.precision import full_precision
 from spectra.records import GROUPS, MatrixScan, Scan
 from spectra.records.interrupted import Interrupted
 from spectra.records.provenance import versions
@@ -20,8 +21,12 @@ from spectra.scanning.nulls.null_store import NullStore
 from spectra.scanning.settings import ScanSettings
 from spectra.scanning.side_by_side import LARGEST_ENTRIES, side_by_side
 from spectra.weights import CheckpointPair, MatrixPair, open_pair
+from spectra.weights.streams.held import HELD, read_ahead_bytes
+from spectra.weights.streams.opened import opened_once
+from spectra.weights.streams.plan import ReadAhead, StreamPlan
 
 Progress = Callable[[int, int, str], None]
+Notice = Callable[[str], None]
 Groups = Sequence[Sequence[Place]]
 Beside = Callable[[Sequence[Place], Sequence[PairFacts]], Sequence[Mapping[str, Any]]]
 # Who scans groups of matrices that share their W0, in any order.
@@ -39,6 +44,7 @@ def scan_checkpoints(
     cache: FactorCache | None = None,
     progress: Progress | None = None,
     spread: Spread | None = None,
+    notice: Notice | None = None,
 ) -> list[Scan]:
     """Open checkpoints beside their base and scan them; those that share a base matrix share every pass over it.
 
@@ -51,6 +57,7 @@ def scan_checkpoints(
             was.
         progress: Called with (matrices done, all, name) after each base matrix.
         spread: Who scans in place of this process, such as a `cluster.SpreadScan`.
+        notice: Called with a sentence on what will be read from distant files, before it is.
 
     Returns:
         One scan per checkpoint, in order.
@@ -59,12 +66,15 @@ def scan_checkpoints(
         Interrupted: On Ctrl-C, with what is done.
         CheckpointError, AdapterError: If a checkpoint cannot be read or does not fit its base, or nothing is selected.
     """
-    pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
-    elsewhere = None
-    if spread is not None:
-        names = [str(checkpoint) for checkpoint in checkpoints]
-        elsewhere = spread(names, None if base is None else str(base), selection, settings, cache is not None)
-    return scan_pairs(pairs, settings, cache=cache, progress=progress, elsewhere=elsewhere)
+    selection = selection.streaming
+    with opened_once():
+        pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
+        tell(pairs, notice)
+        elsewhere = None
+        if spread is not None:
+            names = [str(checkpoint) for checkpoint in checkpoints]
+            elsewhere = spread(names, None if base is None else str(base), selection, settings, cache is not None)
+        return scan_pairs(pairs, settings, cache=cache, progress=progress, elsewhere=elsewhere)
 
 
 def scan_pairs(
@@ -87,6 +97,14 @@ def scan_pairs(
     return partial.scans()
 
 
+def tell(pairs: Sequence[CheckpointPair], notice: Notice | None) -> None:
+    """Say what will be read from distant files."""
+    plan = StreamPlan.of(pairs)
+    if notice is not None and plan.reads:
+        notice(plan.sentence)
+
+
+@full_precision()
 def prepare(pair: CheckpointPair, settings: ScanSettings, cache: FactorCache) -> None:
     """Factorise now what scans of this base with these settings would factorise at their first call.
 
@@ -132,8 +150,10 @@ class PartialScan:
         """
         _require_matrices(self.pairs)
         self.groups = self.groups or _by_base_matrix(self.pairs)
+        self._plan = StreamPlan.of(self.pairs)
         self._store = NullStore(keep=self.cache is not None and self.settings.wants_controls)
 
+    @full_precision()
     def run(self, progress: Progress | None = None, elsewhere: ScanGroups | None = None) -> None:
         """Scan what is not in the journal, one base matrix at a time.
 
@@ -157,12 +177,23 @@ class PartialScan:
     def scan_groups(self, groups: Groups) -> Iterator[Finished]:
         """Scan groups of matrices in this process; the matrices of a group share their W0."""
         alone = self.look is not None or not self.settings.is_thread_safe
-        yield from side_by_side(self._scan_group, groups, lambda places: not alone and self._is_small(places))
+        matrices = [[self.pairs[i].matrices[j] for i, j in places] for places in groups]
+        ahead = ReadAhead(matrices if self._plan.reads else [[]] * len(groups))
 
-    def _scan_group(self, places: Sequence[Place]) -> Finished:
-        matrices = [self.pairs[i].matrices[j] for i, j in places]
-        found, facts = scan_matrices(matrices, self.settings, self.cache, self._store)
-        return Finished(places, found, self.look(places, facts) if self.look is not None else ())
+        @full_precision()
+        def scan_group(group: int) -> Finished:
+            ahead.begin(group)
+            try:
+                found, facts = scan_matrices(matrices[group], self.settings, self.cache, self._store)
+                beside = self.look(groups[group], facts) if self.look is not None else ()
+                return Finished(groups[group], found, beside)
+            finally:
+                ahead.end(group)
+
+        with HELD.within(read_ahead_bytes(self.settings.memory_bytes)):
+            yield from side_by_side(
+                scan_group, range(len(groups)), lambda group: not alone and self._is_small(groups[group])
+            )
 
     def _is_small(self, places: Sequence[Place]) -> bool:
         i, j = places[0]
@@ -203,6 +234,7 @@ class PartialScan:
             coverage=pair.coverage,
             method=asked.method,
             epsilons=asked.all_epsilons,
+            streamed=self._plan.to_dict() if self._plan.reads else None,
         )
 
 

@@ -21,6 +21,8 @@ from spectra.weights.methods.mutated import OnMutatedBase, SubtractedAdapter, Su
 from spectra.weights.methods.others import peft_matches, saved_whole
 from spectra.weights.methods.problems import Findings, settle
 from spectra.weights.pair import CheckpointPair
+from spectra.weights.streams.opened import shown_name
+from spectra.weights.streams.places import is_address
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Sources:
         tuned_base: The base as the adapter's initialisation left it.
         initial_adapter: The adapter as it was saved before training.
         allow_pickle: Whether .bin files may be opened.
+        stream: Whether what is not on this machine is read where it lies.
     """
 
     base: str | Path | None = None
@@ -40,10 +43,36 @@ class Sources:
     tuned_base: str | Path | None = None
     initial_adapter: str | Path | None = None
     allow_pickle: bool = False
+    stream: bool = False
+
+    @classmethod
+    def of(cls, base: str | Path | None, selection: Selection) -> "Sources":
+        """As a selection says."""
+        return cls(
+            base,
+            selection.base_revision,
+            selection.tuned_base,
+            selection.initial_adapter,
+            selection.allow_pickle,
+            bool(selection.stream),
+        )
+
+    def named(self, by_adapter: str | None, adapter: Path) -> str | Path | None:
+        """The base: the one that the caller named, else the one that an adapter names.
+
+        Raises:
+            AdapterError: If an adapter names an address: nothing is asked for because a file of others says so.
+        """
+        if self.base is None and by_adapter is not None and is_address(by_adapter):
+            raise AdapterError(
+                f"'{adapter}' names the address '{shown_name(by_adapter)}' as its base, which is not read because a "
+                "file says so. Name it with --base if you trust it."
+            )
+        return self.base if self.base is not None else by_adapter
 
     def checkpoint(self, named: str | Path, revision: str | None = None) -> Checkpoint:
         """A base, opened."""
-        return open_checkpoint(locate(named, revision, role="base"), allow_pickle=self.allow_pickle)
+        return open_checkpoint(locate(named, revision, role="base", stream=self.stream), allow_pickle=self.allow_pickle)
 
     def catalogue(self, named: str | Path, revision: str | None = None) -> Catalogue:
         """The matrices of a base."""
@@ -57,7 +86,7 @@ def open_adapter_pair(adapter: Adapter, tuned: str, sources: Sources, chosen: Se
         AdapterError: If the adapter is incomplete, or does not fit the base.
         CheckpointError: If the base cannot be read.
     """
-    named = sources.base if sources.base is not None else adapter.base
+    named = sources.named(adapter.base, adapter.path)
     if named is None:
         raise AdapterError(
             f"'{adapter.path / CONFIG}' does not name the base it was trained from. Name it with --base."
@@ -81,7 +110,7 @@ def open_adapter_pair(adapter: Adapter, tuned: str, sources: Sources, chosen: Se
         known={**findings.known, **known},
     )
     return CheckpointPair(
-        str(named),
+        shown_name(named),
         tuned,
         "adapter",
         method,
@@ -152,7 +181,7 @@ def _same(mutated: Alignment, match: Match) -> StoredMatrix:
 
 
 def _initial(adapter: Adapter, sources: Sources) -> Adapter:
-    path = locate(str(sources.initial_adapter), role="initial adapter")
+    path = locate(str(sources.initial_adapter), role="initial adapter", stream=sources.stream)
     place = find_adapter(path, take="adapter")
     if place.adapter is None:
         raise AdapterError(f"'{path}' is no adapter folder. Give the adapter that was saved before training.")

@@ -31,9 +31,7 @@ def first_values(matrices: Sequence[StoredMatrix]) -> tuple[float, ...]:
     """The first numbers of at most eight of some matrices, evenly spread."""
     floating = [matrix for matrix in matrices if matrix.dtype.is_floating_point]
     step = max(1, len(floating) // MATRICES)
-    return tuple(
-        float(value) for matrix in floating[::step][:MATRICES] for value in matrix.rows(0, 1)[0, :VALUES].float()
-    )
+    return tuple(float(value) for matrix in floating[::step][:MATRICES] for value in matrix.first(VALUES).float())
 
 
 def same_base(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -18,6 +18,7 @@ from spectra.weights.matching.tied import tied_heads
 from spectra.weights.methods.changes import Change, LoraChange, Replaced
 from spectra.weights.methods.problems import Problem, settle
 from spectra.weights.pair import CheckpointPair
+from spectra.weights.streams.opened import shown_name
 
 
 def open_foreign_pair(adapter: ForeignAdapter, tuned: str, sources: Sources, chosen: Selection) -> CheckpointPair:
@@ -27,7 +28,7 @@ def open_foreign_pair(adapter: ForeignAdapter, tuned: str, sources: Sources, cho
         AdapterError: If it names no base, or a selected module of it has no matrix in the base.
         CheckpointError: If the base cannot be read.
     """
-    named = sources.base if sources.base is not None else adapter.base
+    named = sources.named(adapter.base, adapter.path)
     if named is None:
         raise AdapterError(
             f"'{adapter.path}' ({adapter.dialect}) does not say what it was trained from. Name it with --base."
@@ -67,7 +68,7 @@ def open_foreign_pair(adapter: ForeignAdapter, tuned: str, sources: Sources, cho
     whole, unmatched = _whole(adapter, names)
     assembly = assemble(book, [*matches, *whole], chosen, untouched="not changed by this adapter", known=known)
     return CheckpointPair(
-        str(named),
+        shown_name(named),
         tuned,
         "adapter",
         adapter.method,

@@ -19,6 +19,7 @@ from spectra.weights.methods.adapter import find_adapter, open_adapter
 from spectra.weights.methods.inside_full import unwrapped
 from spectra.weights.methods.lora import lora_matches
 from spectra.weights.pair import CheckpointPair
+from spectra.weights.streams.opened import shown_name
 
 
 def open_pair(base: str | Path | None, tuned: str | Path, selection: Selection = DEFAULT) -> CheckpointPair:
@@ -46,7 +47,7 @@ def open_to_inspect(
     checkpoint: str | Path, base: str | Path | None = None, selection: Selection = DEFAULT
 ) -> CheckpointPair:
     """Open a checkpoint to see what is in it: like `open_pair`, but a full one needs no base."""
-    path = locate(checkpoint, selection.revision)
+    path = locate(checkpoint, selection.revision, stream=bool(selection.stream))
     alone = base is None and find_adapter(path, selection.adapter_name, selection.take).adapter is None
     pair = _opened(checkpoint, path if alone else base, selection)
     if selection.narrows:  # what was selected away is no finding; without a selection, nothing to compare may be one
@@ -72,21 +73,20 @@ def _selected(pair: CheckpointPair) -> CheckpointPair:
 
 def _opened(tuned: str | Path, base: str | Path | None, selection: Selection) -> CheckpointPair:
     """The pair of an adapter, of a full checkpoint, or of a full checkpoint with factors inside."""
-    sources = Sources(
-        base, selection.base_revision, selection.tuned_base, selection.initial_adapter, selection.allow_pickle
-    )
+    sources = Sources.of(base, selection)
+    name = shown_name(tuned)
     adapter_name = selection.adapter_name
-    path = locate(tuned, selection.revision)
+    path = locate(tuned, selection.revision, stream=sources.stream)
     foreign = open_foreign(path, allow_pickle=sources.allow_pickle) if selection.take != "model" else None
     if foreign is not None:
-        return open_foreign_pair(foreign, str(tuned), sources, selection)
+        return open_foreign_pair(foreign, name, sources, selection)
     place = find_adapter(path, adapter_name, selection.take)
     if place.adapter is not None:
         adapter = open_adapter(place.adapter, allow_pickle=sources.allow_pickle, adapter_name=adapter_name)
-        return told(open_adapter_pair(adapter, str(tuned), sources, selection), place.notes)
+        return told(open_adapter_pair(adapter, name, sources, selection), place.notes)
     if sources.base is None:
         raise CheckpointError(
-            f"'{tuned}' is a full checkpoint and does not say what it was tuned from. Name it with --base."
+            f"'{name}' is a full checkpoint and does not say what it was tuned from. Name it with --base."
         )
     checkpoint = open_checkpoint(path, allow_pickle=sources.allow_pickle)
     inside = unwrapped(checkpoint)
@@ -100,13 +100,13 @@ def _opened(tuned: str | Path, base: str | Path | None, selection: Selection) ->
                 else (under_names_of(stored, original), stored)
             )
         book, other = catalogue(original), catalogue(stored)
-        return told(open_full_pair(str(sources.base), str(tuned), book, other, selection), place.notes)
+        return told(open_full_pair(shown_name(sources.base), name, book, other, selection), place.notes)
     adapter = inside.adapter(adapter_name, selection.lora_alpha)
     if not inside.checkpoint.tensors:
-        return told(open_adapter_pair(adapter, str(tuned), sources, selection), place.notes)
+        return told(open_adapter_pair(adapter, name, sources, selection), place.notes)
     book = sources.catalogue(sources.base, sources.base_revision)
     factors = lora_matches(adapter, aligned_with(adapter, book))
-    pair = open_full_pair(str(sources.base), str(tuned), book, catalogue(inside.checkpoint), selection, factors)
+    pair = open_full_pair(shown_name(sources.base), name, book, catalogue(inside.checkpoint), selection, factors)
     return told(pair, place.notes)
 
 

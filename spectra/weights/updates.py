@@ -16,6 +16,7 @@ from spectra.weights.methods.lora import is_plain, lora_patterns
 from spectra.weights.methods.mutated import mutating_init
 from spectra.weights.methods.parameters import container_of, targeted_parameters
 from spectra.weights.methods.scaling import LoraSettings
+from spectra.weights.streams.opened import shown_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +55,15 @@ def open_updates(checkpoint: str | Path, *, selection: Selection = DEFAULT) -> A
         AdapterError: If the adapter is incomplete, or disagrees with its configuration.
         CheckpointError: If a file is missing or broken.
     """
-    path = locate(checkpoint, selection.revision)
+    path = locate(checkpoint, selection.revision, stream=bool(selection.stream))
     allow_pickle, adapter_name = selection.allow_pickle, selection.adapter_name
     foreign = open_foreign(path, allow_pickle=allow_pickle) if selection.take != "model" else None
     if foreign is not None:
-        return _of_foreign(str(checkpoint), foreign)
+        return _of_foreign(shown_name(checkpoint), foreign)
     found = find_adapter(path, adapter_name, selection.take).adapter
     if found is None:
         return None
-    return _of_peft(str(checkpoint), open_adapter(found, allow_pickle=allow_pickle, adapter_name=adapter_name))
+    return _of_peft(shown_name(checkpoint), open_adapter(found, allow_pickle=allow_pickle, adapter_name=adapter_name))
 
 
 def _of_foreign(location: str, adapter: ForeignAdapter) -> AdapterUpdates:

@@ -12,6 +12,7 @@ from spectra.weights.formats.encodings import decoded
 from spectra.weights.formats.named import NamedTensors
 from spectra.weights.formats.stored import StoredTensor
 from spectra.weights.formats.table import added_suffixes, open_file
+from spectra.weights.streams.opened import read_headers
 
 # In order of preference: names of files that hold a whole model, and of indices that name its shards.
 SINGLE = ("model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.safetensors")
@@ -152,6 +153,7 @@ def _sharded(index_path: Path, *, allow_pickle: bool) -> tuple[NamedTensors, tup
     ):
         raise CheckpointError(f"'{index_path}' has no 'weight_map' from tensors to files. Download or save it again.")
     paths = {name: _shard(folder, index_path, name) for name in dict.fromkeys(weight_map.values())}
+    read_headers(paths.values())
     shards = {name: open_file(path, allow_pickle=allow_pickle) for name, path in paths.items()}
     tensors: dict[str, StoredTensor] = {}
     for name, shard in shards.items():

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from spectra.errors import CheckpointError, needs
+from spectra.weights.formats.byte_source import FileState
 from spectra.weights.formats.named import NamedTensors
 from spectra.weights.formats.rotary import interleaved_rows
-from spectra.weights.formats.safetensors_file import FileState
 
 BLOCK = re.compile(r"^blk\.(?P<layer>\d+)\.(?P<part>\w+)\.weight$")
 LLAMA_PARTS = {

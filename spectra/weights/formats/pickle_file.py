@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spectra.errors import CheckpointError
+from spectra.weights.formats.byte_source import FileState
 from spectra.weights.formats.named import NamedTensors
-from spectra.weights.formats.safetensors_file import FileState
 
 # What a restricted loader says about the first object that it refuses.
 REFUSED = re.compile(r"GLOBAL ([\w.]+)")

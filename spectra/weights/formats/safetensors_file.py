@@ -1,15 +1,11 @@
-"""One safetensors file: its header checked to the last byte, its tensors read only where they are asked for.
-
-Files are read with plain reads, never mapped into memory: a mapped file that shrinks while it is read kills the
-process with SIGBUS, a plain read merely comes back short and becomes one sentence.
-"""
+"""One safetensors file: its header checked to the last byte, its tensors read only where they are asked for."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +13,8 @@ from torch import Tensor
 from spectra.errors import CheckpointError
 from spectra.storage.json_file import distinct
 from spectra.storage.regular import open_regular
+from spectra.weights.formats.byte_source import ByteSource, FileState, LocalFile, Span
+from spectra.weights.streams.opened import stream_of
 
 # A quarter of what the format's own library reads, a hundred times the header of any model: parsed in seconds.
 MAX_HEADER_BYTES = 25_000_000
@@ -47,21 +45,6 @@ DTYPES: Mapping[str, torch.dtype] = {
 
 
 @dataclass(frozen=True)
-class FileState:
-    """Size, time of change and identity of a file: what tells that it was replaced or written to."""
-
-    size: int
-    modified_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: Path) -> "FileState":
-        """The state of a file now."""
-        status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
-
-
-@dataclass(frozen=True)
 class SafetensorsTensor:
     """One tensor of a safetensors file, known by its place; read in whole or in part on demand.
 
@@ -71,7 +54,7 @@ class SafetensorsTensor:
         shape: Shape as stored.
         dtype: Storage dtype.
         offset: First byte of the data in the file.
-        state: The file when its header was read.
+        source: Where its bytes come from.
     """
 
     name: str
@@ -79,7 +62,14 @@ class SafetensorsTensor:
     shape: tuple[int, ...]
     dtype: torch.dtype
     offset: int
-    state: FileState
+    source: ByteSource
+
+    def span(self, expert: int | None = None) -> Span:
+        """First byte of the data in the file, and one past the last; of one expert where one is named."""
+        if expert is None:
+            return self.offset, self.offset + self.nbytes
+        size = self.nbytes // max(1, self.shape[0])
+        return self.offset + expert * size, self.offset + (expert + 1) * size
 
     @property
     def nbytes(self) -> int:
@@ -95,7 +85,7 @@ class SafetensorsTensor:
         shape = self.shape if expert is None else self.shape[1:]
         row = math.prod(shape[1:])
         first = (0 if expert is None else expert * math.prod(shape)) + start * row
-        return self._block(first, (stop - start, *shape[1:]))
+        return self._block(first, (stop - start, *shape[1:]), expert)
 
     def read_columns(self, start: int, stop: int, expert: int | None = None) -> Tensor:
         """Columns [start, stop) of a matrix, reading no byte of the others."""
@@ -106,44 +96,26 @@ class SafetensorsTensor:
         width = stop - start
         columns = torch.empty(n_rows, width, dtype=self.dtype)
         target = columns.view(torch.uint8).numpy()
-        with self._opened() as stream:
-            for row in range(n_rows):
-                stream.seek(self.offset + (base + row * n_columns) * self.dtype.itemsize)
-                self._fill(stream, target[row].data)
+        size, step = self.offset + base * self.dtype.itemsize, n_columns * self.dtype.itemsize
+        self.source.fill([(size + row * step, target[row].data) for row in range(n_rows)], self.span(expert), self.name)
         return columns
 
-    def _block(self, first: int, shape: tuple[int, ...]) -> Tensor:
+    def read_numbers(self, first: int, count: int) -> Tensor:
+        """Some numbers in the order of the file, from number `first` on."""
+        return self._block(first, (count,))
+
+    def content_key(self) -> str:
+        """File, version and place of a tensor that is read from afar; "" for one on this machine."""
+        version = getattr(self.source, "version", "")
+        return f"{version} {self.path} {self.span()}" if version else ""
+
+    def _block(self, first: int, shape: tuple[int, ...], expert: int | None = None) -> Tensor:
         """A contiguous run of elements, from element `first` of the tensor."""
         block = torch.empty(shape, dtype=self.dtype)
-        if block.numel() == 0:
-            return block
-        with self._opened() as stream:
-            stream.seek(self.offset + first * self.dtype.itemsize)
-            self._fill(stream, block.reshape(-1).view(torch.uint8).numpy().data)
+        if block.numel():
+            buffer = block.reshape(-1).view(torch.uint8).numpy().data
+            self.source.fill([(self.offset + first * self.dtype.itemsize, buffer)], self.span(expert), self.name)
         return block
-
-    def _opened(self) -> BinaryIO:
-        try:
-            if FileState.of(self.path) == self.state:
-                return self.path.open("rb", buffering=0)
-        except OSError as error:
-            raise CheckpointError(
-                f"'{self.path}' can no longer be read ({error.strerror}) while reading '{self.name}'. Run again."
-            ) from error
-        raise CheckpointError(
-            f"'{self.path}' changed while '{self.name}' was read from it. Run again once nothing writes to it."
-        )
-
-    def _fill(self, stream: BinaryIO, buffer: memoryview) -> None:
-        """Read until the buffer is full; a raw stream may return less than it was asked for."""
-        filled = 0
-        while filled < len(buffer):
-            count = stream.readinto(buffer[filled:])  # type: ignore[attr-defined]
-            if not count:
-                raise CheckpointError(
-                    f"'{self.path}' changed while '{self.name}' was read from it. Run again once nothing writes to it."
-                )
-            filled += count
 
 
 @dataclass(frozen=True)
@@ -164,23 +136,49 @@ def open_safetensors(path: Path) -> SafetensorsFile:
     Raises:
         CheckpointError: If any of this does not hold, naming the file, the tensor and the remedy.
     """
+    streamed = stream_of(path)
+    if streamed is not None:
+        path = streamed.shown
+        text = _header(path, streamed.size, streamed.head)
+    else:
+        local, text = _opened(path)
+    source: ByteSource = streamed or local
+    header = _parse(path, text)
+    metadata = header.pop("__metadata__", {})
+    start = 8 + len(text)
+    tensors = {name: _tensor(path, name, entry, start, source) for name, entry in header.items()}
+    _check_layout(path, tensors, start, source.size)
+    return SafetensorsFile(path, tensors, metadata if isinstance(metadata, dict) else {})
+
+
+def _opened(path: Path) -> tuple[LocalFile, bytes]:
+    """A file on this machine, and the text of its header."""
     try:
         state = FileState.of(path)
         with open_regular(path, CheckpointError) as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if state.size < 8 or length > min(state.size - 8, MAX_HEADER_BYTES):
-                raise CheckpointError(_truncated(path, state.size, length))
-            text = stream.read(length)
+            text = _header(path, state.size, lambda start, stop: stream.read(stop - start))
     except OSError as error:
         raise CheckpointError(
             f"'{path}' cannot be read ({error.strerror}). Check the path and its permissions."
         ) from error
-    header = _parse(path, text)
-    metadata = header.pop("__metadata__", {})
-    start = 8 + length
-    tensors = {name: _tensor(path, name, entry, start, state) for name, entry in header.items()}
-    _check_layout(path, tensors, start, state.size)
-    return SafetensorsFile(path, tensors, metadata if isinstance(metadata, dict) else {})
+    return LocalFile(path, state), text
+
+
+def _header(path: Path, size: int, read: Callable[[int, int], bytes]) -> bytes:
+    """The text of the header; the file is read from its beginning on.
+
+    Args:
+        path: The file, for messages.
+        size: Its size.
+        read: Bytes from one place to another, asked for in order.
+
+    Raises:
+        CheckpointError: If the length that the file claims cannot be right.
+    """
+    length = int.from_bytes(read(0, min(8, size)), "little")
+    if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+        raise CheckpointError(_truncated(path, size, length))
+    return read(8, 8 + length)
 
 
 def _truncated(path: Path, size: int, length: int) -> str:
@@ -204,7 +202,7 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
     return header
 
 
-def _tensor(path: Path, name: str, entry: object, start: int, state: FileState) -> SafetensorsTensor:
+def _tensor(path: Path, name: str, entry: object, start: int, source: ByteSource) -> SafetensorsTensor:
     wrong = f"The header of '{path}' is wrong about tensor '{name}'"
     remedy = "Download or save the file again."
     match entry:
@@ -224,11 +222,12 @@ def _tensor(path: Path, name: str, entry: object, start: int, state: FileState) 
         raise CheckpointError(
             f"{wrong}: offsets {begin} to {end} hold {end - begin} bytes, shape {shape} needs {needed}. {remedy}"
         )
-    if start + end > state.size:
+    if start + end > source.size:
         raise CheckpointError(
-            f"'{path}' is truncated: tensor '{name}' ends at byte {start + end} and the file has {state.size}. {remedy}"
+            f"'{path}' is truncated: tensor '{name}' ends at byte {start + end} and the file has {source.size}. "
+            f"{remedy}"
         )
-    return SafetensorsTensor(name, path, tuple(shape), DTYPES[code], start + begin, state)
+    return SafetensorsTensor(name, path, tuple(shape), DTYPES[code], start + begin, source)
 
 
 def _check_layout(path: Path, tensors: Mapping[str, SafetensorsTensor], start: int, size: int) -> None:

@@ -6,6 +6,7 @@ or many blocks) and a gate_up matrix whose halves are stored apart (two blocks o
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +54,17 @@ class StoredTensor(Protocol):
 
     def read_columns(self, start: int, stop: int, expert: int | None = None) -> Tensor:
         """Columns of a matrix."""
+
+
+@runtime_checkable
+class ReadInPart(Protocol):
+    """A stored tensor of which a few numbers can be read alone."""
+
+    def read_numbers(self, first: int, count: int) -> Tensor:
+        """Some numbers in the order of the file."""
+
+    def content_key(self) -> str:
+        """What tells the content of the tensor without reading it; "" where nothing does."""
 
 
 @dataclass(frozen=True)
@@ -168,19 +180,35 @@ class StoredMatrix:
         (block,) = self.blocks
         return StoredMatrix((block.piece(first, block.rows, step),), self.rounded)
 
-    def rows(self, start: int, stop: int) -> Float[Tensor, "n d_in"]:
-        """Rows [start, stop) in storage dtype, read from the file for just those rows.
+    def rows(self, start: int, stop: int, device: torch.device | str = "cpu") -> Float[Tensor, "n d_in"]:
+        """Rows [start, stop) in storage dtype, read from the file for just those rows, and moved as they are stored.
 
         Raises:
             CheckpointError: If a row holds NaN or infinity, or the file changed.
         """
         read = [piece.read(0, piece.rows) for piece in self._pieces(start, stop)]
         rows = read[0] if len(read) == 1 else torch.cat([torch.empty(0, self.shape[1], dtype=self.stored_dtype), *read])
+        rows = rows.to(device)
         if self.rounded is not None:
             rows = rows.to(self.rounded)
         if not self._finite:
             self._require_finite(rows)
         return rows
+
+    def first(self, count: int) -> Float[Tensor, " n"]:
+        """The first numbers of the first row, in storage dtype; a file is read for no others where it can be.
+
+        Raises:
+            CheckpointError: If one of them is NaN or infinity, or the file changed.
+        """
+        block = self.blocks[0]
+        if block.transposed or self.rounded is not None or not isinstance(block.tensor, ReadInPart):
+            return self.rows(0, 1)[0, :count]
+        d_in = self.shape[1]
+        rows = math.prod(block.tensor.shape[1:]) // d_in if block.expert is not None else 0
+        numbers = block.tensor.read_numbers(((block.expert or 0) * rows + block.start) * d_in, min(count, d_in))
+        self._require_finite(numbers)
+        return numbers
 
     def load(
         self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
@@ -191,11 +219,11 @@ class StoredMatrix:
             CheckpointError: If it holds NaN or infinity, or the file changed.
         """
         whole = torch.empty(self.shape, dtype=dtype, device=device)
-        for start, rows in self.chunks():
+        for start, rows in self.chunks(device):
             whole[start : start + len(rows)].copy_(rows)
         return whole
 
-    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "n d_in"]]]:
+    def chunks(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Float[Tensor, "n d_in"]]]:
         """All rows in storage dtype, some at a time, with the number of the first.
 
         Raises:
@@ -204,17 +232,29 @@ class StoredMatrix:
         d_out, d_in = self.shape
         step = max(1, CHUNK_BYTES // max(1, d_in * self.dtype.itemsize))
         for start in range(0, d_out, step):
-            yield start, self.rows(start, min(start + step, d_out))
+            yield start, self.rows(start, min(start + step, d_out), device)
         self._finite = True
 
-    def digest(self) -> str:
-        """sha256 of the bytes, row by row, with dtype and shape: two matrices with one digest are the same."""
+    def digest(self, *, read: bool = False) -> str:
+        """sha256 of the bytes, row by row, with dtype and shape: two matrices with one digest are the same.
+
+        Where the file is read from afar and its version tells its content, the version stands for the bytes, unless
+        they are to be read.
+        """
+        if not read and (key := self._content_key()):
+            return hashlib.sha256(f"{self.dtype} {self.shape} {key}".encode()).hexdigest()
         if self._digest is None:
             sha = hashlib.sha256(f"{self.dtype} {self.shape}".encode())
             for _, rows in self.chunks():
                 sha.update(rows.contiguous().view(torch.uint8).numpy().data)
             self._digest = sha.hexdigest()
         return self._digest
+
+    def _content_key(self) -> str:
+        """What tells the content without reading it; "" where nothing does."""
+        keys = [block.tensor.content_key() if isinstance(block.tensor, ReadInPart) else "" for block in self.blocks]
+        places = [(block.start, block.stop, block.step, block.expert, block.transposed) for block in self.blocks]
+        return f"{keys} {places}" if all(keys) else ""
 
     def _pieces(self, start: int, stop: int) -> Iterator[RowBlock]:
         """The parts of the blocks that cover rows [start, stop)."""
