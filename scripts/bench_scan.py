@@ -1,6 +1,6 @@
 """Time of a scan against two full SVDs per matrix, as ratios measured side by side in one run.
 
-    python scripts/bench_scan.py [--shapes 1024x1024,4096x4096] [--roberta] [--seed 0] [-o TABLE.md]
+    python scripts/bench_scan.py [--shapes 1024x1024,4096x4096] [--roberta] [--device cuda] [-o TABLE.md]
     python scripts/bench_scan.py --compare REV [--threads 1]   two versions alternately (`bench_compare`)
     python scripts/bench_scan.py --layers N      a checkpoint in the shapes of Llama-2-7B (`bench_checkpoint`)
     python scripts/bench_scan.py --triplets N    the leading triplets alone, against other tools (`bench_triplets`)
@@ -34,7 +34,7 @@ import bench_compare
 import bench_triplets
 import synthetic
 import torch
-from bench_worker import EPSILON, KINDS, TOGETHER, Bench, K, updates
+from bench_worker import EPSILON, KINDS, TOGETHER, Bench, K, synchronise, updates
 from machine_load import MachineLoad
 
 from spectra.engine.bounds import CosineBounds
@@ -87,12 +87,14 @@ class Row:
         return "| " + " | ".join([*cells, str(self.differing)]) + " |"
 
 
-def stopwatch(work: Callable[[], Result], repeats: int = 1) -> tuple[float, Result]:
+def stopwatch(work: Callable[[], Result], device: str = "cpu", repeats: int = 1) -> tuple[float, Result]:
     """Median seconds of some repeats, and the last result."""
     seconds = []
     for _ in range(repeats):
+        synchronise(device)
         began = time.perf_counter()
         result = work()
+        synchronise(device)
         seconds.append(time.perf_counter() - began)
     return sorted(seconds)[len(seconds) // 2], result
 
@@ -102,20 +104,21 @@ def differing(found: Sequence[CosineBounds], truth: Sequence[CosineBounds]) -> i
     return sum(int(((a.upper < EPSILON) != (b.upper < EPSILON)).sum()) for a, b in zip(found, truth, strict=True))
 
 
-def rows(shape: tuple[int, int], seed: int, folder: Path, checked: int) -> Iterator[Row]:
+def rows(shape: tuple[int, int], seed: int, folder: Path, checked: int, device: str = "cpu") -> Iterator[Row]:
     """The rows of one shape."""
-    W0 = synthetic.base(*shape, seed)
+    W0 = synthetic.base(*shape, seed, device)
     bench, full = Bench(W0, folder), BaseFactors(Dense(W0))
-    one_svd, _ = stopwatch(full.full)
+    torch.linalg.svd(W0[:300, :300])  # loads the libraries
+    one_svd, _ = stopwatch(full.full, device)
     for kind in KINDS:
         one, *more = updates(W0, kind, seed)
-        other_svd, truth = stopwatch(lambda t=one: exact(full, [t], K, EPSILON))
+        other_svd, truth = stopwatch(lambda t=one: exact(full, [t], K, EPSILON), device)
         truth += exact(full, more[:checked], K, EPSILON)
         first, found, learned = bench.timed([one])
         following, found_next, _ = bench.timed(more[:1], learned=learned)
         together, found_together, _ = bench.timed(more, learned=learned, repeats=3)
         cached_basis(full, [one], K, EPSILON)
-        basis, found_basis = stopwatch(lambda t=one: cached_basis(full, [t], K, EPSILON), repeats=5)
+        basis, found_basis = stopwatch(lambda t=one: cached_basis(full, [t], K, EPSILON), device, repeats=5)
         wrong = differing(found + found_together[:checked], truth) + differing(found_basis, truth[:1])
         wrong += differing(found_next, truth[1:2]) if checked else 0
         intruders = int((truth[0].upper < EPSILON).sum())
@@ -159,12 +162,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4, help="pairs of each scan with --compare")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either version with --compare")
     parser.add_argument("--checked", type=int, default=CHECKED, help="of the eight, how many against full SVDs")
+    parser.add_argument("--device", default="cpu", help="of the scans and of the SVDs")
     parser.add_argument("-o", "--out", type=Path, help="also write the table here")
     parser.add_argument("--layers", type=int, help="a checkpoint of this many layers instead, with its peak memory")
     parser.add_argument("--triplets", type=int, help="the leading triplets of a square matrix of this size instead")
     asked = parser.parse_args()
     if asked.layers:
-        bench_checkpoint.main(["--layers", str(asked.layers), "--seed", str(asked.seed)])
+        bench_checkpoint.main(["--layers", str(asked.layers), "--seed", str(asked.seed), "--device", asked.device])
         return
     if asked.triplets:
         bench_triplets.main(["--size", str(asked.triplets), "--seed", str(asked.seed)])
@@ -181,7 +185,7 @@ def main() -> None:
         bench_compare.compare(asked.compare, shapes, asked.seed, asked.repeats, asked.threads, tell)
     else:
         table(shapes, asked, tell)
-    facts = [f"{key} {value}" for key, value in hardware().items()]
+    facts = [f"{key} {value}" for key, value in hardware().items()] + [f"device {asked.device}"]
     tell(f"\n{load.told()}")
     tell(f"Seed {asked.seed}, {torch.get_num_threads()} threads, {', '.join(facts)}, torch {versions()['torch']},")
     tell(f"commit {commit()}. Command: {shlex.join(['python', *sys.argv])}")
@@ -197,7 +201,7 @@ def table(shapes: Sequence[tuple[int, int]], asked: argparse.Namespace, tell: Ca
     measured: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-scan-") as folder:
         for shape in shapes:
-            for row in rows(shape, asked.seed, Path(folder), asked.checked):
+            for row in rows(shape, asked.seed, Path(folder), asked.checked, asked.device):
                 measured.append(row)
                 tell(str(row))
     if asked.roberta:

@@ -57,9 +57,11 @@ class Bench:
         entry = self.cache.entry(f"{self.W0.shape[0]}x{self.W0.shape[1]}-{next(self.entries)}", self.W0)
         if learned is not None:
             entry.save_leading(learned)
+        synchronise(self.W0.device)
         began, cpu = time.perf_counter(), time.process_time()
         base = self.base(self.W0, entry)
         found = self.certified(base, tuned, K, EPSILON)
+        synchronise(self.W0.device)
         return Taken(time.perf_counter() - began, time.process_time() - cpu), found, base.leading
 
     def timed(self, tuned: Sequence[Any], *, learned: Any = None, repeats: int = 5) -> tuple[Taken, Any, Any]:
@@ -69,13 +71,20 @@ class Bench:
         return Taken(*taken), runs[-1][1], runs[-1][2]
 
 
+def synchronise(device: torch.device | str) -> None:
+    """Wait for a GPU to have done all that it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def updates(W0: torch.Tensor, kind: str, seed: int) -> list[Any]:
     """Updates of a kind: a LoRA of rank 8, or a dense one as full fine-tuning makes it."""
     shape, tuned = (W0.shape[0], W0.shape[1]), engine("tuned").Tuned
     seeds = range(seed + 1, seed + 2 + TOGETHER)
     if kind == "low-rank":
-        return [tuned(update=synthetic.low_rank(*shape, i)) for i in seeds]
-    return [tuned(W=Dense(W0 + synthetic.dense(*shape, i))) for i in seeds]
+        made = (synthetic.low_rank(*shape, i) for i in seeds)
+        return [tuned(update=update.to(dtype=W0.dtype, device=W0.device)) for update in made]
+    return [tuned(W=Dense(W0 + synthetic.dense(*shape, i).to(W0.device))) for i in seeds]
 
 
 def main() -> None:

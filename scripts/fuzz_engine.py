@@ -2,6 +2,7 @@
 
     python scripts/fuzz_engine.py --minutes 10 --seed 0
     python scripts/fuzz_engine.py --only SEED          one draw again, in full
+    python scripts/fuzz_engine.py --device cuda [--factorise-there]      the engine on a GPU, the truth on the CPU
 
 A difference counts where the truth is firm: where no backward error of a few roundings, and no choice of basis among
 equal singular values, could change it. Vectors that the engine marks as ill-conditioned are not counted as differences;
@@ -29,6 +30,7 @@ from spectra.engine.certified import certified
 from spectra.engine.exact import exact
 from spectra.engine.factors import BaseFactors, LeadingFactors, TransposedFactors
 from spectra.engine.tuned import Tuned, adjoint
+from spectra.linalg import placement
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.svd import SVD
 
@@ -157,23 +159,34 @@ def make(seed: int, largest: int) -> Draw:
     )
 
 
-def ask(drawn: Draw) -> list[CosineBounds]:
+def moved(tuned: Tuned, device: str) -> Tuned:
+    """The same tuned matrix on a device."""
+    if tuned.update is not None:
+        return Tuned(update=tuned.update.to(dtype=tuned.update.B.dtype, device=device))
+    if tuned.W is None:
+        raise ValueError("a Tuned has an update or a matrix")
+    return Tuned(W=Dense(tuned.W.dense().to(device)))
+
+
+def ask(drawn: Draw, device: str = "cpu") -> list[CosineBounds]:
     """What the engine says. A warm start has learned from another update, from both sides."""
-    base = BaseFactors(Dense(drawn.W0), Memory() if drawn.warm else None)
+    W0 = drawn.W0.to(device)
+    base = BaseFactors(Dense(W0), Memory() if drawn.warm else None)
+    tuned = [moved(each, device) for each in drawn.tuned]
     epsilons = torch.tensor(drawn.epsilons, dtype=torch.float64)
     if drawn.warm:
         shape, generator = drawn.W0.shape, torch.Generator().manual_seed(drawn.seed)
-        B, A = (torch.randn(size, generator=generator).to(drawn.W0) for size in ((shape[0], 3), (3, shape[1])))
-        size = torch.linalg.matrix_norm(drawn.W0) / torch.linalg.matrix_norm(B @ A)
+        B, A = (torch.randn(size, generator=generator).to(W0) for size in ((shape[0], 3), (3, shape[1])))
+        size = torch.linalg.matrix_norm(W0) / torch.linalg.matrix_norm(B @ A)
         other = Tuned(update=LowRankUpdate(B, A, 0.3 * float(size)))
         for way in (certified, WAYS[drawn.way]):
             way(base, [other], drawn.k, epsilons)
             way(TransposedFactors(adjoint(base.W0), inner=base), [other.transposed()], drawn.k, epsilons)
         base = BaseFactors(base.W0, base.store)
     if drawn.side == "left":
-        return WAYS[drawn.way](base, drawn.tuned, drawn.k, epsilons)
+        return WAYS[drawn.way](base, tuned, drawn.k, epsilons)
     turned = TransposedFactors(adjoint(base.W0), inner=base)
-    return WAYS[drawn.way](turned, [each.transposed() for each in drawn.tuned], drawn.k, epsilons)
+    return WAYS[drawn.way](turned, [each.transposed() for each in tuned], drawn.k, epsilons)
 
 
 def truth(W0: np.ndarray, W: np.ndarray, k: int, eps: float) -> Truth:
@@ -247,14 +260,14 @@ def problems(found: CosineBounds, true: Truth, epsilons: list[float], eps: float
                 yield "verdict"
 
 
-def check(drawn: Draw, tallies: list[Tally]) -> list[str]:
+def check(drawn: Draw, tallies: list[Tally], device: str = "cpu") -> list[str]:
     """Count what is wrong with one draw."""
     eps = float(torch.finfo(drawn.W0.dtype).eps)
     wrong: list[str] = []
     W0 = drawn.W0.double().numpy()
     vectors = marked = 0
     try:
-        answers = ask(drawn)
+        answers = ask(drawn, device)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         answers, wrong = [], [f"raised {type(error).__name__}"]
     for found, W in zip(answers, drawn.dense[: len(answers)], strict=True):
@@ -280,7 +293,7 @@ def table(tallies: dict[str, Tally]) -> str:
     return "\n".join(lines)
 
 
-def run(seeds: Iterator[int], until: float, largest: int) -> tuple[dict[str, Tally], list[str]]:
+def run(seeds: Iterator[int], until: float, largest: int, device: str = "cpu") -> tuple[dict[str, Tally], list[str]]:
     """Draw until the time is up; the tallies and the draws with a difference."""
     tallies: dict[str, Tally] = {}
     different = []
@@ -289,7 +302,7 @@ def run(seeds: Iterator[int], until: float, largest: int) -> tuple[dict[str, Tal
             break
         drawn = make(seed, largest)
         names = (drawn.family, drawn.way, *(f"update: {name}" for name in set(drawn.updates)))
-        wrong = check(drawn, [tallies.setdefault(name, Tally()) for name in names])
+        wrong = check(drawn, [tallies.setdefault(name, Tally()) for name in names], device)
         if wrong:
             different.append(f"{drawn}: {', '.join(sorted(set(wrong)))}")
             print(different[-1], flush=True)
@@ -303,12 +316,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--largest", type=int, default=260, help="largest side of a matrix")
     parser.add_argument("--only", type=int, help="the seed of one draw to be repeated")
+    parser.add_argument("--device", default="cpu", help="of the engine")
+    parser.add_argument("--factorise-there", action="store_true", help="small factorisations on the device, too")
     asked = parser.parse_args()
+    if asked.factorise_there:
+        placement.SVD_ON_CPU = placement.EIGENPROBLEM_ON_CPU = 0
     first = asked.only if asked.only is not None else asked.seed * 10_000_000
     seeds = iter([first]) if asked.only is not None else iter(range(first, first + 10_000_000))
-    tallies, different = run(seeds, time.monotonic() + 60 * asked.minutes, asked.largest)
+    tallies, different = run(seeds, time.monotonic() + 60 * asked.minutes, asked.largest, asked.device)
     print(table(dict(sorted(tallies.items()))))
-    print(f"{len(different)} draws differ.")
+    print(f"{len(different)} draws differ. Engine on {asked.device}, truth in float64 on the CPU.")
     sys.exit(1 if different else 0)
 
 

@@ -6,9 +6,9 @@ from torch import Tensor
 from spectra.linalg.operators import LowRankUpdate
 
 
-def orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+def orthonormal(rows: int, columns: int, generator: torch.Generator, device: str = "cpu") -> Tensor:
     """Orthonormal columns of a random direction."""
-    return torch.linalg.qr(torch.randn(rows, columns, generator=generator))[0]
+    return torch.linalg.qr(torch.randn(rows, columns, generator=generator).to(device))[0]
 
 
 def singular_values(n: int, tall_or_wide: bool) -> Tensor:
@@ -23,11 +23,12 @@ def singular_values(n: int, tall_or_wide: bool) -> Tensor:
     return torch.cat([head, bulk, tail])
 
 
-def base(d_out: int, d_in: int, seed: int) -> Tensor:
+def base(d_out: int, d_in: int, seed: int, device: str = "cpu") -> Tensor:
     """A float32 base matrix."""
     generator = torch.Generator().manual_seed(seed)
     n = min(d_out, d_in)
-    return (orthonormal(d_out, n, generator) * singular_values(n, d_out != d_in)) @ orthonormal(d_in, n, generator).mH
+    S = singular_values(n, d_out != d_in).to(device)
+    return (orthonormal(d_out, n, generator, device) * S) @ orthonormal(d_in, n, generator, device).mH
 
 
 def low_rank(d_out: int, d_in: int, seed: int, rank: int = 8, size: float = 18.0) -> LowRankUpdate:

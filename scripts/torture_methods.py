@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from datasets import disable_progress_bars
@@ -87,9 +87,7 @@ def struck(given: dict[str, Any], out: Path, after: int, at_step: int | None, de
     child = os.fork()
     if child == 0:
         os.close(reading)
-        quiet()
-        work(given, out, writing)
-        os._exit(0)
+        _in_the_child(given, out, writing)
     os.close(writing)
     place = ["nowhere", 0]
     with os.fdopen(reading) as events:
@@ -110,12 +108,22 @@ def quiet() -> None:
     os.dup2(nowhere, 2)
 
 
+def _in_the_child(given: dict[str, Any], out: Path, told: int | None = None) -> NoReturn:
+    """The sweep, and the end of this process: what is raised must not run on in a copy of the parent's frames."""
+    code = 1
+    try:
+        quiet()
+        work(given, out, told)
+        code = 0
+    finally:
+        os._exit(code)
+
+
 def finished(given: dict[str, Any], out: Path) -> None:
     """The sweep to its end, in a child."""
     child = os.fork()
     if child == 0:
-        work(given, out)
-        os._exit(0)
+        _in_the_child(given, out)
     if os.waitpid(child, 0)[1]:
         raise SystemExit("the sweep did not end well")
 

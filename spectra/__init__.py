@@ -38,10 +38,14 @@ _HOMES = {
     "InterventionRun": "spectra.interventions",
     "IntruderScan": "spectra.records",
     "IntruderScans": "spectra.records",
+    "L2Init": "spectra.training.prevention.l2_init",
+    "MaxNorm": "spectra.training.prevention.max_norm",
     "Mitigation": "spectra.interventions",
     "ModelError": "spectra.errors",
+    "OPLoRA": "spectra.training.prevention.oplora",
     "PluginError": "spectra.errors",
     "PluginList": "spectra.facade.plugins",
+    "Replay": "spectra.training.prevention.replay",
     "Run": "spectra.runs",
     "RunError": "spectra.errors",
     "RunStatus": "spectra.runs.status",
@@ -50,6 +54,7 @@ _HOMES = {
     "SpecificationError": "spectra.errors",
     "SpectraCallback": "spectra.training.callback",
     "SpectraError": "spectra.errors",
+    "SpectralBudget": "spectra.training.prevention.spectral_budget",
     "SpectrumError": "spectra.errors",
     "Study": "spectra.study",
     "SweepPlan": "spectra.facade.sweep",
@@ -137,6 +142,11 @@ if TYPE_CHECKING:
     from spectra.surgery import merge as merge
     from spectra.surgery import resize as resize
     from spectra.training.callback import SpectraCallback as SpectraCallback
+    from spectra.training.prevention.l2_init import L2Init as L2Init
+    from spectra.training.prevention.max_norm import MaxNorm as MaxNorm
+    from spectra.training.prevention.oplora import OPLoRA as OPLoRA
+    from spectra.training.prevention.replay import Replay as Replay
+    from spectra.training.prevention.spectral_budget import SpectralBudget as SpectralBudget
     from spectra.weights import open_pair as open_pair
 
 

@@ -1,6 +1,8 @@
 """The `spectra` command: a group that loads each subcommand on first use, so that --help imports nothing heavy."""
 
+import atexit
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -22,6 +24,8 @@ from spectra.cli.troubles import sentence
 from spectra.errors import SpectraError
 from spectra.registry import use_plugins
 
+# At its end Python searches all that is left for garbage: after an import of transformers that takes most of a second.
+atexit.register(gc.freeze)
 # Idle OpenMP threads sleep instead of spinning: on a shared machine spinning stalls small kernels a hundredfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A new classification head is no news; weights that must not be random are refused by spectra.models.

@@ -1,10 +1,12 @@
 """`spectra sweep`: train, scan and measure every trial of a specification, then write tables and report."""
 
+import gc
 import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,16 +94,17 @@ def command(
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
         if not quiet:
             echo("Planning offline: nothing is fetched, converted or written.", err=True)
-    from spectra.cli.sweep_progress import shown_progress
-    from spectra.facade.sweep import planned_trials
-    from spectra.sweep import read_specification
-
     source = next((word for word in spec_and_axes[:1] if "=" not in word), preset)
     axes = [word for word in spec_and_axes if word != source]
     folder = out or Path("runs") / Path(source).stem
     if plan_only:
-        print_plan(spectra.plan_sweep(source, folder, axes=axes), as_json=as_json)
+        with _uncollected():
+            print_plan(spectra.plan_sweep(source, folder, axes=axes), as_json=as_json)
         return
+    from spectra.cli.sweep_progress import shown_progress
+    from spectra.facade.sweep import planned_trials
+    from spectra.sweep import read_specification
+
     specification = read_specification(source, axes)
     with shown_progress(specification, folder, shard, quiet=quiet) as on_event:
         run = spectra.run_sweep(
@@ -123,6 +126,16 @@ def command(
     asked = [trial.id for trial in planned_trials(specification, shard or (1, 1))]
     if (trials["trial"].isin(asked) & (trials["error"] != "")).any():
         sys.exit(1)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Search nothing for garbage: nearly all that a plan makes lasts as long as it does, the libraries first of all."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:

@@ -7,11 +7,19 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spectra.data.account import DISPUTED, DUPLICATE
 from spectra.data.rows import Counted, Row, Splits
 from spectra.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def first(rows: "Dataset", limit: int | None) -> "Dataset":
+    """At most `limit` rows: the leading ones, for splits come in an order drawn by hash."""
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
 
 
 def identity(row: Row) -> str:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from spectra.linalg.placement import numbers
 from spectra.linalg.svd import SVD
 from spectra.linalg.triplets import CLUSTER_ROUNDINGS
 from spectra.records.verdicts import Decision, OneSide, VectorVerdict
@@ -20,7 +21,7 @@ SVD_ROUNDINGS = 4.0
 
 @dataclass(frozen=True, eq=False)
 class CosineBounds:
-    """Bracket of max_i |<u_i, y_j>| for the leading vectors y_j of one tuned matrix.
+    """Bracket of max_i |<u_i, y_j>| for the leading vectors y_j of one tuned matrix; numbers are on the CPU.
 
     Attributes:
         S: Tuned singular values.
@@ -101,10 +102,11 @@ def exact_bounds(
         U: Gives the y_j.
         error: How far the y_j may be off; |<u, y>| moves by at most that much.
     """
+    S, S0, cosines, error = S.cpu(), base.S.cpu(), cosines.cpu(), numbers(error)
     squares = cosines.double() ** 2
     value = squares.max(dim=0).values.sqrt().clamp(max=1.0)
-    rounding = base_rounding(base.S, squares)
-    least, most = _range_over_bases(base, squares)
+    rounding = base_rounding(S0, squares)
+    least, most = _range_over_bases(S0, squares, tall=base.U.shape[0] > base.U.shape[1])
     # A tenth of a per mille is the rounding of the cosines themselves.
     hangs = ((least[:, None] < epsilons - 1e-4) & (epsilons + 1e-4 <= most[:, None])).any(dim=1)
     lower = (torch.where(hangs, torch.minimum(least, value), value) - error - rounding).clamp_min(0)
@@ -142,19 +144,20 @@ def _groups(S0: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
     return torch.cat([apart.new_zeros(1, dtype=torch.long), apart.long().cumsum(dim=0)])
 
 
-def _range_over_bases(base: SVD, squares: Float[Tensor, "n k"]) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+def _range_over_bases(
+    S0: Float[Tensor, " n"], squares: Float[Tensor, "n k"], *, tall: bool
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """Smallest and largest max_i |<u_i, y>| over all bases of the eigenspaces of equal singular values.
 
     A group of g equal values that holds the mass m of y can show a largest cosine between sqrt(m / g) and sqrt(m).
     The vectors of zero singular values of a tall W0 are any vectors outside its range: what y has there may lie along
     one of them, or along none.
     """
-    S0, tiny = base.S, CLUSTER_ROUNDINGS * torch.finfo(base.S.dtype).eps * base.S[:1]
-    group = _groups(S0)
+    group, tiny = _groups(S0), CLUSTER_ROUNDINGS * torch.finfo(S0.dtype).eps * S0[:1]
     count = int(group[-1]) + 1
     mass = squares.new_zeros(count, squares.shape[1]).index_add(0, group, squares)
     size = torch.bincount(group, minlength=count).to(squares)[:, None]
-    if base.U.shape[0] > base.U.shape[1] and bool(S0[-1] <= tiny):
+    if tall and bool(S0[-1] <= tiny):
         mass[-1] = (1 - mass[:-1].sum(dim=0)).clamp_min(0)
         size[-1] = torch.inf
     return (mass / size).max(dim=0).values.sqrt(), mass.max(dim=0).values.sqrt()
@@ -162,6 +165,7 @@ def _range_over_bases(base: SVD, squares: Float[Tensor, "n k"]) -> tuple[Float[T
 
 def undefined(S: Float[Tensor, " k"], U: Float[Tensor, "d_out k"], method: str) -> CosineBounds:
     """What can be said where W0 has no singular vectors because it is zero: nothing, and every vector is marked."""
+    S = S.cpu()
     nothing = torch.zeros_like(S, dtype=torch.float64)
     marked = torch.ones_like(S, dtype=torch.bool)
     one = torch.ones_like(nothing)

@@ -95,11 +95,11 @@ class CacheEntry:
         if stored is None or set(stored) != {"vectors", "values", "sin_angles", "residual", "floor"}:
             return None
         vectors = stored["vectors"].to(device=self.W0.device, dtype=self.W0.dtype)
-        values = stored["values"].to(self.W0.device)
+        values = stored["values"]
         fits = vectors.ndim == 2 and vectors.shape[0] == min(self.W0.shape) and values.shape == vectors.shape[1:]
         if not fits or stored["sin_angles"].shape != values.shape or not _are_eigenpairs(self.W0, vectors, values):
             return None
-        sines, residual, floor = (stored[name].to(self.W0.device) for name in ("sin_angles", "residual", "floor"))
+        sines, residual, floor = (stored[name] for name in ("sin_angles", "residual", "floor"))
         try:
             return LeadingFactors(vectors, values, sines, float(residual), float(floor))
         except ValueError:
@@ -158,7 +158,7 @@ def _are_eigenpairs(W0: LinearOperator, vectors: Tensor, values: Tensor) -> bool
     mixed = _probe(vectors.shape[1], vectors)
     combined = vectors @ mixed
     [image] = gram_together(W0, [None], [combined])
-    expected = vectors @ (values[:, None].to(vectors.dtype) * mixed)
+    expected = vectors @ (values[:, None].to(vectors) * mixed)
     orthonormal = torch.linalg.vector_norm(vectors.mH @ combined - mixed) <= SOUND * torch.linalg.vector_norm(mixed)
     return bool(orthonormal) and _close(image, expected)
 

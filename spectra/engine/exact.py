@@ -9,6 +9,7 @@ from torch import Tensor
 from spectra.engine.bounds import CosineBounds, exact_bounds, rotation, undefined
 from spectra.engine.factors import BaseFactors
 from spectra.engine.tuned import Tuned
+from spectra.linalg.placement import numbers
 from spectra.linalg.svd import SVD, thin_svd
 from spectra.linalg.triplets import clustered
 
@@ -34,7 +35,7 @@ def no_base_vectors(base: BaseFactors, tuned: Tuned, k: int, method: str) -> Cos
 def _one(base: BaseFactors, full: SVD, tuned: Tuned, k: int, epsilons: Float[Tensor, " e"]) -> CosineBounds:
     svd = thin_svd(tuned.operator(base.W0).dense())
     leading = svd.leading(k)
-    ill = clustered(svd.S, leading.S.shape[0], svd.S.dtype)
+    ill = clustered(svd.S.cpu(), leading.S.shape[0], svd.S.dtype)
     cosines = full.U.mH @ leading.U
     error = _rounding(svd, full.U[:, cosines.abs().argmax(dim=0)])
     return exact_bounds(full, cosines, leading.S, ill, epsilons, "exact", lambda: leading.U, error)
@@ -43,5 +44,6 @@ def _one(base: BaseFactors, full: SVD, tuned: Tuned, k: int, epsilons: Float[Ten
 def _rounding(svd: SVD, nearest: Float[Tensor, "d_out k"]) -> Float[Tensor, " k"]:
     """What the rounding of the leading tuned vectors may change of their cosines to the nearest base vectors."""
     k = nearest.shape[1]
-    turned = rotation(svd.S[:k], svd.S, float(svd.S[0]), torch.finfo(svd.S.dtype).eps)
-    return (turned**2 * (nearest.mH @ svd.U).double() ** 2).sum(dim=1).sqrt()
+    S = svd.S.cpu()
+    turned = rotation(S[:k], S, float(S[0]), torch.finfo(S.dtype).eps)
+    return (turned**2 * numbers(nearest.mH @ svd.U) ** 2).sum(dim=1).sqrt()

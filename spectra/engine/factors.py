@@ -19,7 +19,7 @@ ORTHONORMAL = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class LeadingFactors:
-    """Leading eigenpairs of the smaller Gram operator of W0, with what is proven about them.
+    """Leading eigenpairs of the smaller Gram operator of W0, with what is proven about them (on the CPU).
 
     Attributes:
         vectors: Orthonormal columns in the smaller space: left singular vectors of a wide W0, right ones of a tall.

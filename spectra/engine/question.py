@@ -11,6 +11,7 @@ from spectra.linalg.certificate import Certificate
 from spectra.linalg.completeness import Count, complete_pairs
 from spectra.linalg.gram_spectrum import GramSpectrum
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
+from spectra.linalg.placement import numbers
 
 # The certificate of a tall matrix speaks of eigenvalues above this fraction of the largest; see `definite`.
 RELATIVE_FLOOR = 48 * torch.finfo(torch.float32).eps
@@ -51,10 +52,10 @@ class Question:
         if self.right_space:
             self.image = base.W0.rmatmat(U) if back is None else back
         self.Y = self.image
-        self.brackets = Brackets.unknown(U.shape[1], U)
+        self.brackets = Brackets.unknown(U.shape[1])
         self.leak = torch.zeros_like(self.brackets.lower)
         self.run: BlockLanczos | None = None
-        self.columns = torch.arange(U.shape[1], device=U.device)
+        self.columns = torch.arange(U.shape[1])
         self.lengths = torch.zeros_like(self.error)
         self.before = self.brackets
         self.floor = 0.0  # what the certificates rest on: no eigenvalue of a tall W0 lies below it
@@ -86,11 +87,12 @@ class Question:
 
     def _deflate(self, known: LeadingFactors) -> None:
         along = known.vectors.mH @ self.Y
-        lengths = torch.linalg.vector_norm(self.Y.double(), dim=0)
+        lengths = numbers(torch.linalg.vector_norm(self.Y.double(), dim=0))
         scales = known.values.clamp_min(0).sqrt() if self.right_space else torch.ones_like(known.values)
-        self.brackets = brackets_from_known(along.double(), lengths, known.sin_angles, scales)
-        self.leak = (along.double().abs() * known.sin_angles[:, None]).sum(dim=0)
         self.Y = self.Y - known.vectors @ along
+        along = numbers(along)
+        self.brackets = brackets_from_known(along, lengths, known.sin_angles, scales)
+        self.leak = (along.abs() * known.sin_angles[:, None]).sum(dim=0)
 
     def read(self, spectrum: GramSpectrum) -> None:
         """Take the brackets that all eigenpairs prove."""
@@ -113,9 +115,10 @@ class Question:
         self.placed = None
         self.columns = open_columns.nonzero().flatten()
         chosen = self.Y[:, self.columns]
-        self.lengths = torch.linalg.vector_norm(chosen, dim=0)
+        lengths = torch.linalg.vector_norm(chosen, dim=0)
+        self.lengths = numbers(lengths)
         self.before = self.brackets.select(self.columns)
-        directions = chosen / self.lengths.clamp_min(1e-30)
+        directions = chosen / lengths.clamp_min(1e-30)
         if self.locked is None:
             start = torch.cat([random_columns(RANDOM_COLUMNS, chosen, seed), directions, near[:, :NEAR_COLUMNS]], dim=1)
             self.run = BlockLanczos(start, random=RANDOM_COLUMNS)
@@ -139,7 +142,7 @@ class Question:
                 space their images lie in the space after one step more.)
         """
         self.run, self.placed, self.before = run, coordinates, self.brackets
-        self.columns = torch.arange(self.image.shape[1], device=self.image.device)
+        self.columns = torch.arange(self.image.shape[1])
 
     @property
     def is_adopted(self) -> bool:
@@ -208,12 +211,12 @@ class Question:
         coordinates = pairs.values.new_zeros(pairs.values.shape[0], count)
         if self.placed is None:
             first = RANDOM_COLUMNS if self.locked is None else RANDOM_COLUMNS_BESIDE_KNOWN
-            known = self.run.start_coordinates[:, first : first + count].double() * self.lengths.double()
+            known = self.run.start_coordinates[:, first : first + count].double() * self.lengths
             outside = self.leak[self.columns]
         elif self.right_space:
             along = self.run.basis.mH @ self.image
-            outside = torch.linalg.vector_norm(self.image - self.run.basis @ along, dim=0).double()
-            known = along.double()
+            outside = numbers(torch.linalg.vector_norm(self.image - self.run.basis @ along, dim=0))
+            known = numbers(along)
         else:
             known, outside = self.placed, torch.zeros_like(self.error)
         coordinates[: known.shape[0]] = known

@@ -6,6 +6,7 @@ whoever lets go of the rows used longest ago lets go of exactly those that come 
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import torch
 from torch import Tensor
 
 from spectra.weights import StoredMatrix
@@ -49,14 +50,15 @@ class HeldRows:
 class RowReader:
     """Reads rows of a matrix, holds some, counts what is read, and reads the next block ahead from a distant file."""
 
-    def __init__(self, matrix: StoredMatrix, held: HeldRows) -> None:
+    def __init__(self, matrix: StoredMatrix, held: HeldRows, device: torch.device | str = "cpu") -> None:
         """Nothing is read yet.
 
         Args:
             matrix: Where it lies.
             held: Where its rows are held.
+            device: Where they are used.
         """
-        self.matrix, self.held = matrix, held
+        self.matrix, self.held, self.device = matrix, held, device
         self.read_bytes = self.held_bytes = 0
         self._rows: dict[tuple[int, int], Tensor] = {}
         self._ahead: tuple[tuple[int, int], Future[Tensor]] | None = None
@@ -104,13 +106,15 @@ class RowReader:
         if ahead is not None and ahead[0] == key:
             return ahead[1].result()
         self.read_bytes += self._bytes(key[1] - key[0])
-        return self.matrix.rows(*key) if self._thread is None else self._thread.submit(self.matrix.rows, *key).result()
+        if self._thread is None:
+            return self.matrix.rows(*key, self.device)
+        return self._thread.submit(self.matrix.rows, *key, self.device).result()
 
     def _read_ahead(self, start: int, stop: int) -> None:
         key = start, stop
         if start < stop and key not in self._rows and self._thread is not None and self._ahead is None:
             self.read_bytes += self._bytes(stop - start)
-            self._ahead = key, self._thread.submit(self.matrix.rows, start, stop)
+            self._ahead = key, self._thread.submit(self.matrix.rows, start, stop, self.device)
 
     def _bytes(self, rows: int) -> int:
         return rows * self.matrix.shape[1] * self.matrix.stored_dtype.itemsize

@@ -89,7 +89,7 @@ def as_operator(
         _return_large_blocks()
     if budget.fits(matrix.shape, dtype):
         return Dense(matrix.load(dtype=dtype, device=device))
-    reader = RowReader(matrix, budget.held_rows(matrix, dtype))
+    reader = RowReader(matrix, budget.held_rows(matrix, dtype), device)
     rows = budget.chunk_rows(matrix, dtype)
     return RowChunked(reader, matrix.shape, dtype, torch.device(device), rows, reader.make_room)
 

@@ -1,14 +1,16 @@
 """Prompts for generative models, cut so that neither their beginning nor the instruction at their end is lost."""
 
 from collections.abc import Sequence
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from spectra.data import Cut, cut_of
 from spectra.errors import ModelError
 from spectra.forgetting.batches import Tokens
 from spectra.models import Model
 from spectra.models.prompts import Prompt, framed, open_prompt, shortened
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def is_seq2seq(model: Model, task: str) -> bool:
@@ -26,7 +28,7 @@ def is_seq2seq(model: Model, task: str) -> bool:
 
 
 def prompts(
-    tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], instruction: str, max_length: int, *, seq2seq: bool
+    tokenizer: "PreTrainedTokenizerBase", inputs: Sequence[str], instruction: str, max_length: int, *, seq2seq: bool
 ) -> tuple[list[Tokens], Cut]:
     """Each input within `max_length` tokens, then the instruction, which is never cut; and what was lost.
 

@@ -1,20 +1,22 @@
 """Token sequences in padded batches, longest first, so that one batch holds texts of like length."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from spectra.data import Cut, cut_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Tokens = list[int]
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, pairs: Sequence[str] | None = None
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], max_length: int, pairs: Sequence[str] | None = None
 ) -> tuple[list[Tokens], Cut]:
     """Token numbers of each text with the tokenizer's own special tokens, cut to `max_length`, and what was lost.
 

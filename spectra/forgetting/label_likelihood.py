@@ -1,12 +1,11 @@
 """Zero-shot classification: the label that a generative model finds likeliest."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from spectra.forgetting.answers import is_seq2seq, prompts
 from spectra.forgetting.batches import Tokens, length_ordered, pad
@@ -14,8 +13,13 @@ from spectra.forgetting.held_out import HeldOut
 from spectra.models import Model
 from spectra.statistics.scores import Scores, fingerprint
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def label_likelihood(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, *, batch_size: int) -> Scores:
+
+def label_likelihood(
+    model: Model, tokenizer: "PreTrainedTokenizerBase", held_out: HeldOut, *, batch_size: int
+) -> Scores:
     """Error of the label with the largest likelihood after the prompt.
 
     prediction = argmax over labels c of  sum_t ln p(c_t | prompt, c_<t),   prompt = text + instruction
@@ -62,14 +66,14 @@ def label_likelihood(model: Model, tokenizer: PreTrainedTokenizerBase, held_out:
     )
 
 
-def _answers(tokenizer: PreTrainedTokenizerBase, words: list[str], *, seq2seq: bool) -> list[Tokens]:
+def _answers(tokenizer: "PreTrainedTokenizerBase", words: list[str], *, seq2seq: bool) -> list[Tokens]:
     if seq2seq:
         return cast(list[Tokens], tokenizer(text_target=words)["input_ids"])
     return cast(list[Tokens], tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"])
 
 
 def _causal(
-    model: Model, tokenizer: PreTrainedTokenizerBase, contexts: list[Tokens], answers: list[Tokens], batch_size: int
+    model: Model, tokenizer: "PreTrainedTokenizerBase", contexts: list[Tokens], answers: list[Tokens], batch_size: int
 ) -> Float[np.ndarray, "n labels"]:
     """ln p(answer | context) by continuing the context.
 
@@ -95,7 +99,7 @@ def _causal(
 
 
 def _seq2seq(
-    model: Model, tokenizer: PreTrainedTokenizerBase, contexts: list[Tokens], answers: list[Tokens], batch_size: int
+    model: Model, tokenizer: "PreTrainedTokenizerBase", contexts: list[Tokens], answers: list[Tokens], batch_size: int
 ) -> Float[np.ndarray, "n labels"]:
     """ln p(answer | context) by writing the answer; each context is encoded once."""
     result = np.zeros((len(contexts), len(answers)))

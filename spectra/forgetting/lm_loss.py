@@ -4,11 +4,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from jaxtyping import Float
-from transformers import PreTrainedTokenizerBase
 
 from spectra.errors import DataError, first_five
 from spectra.forgetting.batches import Tokens, encode, length_ordered, pad
@@ -16,6 +15,9 @@ from spectra.forgetting.held_out import HeldOut
 from spectra.models import Model
 from spectra.models.causal import require_causal
 from spectra.statistics.scores import Scores, fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of a part of a character
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -30,7 +32,7 @@ class TextLosses:
     bytes: Float[np.ndarray, " n"]
 
 
-def lm_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, *, batch_size: int) -> Scores:
+def lm_loss(model: Model, tokenizer: "PreTrainedTokenizerBase", held_out: HeldOut, *, batch_size: int) -> Scores:
     """Mean next-token loss of a causal model over texts.
 
     loss = - sum_{texts} sum_{t>=2} ln p(x_t | x_<t)  /  sum_{texts} (number of t>=2)          (nats per token)
@@ -77,7 +79,7 @@ def lm_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut,
 
 
 def text_losses(
-    model: Model, tokenizer: PreTrainedTokenizerBase, ids: Sequence[Tokens], *, batch_size: int
+    model: Model, tokenizer: "PreTrainedTokenizerBase", ids: Sequence[Tokens], *, batch_size: int
 ) -> TextLosses:
     """Sum of -ln p(x_t | x_<t) over t >= 2 for each token sequence.  Cost: one forward pass over all texts."""
     if short := [position for position, tokens in enumerate(ids) if len(tokens) < 2]:
@@ -106,7 +108,7 @@ def implausible_loss(nats_per_token: float, vocabulary: int) -> tuple[str, ...]:
     )
 
 
-def _bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Tokens]) -> Float[np.ndarray, " n"]:
+def _bytes(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[Tokens]) -> Float[np.ndarray, " n"]:
     """Bytes of the predicted part of each text; at least 1, for a text of special tokens alone.
 
     Where the first token or the cut goes through a character, its decoded form is a replacement character of another
@@ -123,7 +125,7 @@ def _bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[Tokens]) -> Float[n
     return np.array(sizes, dtype=np.float64).clip(min=1.0)
 
 
-def token_bytes(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> list[int]:
+def token_bytes(tokenizer: "PreTrainedTokenizerBase", tokens: Tokens) -> list[int]:
     """Bytes that each token stands for; none for special tokens.
 
     A byte-level vocabulary (GPT-2) writes every byte as one letter of its own alphabet, one with byte fallback (Llama)

@@ -1,9 +1,7 @@
 """A loaded model on held-out tasks, put under a pre-trained head for those that need one."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from spectra.forgetting.catalogue import HELD_OUT_MEASURES
 from spectra.forgetting.held_out import HeldOut
@@ -12,12 +10,15 @@ from spectra.forgetting.pseudo_loss import under_pretrained_head
 from spectra.models import LoadedModel, ModelKind
 from spectra.statistics.scores import Scores
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def measure_loaded(
     loaded: LoadedModel,
     held_out: Sequence[HeldOut],
     *,
-    pretrained: Callable[[], PreTrainedModel],
+    pretrained: "Callable[[], PreTrainedModel]",
     batch_size: int = 16,
     device: str | None = None,
 ) -> list[Scores]:

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from spectra.forgetting.catalogue import HELD_OUT_MEASURES, HeldOutMeasure
 from spectra.forgetting.held_out import HeldOut
@@ -13,6 +12,9 @@ from spectra.forgetting.positions import require_positions
 from spectra.forgetting.undisturbed import active_adapters, undisturbed
 from spectra.models import Model, ModelKind
 from spectra.statistics.scores import Scores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def register_measure(
@@ -37,7 +39,7 @@ def register_measure(
 
 def measure(
     model: Model,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     held_out: HeldOut,
     *,
     batch_size: int = 16,
@@ -49,7 +51,7 @@ def measure(
 
 def measure_all(
     model: Model,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     held_out: Sequence[HeldOut],
     *,
     batch_size: int = 16,

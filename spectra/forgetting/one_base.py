@@ -4,14 +4,16 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel
 
 from spectra.models import LoadedModel, ModelKind, attach, load_base
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 WIDTH_AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -36,13 +38,13 @@ class OneBase:
         return loaded
 
     @contextmanager
-    def wearing(self, adapter: Path, kind: ModelKind, labels: int | None = None) -> Iterator[PeftModel]:
+    def wearing(self, adapter: Path, kind: ModelKind, labels: int | None = None) -> "Iterator[PeftModel]":
         """The base with an adapter on; taken off at the end.
 
         Some adapters change W0 itself when they are loaded (PiSSA subtracts its start from it), so taking one off
         proves nothing: `untouched` compares every weight before it hands the base out again.
         """
-        tuned = attach(cast(PreTrainedModel, self.untouched(kind, labels).model), adapter)
+        tuned = attach(cast("PreTrainedModel", self.untouched(kind, labels).model), adapter)
         try:
             yield tuned
         finally:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from spectra.errors import DataError, ModelError
 from spectra.forgetting.batches import encode, length_ordered, pad
@@ -18,6 +17,9 @@ from spectra.models import Model, body_of
 from spectra.records import Measure, Scan
 from spectra.weights import CheckpointPair, MatrixPair
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 METRIC = "texts.drift"
 Progress = Callable[[int, int, str], None]
 
@@ -25,7 +27,7 @@ Progress = Callable[[int, int, str], None]
 def output_drift(
     pair: CheckpointPair,
     model: Model,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     texts: Sequence[str],
     *,
     max_length: int = 128,

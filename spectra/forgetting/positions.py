@@ -1,15 +1,16 @@
 """Held-out texts and the positions of a model: what reaches beyond them is refused in a sentence."""
 
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from spectra.errors import ModelError
 from spectra.forgetting.held_out import HeldOut
 from spectra.models.positions import beyond_positions, positions_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def positions_problem(config: Any, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut) -> str | None:
+
+def positions_problem(config: Any, tokenizer: "PreTrainedTokenizerBase", held_out: HeldOut) -> str | None:
     """A sentence, if texts of a held-out task reach beyond the positions of a model.
 
     Cost: texts are cut into tokens only where the length asked for exceeds the positions.
@@ -28,7 +29,7 @@ def positions_problem(config: Any, tokenizer: PreTrainedTokenizerBase, held_out:
     return None
 
 
-def require_positions(config: Any, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut) -> None:
+def require_positions(config: Any, tokenizer: "PreTrainedTokenizerBase", held_out: HeldOut) -> None:
     """Refuse texts that reach beyond the positions of a model.
 
     Raises:
@@ -38,7 +39,7 @@ def require_positions(config: Any, tokenizer: PreTrainedTokenizerBase, held_out:
         raise ModelError(problem)
 
 
-def _written(tokenizer: PreTrainedTokenizerBase, held_out: HeldOut) -> int:
+def _written(tokenizer: "PreTrainedTokenizerBase", held_out: HeldOut) -> int:
     """Tokens that a causal model reads and writes behind a text."""
     if held_out.measure not in ("rouge-l", "label-likelihood"):
         return 0

@@ -1,7 +1,7 @@
 """Probes on frozen features: what an encoder's body still knows, whatever head it was tuned with."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,7 +9,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
-from transformers import PreTrainedTokenizerBase
 
 from spectra.errors import DataError
 from spectra.forgetting.batches import encode, length_ordered, pad
@@ -17,12 +16,15 @@ from spectra.forgetting.held_out import HeldOut
 from spectra.models import Model, body_of
 from spectra.statistics.scores import Scores, fingerprint
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 MOST_STEPS = 5000  # of the logistic regression; it needs some hundred
 
 
 def probe(
     model: Model,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     held_out: HeldOut,
     *,
     batch_size: int,
@@ -94,7 +96,7 @@ def _pairs(fit: Any, test: Any) -> list[str] | None:
 
 
 def mean_pooled(
-    model: Model, tokenizer: PreTrainedTokenizerBase, ids: Sequence[list[int]], *, batch_size: int
+    model: Model, tokenizer: "PreTrainedTokenizerBase", ids: Sequence[list[int]], *, batch_size: int
 ) -> Float[np.ndarray, "n d"]:
     """Mean of the last hidden state over the real tokens of each sequence; of the encoder, if there is a decoder."""
     body = body_of(model)

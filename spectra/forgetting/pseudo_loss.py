@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spectra.errors import DataError, ModelError, first_five
 from spectra.forgetting.batches import Tokens, encode, pad
@@ -14,8 +14,11 @@ from spectra.forgetting.lm_loss import implausible_loss
 from spectra.models import Model, body_of
 from spectra.statistics.scores import Scores, fingerprint
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def pseudo_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, *, batch_size: int) -> Scores:
+
+def pseudo_loss(model: Model, tokenizer: "PreTrainedTokenizerBase", held_out: HeldOut, *, batch_size: int) -> Scores:
     """Mean loss of a masked-LM at each token of a text, that token being masked.
 
     loss = - sum_{texts} sum_t ln p(x_t | x with position t masked)  /  sum_{texts} (number of t)     (nats per token)
@@ -54,7 +57,7 @@ def pseudo_loss(model: Model, tokenizer: PreTrainedTokenizerBase, held_out: Held
 
 
 @contextmanager
-def under_pretrained_head(pretrained: PreTrainedModel, tuned: Model) -> Iterator[PreTrainedModel]:
+def under_pretrained_head(pretrained: "PreTrainedModel", tuned: Model) -> "Iterator[PreTrainedModel]":
     """Put the body of a tuned model, adapters included, under the head of a pre-trained masked-LM, for a while.
 
     A model tuned for classification has lost its masked-LM head; as in Shuttleworth et al. the pre-trained head, its
@@ -77,14 +80,14 @@ def under_pretrained_head(pretrained: PreTrainedModel, tuned: Model) -> Iterator
         setattr(pretrained, name, own)
 
 
-def _maskable(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> list[int]:
+def _maskable(tokenizer: "PreTrainedTokenizerBase", tokens: Tokens) -> list[int]:
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     return [position for position, token in enumerate(tokens) if token not in special]
 
 
 def _masked_losses(
     model: Model,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     ids: Sequence[Tokens],
     maskable: Sequence[Sequence[int]],
     batch_size: int,

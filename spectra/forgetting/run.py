@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from transformers import PreTrainedModel
 
 from spectra.errors import ModelError, first_five
 from spectra.forgetting.catalogue import HELD_OUT_MEASURES, fitting
@@ -34,6 +33,7 @@ from spectra.storage.keyed import KeyedStore
 
 if TYPE_CHECKING:
     import pandas as pd
+    from transformers import PreTrainedModel
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -211,8 +211,8 @@ class _ModelScorer:
         # What was kept under another name is the same measurement.
         return [replace(cast(Scores, one), task=task.name) for task, one in zip(self.held_out, found, strict=True)]
 
-    def _pretrained(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, self.head.untouched("masked-lm").model)
+    def _pretrained(self) -> "PreTrainedModel":
+        return cast("PreTrainedModel", self.head.untouched("masked-lm").model)
 
     @contextmanager
     def _tuned(self, checkpoint: Path) -> Iterator[LoadedModel]:

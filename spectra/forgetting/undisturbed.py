@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 
@@ -32,6 +31,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 def active_adapters(model: nn.Module) -> tuple[str, ...]:
     """Names of the adapters that take part in the forward pass: switched on, or merged into the weights."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     names: set[str] = set()
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):

@@ -9,6 +9,7 @@ from torch import Tensor
 from spectra.engine.methods import SMALLEST_SPACE
 from spectra.errors import SpectrumError
 from spectra.linalg.operators import LinearOperator, LowRankUpdate, Updated
+from spectra.linalg.precision import full_precision
 from spectra.linalg.svd import SVD, low_rank_svd, thin_svd
 from spectra.linalg.triplets import leading_vectors
 
@@ -17,6 +18,7 @@ LARGEST_SCALE = 2.0
 EDITED_ANGLE = 1e-5
 
 
+@full_precision()
 def leading_triplets(W0: LinearOperator, update: LowRankUpdate | None, k: int) -> SVD:
     """The k leading singular triplets of  W0 + update,  with  v_j = W^H u_j / sigma_j  and  sigma_j = ||W^H u_j||.
 
@@ -70,7 +72,7 @@ def scaled_directions(triplets: SVD, chosen: Sequence[int], lam: float) -> LowRa
         Difference: any set of directions; the paper scales the single highest-ranked intruder of each matrix.
     """
     require_scale(lam)
-    index = torch.tensor(list(chosen), dtype=torch.long, device=triplets.S.device)
+    index = torch.tensor(list(chosen), dtype=torch.long)
     root = triplets.S[index].sqrt()
     return LowRankUpdate(triplets.U[:, index] * root, root[:, None] * triplets.Vh[index], lam - 1)
 

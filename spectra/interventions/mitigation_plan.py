@@ -11,6 +11,7 @@ from spectra.interventions.direction_selection import selected_directions
 from spectra.interventions.directions import frobenius, leading_triplets, require_scale, scaled_directions, truncated
 from spectra.interventions.outcome import MitigatedMatrix
 from spectra.linalg.operators import LowRankUpdate
+from spectra.linalg.precision import full_precision
 from spectra.records.matrix_scan import MatrixScan
 from spectra.weights import MatrixPair
 from spectra.weights.methods.changes import LoraChange
@@ -43,6 +44,7 @@ class MitigationPlan:
             raise SpectrumError(f"A shrunk update keeps its rank, and rank is {self.rank!r}. Leave the rank out.")
 
 
+@full_precision()
 def mitigated_factors(
     matrix: MatrixPair, spectrum: MatrixScan, plan: MitigationPlan, device: str
 ) -> tuple[ExchangedFactors, MitigatedMatrix]:

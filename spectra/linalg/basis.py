@@ -19,6 +19,7 @@ from torch import Tensor
 from spectra.linalg.completeness import Count
 from spectra.linalg.krylov import RitzPairs
 from spectra.linalg.operators import Dense, LowRankUpdate
+from spectra.linalg.placement import numbers
 from spectra.linalg.svd import SVD
 
 # Eigenvalues nearer than this to each other, of the largest, are not told apart by a count in working precision.
@@ -128,12 +129,12 @@ def singular_values_above(S: Float[Tensor, " n"], update: LowRankUpdate, limit: 
     Cost: O(n rank^2), in float64.
     """
     n, rank = S.shape[0], update.rank
-    S, B, A = S.double(), update.B.double(), update.scaling * update.A.double().mH
+    S, B, A = numbers(S), numbers(update.B), update.scaling * numbers(update.A).mH
     gap = limit**2 - S**2
     along, across = -limit / gap, -S / gap
     left = B[:n].mH @ (along[:, None] * B[:n]) - B[n:].mH @ B[n:] / limit
     right = A[:n].mH @ (along[:, None] * A[:n]) - A[n:].mH @ A[n:] / limit
-    mixed = B[:n].mH @ (across[:, None] * A[:n]) + torch.eye(rank, dtype=S.dtype, device=S.device)
+    mixed = B[:n].mH @ (across[:, None] * A[:n]) + torch.eye(rank, dtype=S.dtype)
     core = torch.cat([torch.cat([left, mixed], dim=1), torch.cat([mixed.mH, right], dim=1)])
     return int((limit < S).sum()) + int((torch.linalg.eigvalsh(-core) > 0).sum()) - rank
 
@@ -147,6 +148,6 @@ def counted_in_basis(S: Float[Tensor, " n"], update: LowRankUpdate, pairs: RitzP
     if k < 1 or pairs.values.shape[0] < k or float(values[k - 1]) <= 0:
         return None
     limit = float(values[k - 1] + values[k]) / 2
-    if float(values[k - 1]) - limit <= EQUAL * float(values[0]) or bool((S.double() ** 2 == limit).any()):
+    if float(values[k - 1]) - limit <= EQUAL * float(values[0]) or bool((numbers(S) ** 2 == limit).any()):
         return None
     return Count(limit, singular_values_above(S, update, limit**0.5))

@@ -22,9 +22,9 @@ class Brackets:
     rest: Float[Tensor, " k"]
 
     @staticmethod
-    def unknown(k: int, like: Float[Tensor, "..."]) -> "Brackets":
+    def unknown(k: int) -> "Brackets":
         """Brackets that say nothing: [0, 1]."""
-        zeros = torch.zeros(k, dtype=torch.float64, device=like.device)
+        zeros = torch.zeros(k, dtype=torch.float64)
         return Brackets(zeros, zeros, torch.full_like(zeros, float("inf")))
 
     @property
@@ -85,7 +85,7 @@ def brackets_from_known(
     sines, scales = sin_angles[:, None], scales[:, None].clamp_min(1e-300)
     least = (found * (1 - sines**2).clamp_min(0).sqrt() - beside * sines) / scales
     most = (found + beside * sines) / scales
-    nothing = Brackets.unknown(coordinates.shape[1], coordinates)
+    nothing = Brackets.unknown(coordinates.shape[1])
     if not coordinates.shape[0]:
         return nothing
     return Brackets(least.max(dim=0).values.clamp(0, 1), most.max(dim=0).values.clamp(0, 1), nothing.rest)

@@ -14,7 +14,8 @@ BACKWARD_ROUNDINGS = 32.0
 # Fewer lower the smallest eigenvalue too much (a square block of a random matrix has one near zero), and a try that
 # fails costs d_in^3 / 3, so that there are few.
 TRIES = (1.25, 2.0)
-# Below this many columns a finer split of the half Gram matrix costs more in small products than it saves.
+# Below this many columns a finer split of the half Gram matrix costs more in small products than it saves; on a GPU
+# one product and one factorisation are best, with one synchronisation for all.
 LEAF_COLUMNS = 256
 
 
@@ -74,7 +75,7 @@ def _add_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "rows n"], sign: f
     The square below the diagonal is one product, the two triangles beside it are halved again.
     """
     n = gram.shape[0]
-    if n <= LEAF_COLUMNS:
+    if n <= LEAF_COLUMNS or gram.device.type != "cpu":
         gram.addmm_(rows.mH, rows, alpha=sign)
         return
     half = n // 2
@@ -124,7 +125,7 @@ def _factorised(A: Float[Tensor, "n n"]) -> bool:
     At n = 4096 nearly all of the work is in products of large blocks: 1.5 times as fast as one call of LAPACK.
     """
     n = A.shape[0]
-    if n <= LEAF_COLUMNS:
+    if n <= LEAF_COLUMNS or A.device.type != "cpu":
         found = torch.linalg.cholesky_ex(A)
         A.copy_(found.L)
         return int(found.info) == 0

@@ -15,6 +15,7 @@ from torch import Tensor
 from spectra.errors import SpectrumError
 from spectra.linalg.krylov import BlockLanczos, gram_together
 from spectra.linalg.operators import LinearOperator
+from spectra.linalg.placement import for_svd, numbers
 
 PROBES = 8
 STEPS = 12
@@ -38,7 +39,8 @@ class Spectrum:
     @classmethod
     def known(cls, S: Float[Tensor, " n"]) -> "Spectrum":
         """The spectrum of known singular values, decreasing."""
-        return cls(S.double(), torch.ones_like(S, dtype=torch.float64)[None], True)
+        S = numbers(S)
+        return cls(S, torch.ones_like(S)[None], True)
 
     def measure(self, of: Callable[[Tensor, Tensor | None], float]) -> tuple[float, float | None]:
         """A number of the spectrum and its standard error (None when it is exact).
@@ -64,7 +66,7 @@ def exact_spectrum(W: LinearOperator) -> Spectrum:
     Source: Golub & Van Loan, Matrix Computations, 4th ed., section 8.6. Difference: none.
     """
     try:
-        return Spectrum.known(torch.linalg.svdvals(W.dense()))
+        return Spectrum.known(torch.linalg.svdvals(for_svd(W.dense())))
     except torch.linalg.LinAlgError as error:
         raise SpectrumError(f"The SVD of a {W.shape} matrix did not converge. Retry with --dtype float64.") from error
 
@@ -107,7 +109,7 @@ def estimated_spectrum(
             break
         [product] = gram_together(W, [None], [run.pending])
         run.advance(product)
-    known = values.double() if values is not None else start.new_zeros(0, dtype=torch.float64)
+    known = numbers(values) if values is not None else torch.zeros(0, dtype=torch.float64)
     if not run.products:  # the known vectors span the whole space
         return Spectrum.known(known)
     pairs = run.ritz()

@@ -36,6 +36,7 @@ from spectra.linalg.angles import residual_rounding
 from spectra.linalg.completeness import Cell, Components, Interval, amplitude
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together, random_columns
 from spectra.linalg.operators import Dense, LinearOperator
+from spectra.linalg.placement import numbers
 
 # Random columns of the run that bounds the norm, and its steps: tau is then some per cent above the true value.
 COLUMNS = 12
@@ -104,15 +105,16 @@ def possible_gain(E: Float[Tensor, "d_out d_in"], A: Float[Tensor, "rank d_in"],
     rank = A.shape[0]
     if rank == 0:
         return 0.0
-    R = torch.linalg.qr((E @ A.mH).double(), mode="r").R
+    R = numbers(torch.linalg.qr((E @ A.mH).double(), mode="r").R)
     A = A.double()
+    own = numbers(A @ A.mH)
     tau = spectral**2
-    corner = tau * torch.eye(R.shape[0], dtype=R.dtype, device=R.device)
-    whole = torch.cat([torch.cat([A @ A.mH, R.mH], dim=1), torch.cat([R, corner], dim=1)])
+    corner = tau * torch.eye(R.shape[0], dtype=R.dtype)
+    whole = torch.cat([torch.cat([own, R.mH], dim=1), torch.cat([R, corner], dim=1)])
     values = torch.linalg.eigvalsh(whole).flip(0)
     # tau is repeated: none of the r leading eigenvalues is smaller.
     leading = values[:rank].clamp_min(tau)
-    return max(float(leading.sum() - A.square().sum()), 0.0)
+    return max(float(leading.sum()) - float(A.square().sum()), 0.0)
 
 
 def norm_bracket(E: LinearOperator, frobenius: float, *, seed: int = 0) -> tuple[float, float]:

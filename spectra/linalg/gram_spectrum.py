@@ -26,6 +26,7 @@ from spectra.linalg.brackets import Brackets
 from spectra.linalg.completeness import Count
 from spectra.linalg.krylov import RitzPairs
 from spectra.linalg.operators import LinearOperator
+from spectra.linalg.placement import for_eigenpairs, numbers
 from spectra.linalg.svd import require_finite
 from spectra.linalg.threads import one_thread
 from spectra.linalg.triplets import CLUSTER_ROUNDINGS
@@ -74,8 +75,8 @@ class GramSpectrum:
         Cost: O(n^2 k).
         """
         s, values = self.slack, self.values
-        G = (self.vectors.mH @ Y).double()
-        rounding = BASIS_ROUNDINGS * torch.finfo(Y.dtype).eps * torch.linalg.vector_norm(Y, dim=0).double()
+        G = numbers(self.vectors.mH @ Y)
+        rounding = BASIS_ROUNDINGS * torch.finfo(Y.dtype).eps * numbers(torch.linalg.vector_norm(Y, dim=0))
         squares = G**2
         apart, sines = self._separation()
         reach = (values[:, None] - values[None, :]).abs_().sub_(s).fill_diagonal_(float("inf"))
@@ -109,7 +110,7 @@ class GramSpectrum:
         """
         tail = self.vectors[:, leading:]
         block = tail.mH @ (directions / torch.linalg.vector_norm(directions, dim=0).clamp_min(1e-30))
-        scaling = (self.values[leading:, None] / self.values[leading].clamp_min(1e-300)).to(block.dtype)
+        scaling = (self.values[leading:, None] / self.values[leading].clamp_min(1e-300)).to(block)
         powers = [block * scaling**power for power in range(POWERS)]
         beside = torch.linalg.qr(torch.cat(powers, dim=1)).Q
         return torch.cat([self.vectors[:, :leading], tail @ beside], dim=1)
@@ -142,15 +143,16 @@ class GramSpectrum:
         if not 1 <= k <= pairs.values.shape[0]:
             return None
         t = float(values[k - 1] + values[k]) / 2
-        size = 2 * float(torch.linalg.matrix_norm(image)) + float(S.double().square().sum())
+        S = numbers(S)
+        size = 2 * float(torch.linalg.matrix_norm(image)) + float(S.square().sum())
         eps = torch.finfo(self.vectors.dtype).eps
         error = self.slack * self.values.shape[0] ** 0.5 + BASIS_ROUNDINGS * eps * size
         if t + error >= float(values[k - 1]) or float((self.values - t).abs().min()) == 0:
             return None
-        P = (self.vectors.mH @ torch.cat([own, image], dim=1)).double()
-        inverse = torch.zeros(2 * rank, 2 * rank, dtype=torch.float64, device=P.device)
-        one = torch.eye(rank, dtype=torch.float64, device=P.device)
-        inverse[:rank, rank:], inverse[rank:, :rank], inverse[rank:, rank:] = one, one, -torch.diag(S.double() ** 2)
+        P = numbers(self.vectors.mH @ torch.cat([own, image], dim=1))
+        inverse = torch.zeros(2 * rank, 2 * rank, dtype=torch.float64)
+        one = torch.eye(rank, dtype=torch.float64)
+        inverse[:rank, rank:], inverse[rank:, :rank], inverse[rank:, rank:] = one, one, -torch.diag(S**2)
         core = -inverse - P.mH @ (P / (self.values - t)[:, None])
         number = int((self.values > t).sum()) + int((torch.linalg.eigvalsh(core) > 0).sum()) - rank
         return Count(t + error, number)
@@ -195,11 +197,11 @@ def gram_spectrum(W0: LinearOperator) -> GramSpectrum:
     gram = W @ W.mH if W.shape[0] <= W.shape[1] else W.mH @ W
     with one_thread():
         try:
-            values, vectors = torch.linalg.eigh(gram)
+            values, vectors = (found.to(gram.device) for found in torch.linalg.eigh(for_eigenpairs(gram)))
         except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
-            values, vectors = (found.to(gram.dtype) for found in torch.linalg.eigh(gram.double()))
+            values, vectors = (found.to(gram) for found in torch.linalg.eigh(for_eigenpairs(gram).double()))
     rows = vectors.mH  # LAPACK writes the eigenvectors one after the other: this view is contiguous
     residual = torch.linalg.vector_norm((rows @ gram).addcmul_(rows, values[:, None], value=-1), dim=1).max()
     largest = max(float(values[-1]), torch.finfo(values.dtype).tiny)
     slack = float(residual) + GRAM_ROUNDINGS * torch.finfo(values.dtype).eps * largest
-    return GramSpectrum(rows.flip(0).mH, values.flip(0).double(), slack)
+    return GramSpectrum(rows.flip(0).mH, numbers(values).flip(0), slack)

@@ -20,17 +20,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate, RowChunked
+from spectra.linalg.placement import numbers
 from spectra.linalg.threads import one_thread
 
 # A direction this small against the product it came from has lost two digits of orthogonality.
 AMPLIFIED = 0.03
+# Times that it is made orthogonal to all others again: once, but for directions of a start that lie among them.
+LARGEST_REPEATS = 3
 # Room for this many blocks at first; it doubles when it is full.
 INITIAL_BLOCKS = 12
 
 
 @dataclass(frozen=True, eq=False)
 class RitzPairs:
-    """Rayleigh-Ritz data of a Krylov space, in the arithmetic of float64 (the projected problem is small).
+    """Rayleigh-Ritz data of a Krylov space, in float64 on the CPU (`placement`: the projected problem is small).
 
     Attributes:
         values: Ritz values of H, decreasing.
@@ -80,6 +83,7 @@ class BlockLanczos:
         deflation: float = 0.0,
         random: int = 0,
         whole: bool = False,
+        eigenvalues: Float[Tensor, " l"] | None = None,
     ) -> None:
         """Begin with the span of `start`, kept orthogonal to the orthonormal columns `locked` (deflation).
 
@@ -90,18 +94,23 @@ class BlockLanczos:
             deflation: Their residual ||H X - X Theta||.
             random: The first so many columns of the start are `random_columns`.
             whole: Keep every direction of the start, however near to the others: all columns lie in the space exactly.
+            eigenvalues: Those of `locked`, which then belong to the space: their products are known.
         """
         self.largest, self.deflation, self.random = largest, deflation, random
-        self.products: list[Tensor] = []  # columns of T, block by block
+        self.products: list[Tensor] = []  # columns of T, block by block, on the CPU
         # Vectors are held as rows, one below the other: those locked, the basis, the block that waits for its product.
         self._locked = 0 if locked is None else locked.shape[1]
         self._rows = start.new_empty(self._locked + INITIAL_BLOCKS * start.shape[1], start.shape[0])
         if locked is not None:
             self._rows[: self._locked] = locked.mH
         self._known = self._end = self._locked  # rows whose products are known (or not wanted), and all rows
-        scale = 0.0 if whole else float(torch.linalg.matrix_norm(start))
-        self.start_coordinates = self._append(start.mH.contiguous(), scale)
-        self.coupling_block: Tensor = start.new_zeros(0, 0)
+        scale = float(torch.linalg.matrix_norm(start))
+        self.start_coordinates = self._append(start.mH.contiguous(), scale, whole=whole)
+        if locked is not None and eigenvalues is not None:
+            self._locked = 0
+            self.products.append(torch.diag(eigenvalues).cpu())
+            self.start_coordinates = torch.cat([(locked.mH @ start).cpu(), self.start_coordinates])
+        self.coupling_block: Tensor = torch.zeros(0, 0, dtype=start.dtype)
 
     @property
     def pending(self) -> Float[Tensor, "d block"]:
@@ -130,18 +139,18 @@ class BlockLanczos:
         self._known = self._end
         block = product.mH.contiguous()
         coordinates = block @ self._rows[: self._known].mH
-        self.products.append(coordinates[:, self._locked :].mH)
+        self.products.append(numbers(coordinates[:, self._locked :].mH))
         remainder = torch.addmm(block, coordinates, self._rows[: self._known], alpha=-1)
         self.coupling_block = self._append(remainder, float(torch.linalg.matrix_norm(block)))
 
     def projected(self) -> Float[Tensor, "n n"]:
         """T, in float64."""
         size = self._known - self._locked
-        T = torch.zeros(size, size, dtype=torch.float64, device=self._rows.device)
+        T = torch.zeros(size, size, dtype=torch.float64)
         column = 0
         for coordinates in self.products:
             rows, width = coordinates.shape
-            T[:rows, column : column + width] = coordinates.double()
+            T[:rows, column : column + width] = coordinates
             column += width
         # Only the upper block triangle is written above; the lower one follows by symmetry.
         return torch.triu(T) + torch.triu(T, diagonal=1).mH
@@ -165,11 +174,13 @@ class BlockLanczos:
 
     def ritz_vectors(self, pairs: RitzPairs, k: int) -> Float[Tensor, "d k"]:
         """The k leading Ritz vectors as columns in the original space."""
-        return self.basis @ pairs.vectors[:, :k].to(self._rows.dtype)
+        return self.basis @ pairs.vectors[:, :k].to(self._rows)
 
     @one_thread()
-    def _append(self, block: Float[Tensor, "block d"], scale: float) -> Float[Tensor, "kept block"]:
-        """Append the rows Q of  block - projections = R^H Q,  Q orthonormal and orthogonal to all rows, and return R.
+    def _append(
+        self, block: Float[Tensor, "block d"], scale: float, *, whole: bool = False
+    ) -> Float[Tensor, "kept block"]:
+        """Append the rows Q of  block - projections = R^H Q,  Q orthonormal and orthogonal to all rows; gives R.
 
         The Gram-Schmidt pass here is the second one for a Lanczos remainder ("twice is enough", Parlett section 6.9).
         The singular values of R tell which directions are rounding of the `scale` that the block comes from (they
@@ -179,14 +190,21 @@ class BlockLanczos:
         room = block.shape[1] - self._end
         block = torch.addmm(block, block @ earlier.mH, earlier, alpha=-1)
         Q, R = torch.linalg.qr(block.mH)
-        U, S, Vh = torch.linalg.svd(R.double())
-        kept = min(int((32 * torch.finfo(block.dtype).eps * scale < S).sum()), room)
+        R = R.cpu()
+        S = torch.linalg.svdvals(R.double())
+        kept = S.shape[0] if whole else int((32 * torch.finfo(block.dtype).eps * scale < S).sum())
+        kept = min(kept, room)
         if kept < S.shape[0]:
-            Q, R = Q @ U[:, :kept].to(Q.dtype), (S[:kept, None] * Vh[:kept]).to(R.dtype)
-        if self._end and kept and float(S[kept - 1]) < AMPLIFIED * scale:
+            U, S, Vh = torch.linalg.svd(R.double())
+            Q, R = Q @ U[:, :kept].to(Q), (S[:kept, None] * Vh[:kept]).to(R.dtype)
+        least = float(S[kept - 1]) / scale if kept and scale else 1.0
+        for _ in range(LARGEST_REPEATS if self._end else 0):
+            if least >= AMPLIFIED:
+                break
             rows = Q.mH.contiguous()
             Q, correction = torch.linalg.qr(torch.addmm(rows, rows @ earlier.mH, earlier, alpha=-1).mH)
-            R = correction @ R
+            correction = correction.cpu()
+            R, least = correction @ R, float(correction.diagonal().abs().min())
         if self._end + kept > self._rows.shape[0]:
             self._rows = torch.cat([self._rows, torch.empty_like(self._rows)])
         self._rows[self._end : self._end + kept] = Q.mH

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.errors import SpectrumError
+from spectra.linalg.placement import for_svd
 from spectra.linalg.threads import one_thread
 
 # Up to this smaller dimension one thread factorises a matrix sooner than two (`threads`): 384 x 384 in 18 ms, not 50.
@@ -35,6 +36,10 @@ class SVD:
         """The k leading triplets (all of them if there are fewer)."""
         return SVD(self.U[:, :k], self.S[:k], self.Vh[:k])
 
+    def to(self, device: torch.device | str) -> "SVD":
+        """The same decomposition on a device."""
+        return SVD(self.U.to(device), self.S.to(device), self.Vh.to(device))
+
     def to_dense(self) -> Float[Tensor, "d_out d_in"]:
         """The matrix  U @ diag(S) @ Vh."""
         return (self.U * self.S) @ self.Vh
@@ -53,14 +58,14 @@ def thin_svd(W: Float[Tensor, "d_out d_in"]) -> SVD:
     try:
         with one_thread() if min(W.shape) <= LARGEST_ALONE else nullcontext():
             try:
-                U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+                U, S, Vh = torch.linalg.svd(for_svd(W), full_matrices=False)
             except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
-                U, S, Vh = (found.to(W.dtype) for found in torch.linalg.svd(W.double(), full_matrices=False))
+                U, S, Vh = (found.to(W.dtype) for found in torch.linalg.svd(for_svd(W).double(), full_matrices=False))
     except torch.linalg.LinAlgError as error:
         raise SpectrumError(
             f"The SVD of a {tuple(W.shape)} matrix did not converge. Leave it out with --exclude."
         ) from error
-    return fix_signs(SVD(U, S, Vh))
+    return fix_signs(SVD(U, S, Vh)).to(W.device)
 
 
 @one_thread()
@@ -85,7 +90,7 @@ def low_rank_svd(B: Float[Tensor, "d_out rank"], A: Float[Tensor, "rank d_in"], 
     require_finite(B)
     Q_B, R_B = torch.linalg.qr(B)
     Q_A, R_A = torch.linalg.qr(A.mH)
-    core = thin_svd(scaling * (R_B @ R_A.mH))
+    core = thin_svd(scaling * (R_B.cpu() @ R_A.mH.cpu())).to(Q_B.device)
     return fix_signs(SVD(Q_B @ core.U, core.S, core.Vh @ Q_A.mH))
 
 

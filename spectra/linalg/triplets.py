@@ -11,6 +11,7 @@ from spectra.linalg.angles import NULL_ROUNDINGS, angle_bounds, image_angle_boun
 from spectra.linalg.completeness import Count, complete_pairs
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together, random_columns
 from spectra.linalg.operators import LinearOperator, LowRankUpdate, RowChunked
+from spectra.linalg.placement import for_eigenpairs
 from spectra.linalg.svd import low_rank_svd
 
 # A vector counts as found when its direction is known to this (sine of the angle) ...
@@ -28,8 +29,9 @@ FEW_RANDOM_COLUMNS = 4
 # Columns of a start block beyond the k that are sought: a pass over a large matrix with 20 columns takes little longer
 # than one with 12.
 BESIDE = 10
-# They never tell earlier, so that the projected problem is not even solved.
+# They never tell earlier, so that the projected problem is not even solved; beside known vectors of W0 they may.
 LEAST_PASSES = 3
+LEAST_PASSES_BESIDE_KNOWN = 2
 # From so many passes on a search ends when all that its residuals hold is rounding: the next ones would change nothing.
 FEWEST_HOPELESS = 12
 # Ritz values beyond the k-th whose place is asked for, too: the next one bounds the angle of the k-th vector.
@@ -44,7 +46,7 @@ Counter = Callable[[RitzPairs, int], Count | None]
 
 @dataclass(frozen=True, eq=False)
 class LeadingVectors:
-    """Leading singular values and left singular vectors, with what is proven about them.
+    """Leading singular values and left singular vectors, with what is proven about them (on the CPU: `placement`).
 
     Attributes:
         U: Left singular vectors as columns, by decreasing singular value.
@@ -136,8 +138,8 @@ def leading_within(W: LinearOperator, basis: Float[Tensor, "d w"], count: int) -
     Cost: half a pass over W with all columns of the basis.
     """
     half = W.rmatmat(basis) if W.shape[0] <= W.shape[1] else W.matmat(basis)
-    vectors = torch.linalg.eigh(half.mH @ half).eigenvectors
-    return basis @ vectors.flip(1)[:, :count]
+    vectors = torch.linalg.eigh(for_eigenpairs(half.mH @ half)).eigenvectors
+    return basis @ vectors.flip(1)[:, :count].to(basis)
 
 
 def update_directions(W: LinearOperator, update: LowRankUpdate, k: int) -> Float[Tensor, "d _"]:
@@ -166,7 +168,7 @@ class Search:
     ) -> None:
         """Make the start block: directions of the update, warm vectors, and random columns, in the smaller space."""
         self.W0, self.update, self.k, self.tolerance, self.counter = W0, update, k, tolerance, counter
-        self.dimension, self.size = min(W0.shape), 0.0
+        self.dimension, self.size, self.least_passes = min(W0.shape), 0.0, LEAST_PASSES
         self.run = self._begin(warm, seed)
         self.count: Count | None = None
         self.passes = 0
@@ -208,7 +210,7 @@ class Search:
         self.run.advance(product)
         self.passes += 1
         limit = self.run.exhausted or self.run.basis.shape[1] >= min(LARGEST_BASIS, self.dimension)
-        if self.counter is None and self.passes < LEAST_PASSES and not limit:
+        if self.counter is None and self.passes < self.least_passes and not limit:
             return
         self.pairs = self.ritz()
         settled = limit or _settled(self.pairs, self.k, self.W0.dtype, self.tolerance)

@@ -15,6 +15,8 @@ from torch import Tensor
 from spectra.linalg.eckart_young import RESIDUAL_ROUNDINGS, ErrorBracket, error_bracket, frobenius
 from spectra.linalg.krylov import BlockLanczos, gram_together, random_columns
 from spectra.linalg.operators import Dense
+from spectra.linalg.placement import numbers
+from spectra.linalg.precision import full_precision
 from spectra.linalg.svd import require_finite, thin_svd
 
 # Up to this size a whole factorisation costs little.
@@ -40,7 +42,7 @@ class Truncation:
     Attributes:
         B: (d_out, rank): orthogonal columns, each of a length that is a power of two near the root of its S.
         A: (rank, d_in).
-        S: The leading singular values that were found, at least as many as the rank; float64.
+        S: The leading singular values that were found, at least as many as the rank; float64, on the CPU.
         norm: ||D||_F.
         bracket: The error of the factors, and of the best ones.
         method: "svd" or "krylov".
@@ -59,6 +61,7 @@ class Truncation:
         return self.B.shape[1]
 
 
+@full_precision()
 def truncated(D: Float[Tensor, "d_out d_in"], rule: RankRule, *, seed: int = 0) -> Truncation:
     """The leading triplets of D as factors, as many as the rule asks for, with the bracket of their error.
 
@@ -83,7 +86,7 @@ def truncated(D: Float[Tensor, "d_out d_in"], rule: RankRule, *, seed: int = 0) 
     rank = int((RESIDUAL_ROUNDINGS * torch.finfo(D.dtype).eps * norm < core.S).sum())
     U = (U.double() @ core.U[:, :rank]).to(D.dtype)
     A = (core.S[:rank, None] * (core.Vh[:rank] @ Q.mH)).to(D.dtype)
-    S = torch.cat([core.S, S[core.S.shape[0] :]])
+    S = torch.cat([numbers(core.S), S[core.S.shape[0] :]])
     D.addmm_(U, A, alpha=-1)
     bracket = error_bracket(D, A, norm, seed=seed + 1)
     if method == "svd":
@@ -93,6 +96,7 @@ def truncated(D: Float[Tensor, "d_out d_in"], rule: RankRule, *, seed: int = 0) 
     return Truncation(U * shares, A / shares[:, None], S, norm, bracket, method)
 
 
+@full_precision()
 def leading_values(D: Float[Tensor, "d_out d_in"], count: int, *, seed: int = 0) -> Float[Tensor, " n"]:
     """The leading singular values of D, as `truncated` finds them at that rank: at least `count`, or all of them."""
     require_finite(D)
@@ -113,12 +117,12 @@ def _leading(D: Tensor, rule: RankRule, norm: float, seed: int) -> tuple[Tensor,
     """Left singular vectors, as many as the rule asks for; the singular values that were found; the method."""
     n = min(D.shape)
     if norm == 0:
-        return D.new_zeros(D.shape[0], 0), D.new_zeros(n, dtype=torch.float64), "svd"
+        return D.new_zeros(D.shape[0], 0), torch.zeros(n, dtype=torch.float64), "svd"
     found = None if n <= FACTORISED_UP_TO else _by_krylov(D, rule, norm, seed)
     if found is not None:
         return found
     svd = thin_svd(D)
-    S = svd.S.double()
+    S = numbers(svd.S)
     rank = rule(S.square(), float(S.square().sum()))
     return svd.U[:, : n if rank is None else rank], S, "svd"
 

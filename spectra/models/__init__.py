@@ -6,11 +6,10 @@ No repository's code is ever run and no pickle is ever opened: weights come from
 from spectra.models.base import load_base, load_config, load_kind, resolve_model
 from spectra.models.content import content_of
 from spectra.models.heads import name_outputs, output_names, write_label_names
-from spectra.models.kinds import CLASSES, LoadedModel, Model, ModelKind, body_of
+from spectra.models.kinds import LoadedModel, Model, ModelKind, body_of, class_of
 from spectra.models.tuned import adapter_labels, attach, base_of, is_adapter, load_tuned, tuned_kind
 
 __all__ = [
-    "CLASSES",
     "LoadedModel",
     "Model",
     "ModelKind",
@@ -18,6 +17,7 @@ __all__ = [
     "attach",
     "base_of",
     "body_of",
+    "class_of",
     "content_of",
     "is_adapter",
     "load_base",

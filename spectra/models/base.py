@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from spectra.assets import catalogue, fetch
 from spectra.errors import ModelError, first_five
 from spectra.models.gguf import dequantised
-from spectra.models.kinds import CLASSES, LoadedModel, ModelKind, kind_of_architecture
+from spectra.models.kinds import LoadedModel, ModelKind, class_of, kind_of_architecture
 from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
 from spectra.weights.kernels import require_no_kernels
 from spectra.weights.matching.architecture import build_errors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
 UNREADABLE = build_errors(OSError, SafetensorError)
@@ -49,6 +51,7 @@ def load_base(
     device: str = "cpu",
     revision: str | None = None,
     quantization_config: Any = None,
+    attention: str | None = None,
 ) -> LoadedModel:
     """Load a pre-trained model in evaluation mode.
 
@@ -60,12 +63,15 @@ def load_base(
         device: Where to put it.
         revision: Commit of a hub model.
         quantization_config: transformers' own, for a base that is quantised while it is loaded.
+        attention: Implementation of the attention, by transformers' name; None takes the model's own.
 
     Raises:
-        ModelError: If the model cannot be found or has no such head.
+        ModelError: If the model cannot be found or has no such head or attention.
     """
     tokenizer = load_tokenizer(reference, revision)
-    model, random = load_model(reference, kind, tokenizer, num_labels, dtype, device, revision, quantization_config)
+    model, random = load_model(
+        reference, kind, tokenizer, num_labels, dtype, device, revision, quantization_config, attention
+    )
     return LoadedModel(model, tokenizer, reference, kind, random)
 
 
@@ -88,6 +94,8 @@ def load_config(reference: str, revision: str | None = None) -> Any:
     """
     try:
         resolved = resolve_model(reference)
+        from transformers import AutoConfig, PreTrainedConfig
+
         if not trusts_remote_code():
             told, _ = PreTrainedConfig.get_config_dict(resolved, revision=revision)
             require_no_kernels(told, reference)
@@ -96,12 +104,14 @@ def load_config(reference: str, revision: str | None = None) -> Any:
         raise _not_loaded(f"The configuration of '{reference}'", reference, error) from error
 
 
-def load_tokenizer(reference: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(reference: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
     """Load a tokenizer; one without a padding token pads with its end of text.
 
     Raises:
         ModelError: If it cannot be found, or has no vocabulary.
     """
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             resolve_model(reference), revision=revision, trust_remote_code=trusts_remote_code()
@@ -115,19 +125,20 @@ def load_tokenizer(reference: str, revision: str | None = None) -> PreTrainedTok
         )
     if tokenizer.pad_token_id is None:  # causal models come without one; padded positions never enter a loss
         tokenizer.pad_token = tokenizer.eos_token
-    return cast(PreTrainedTokenizerBase, tokenizer)
+    return cast("PreTrainedTokenizerBase", tokenizer)
 
 
 def load_model(
     reference: str,
     kind: ModelKind,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     num_labels: int | None,
     dtype: torch.dtype,
     device: str,
     revision: str | None = None,
     quantization_config: Any = None,
-) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    attention: str | None = None,
+) -> "tuple[PreTrainedModel, tuple[str, ...]]":
     """Load a model in evaluation mode, without its tokenizer.
 
     Returns:
@@ -138,10 +149,12 @@ def load_model(
     """
     load_config(reference, revision)
     options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
+    if attention is not None:
+        options["attn_implementation"] = attention
     if quantization_config is not None:  # packed weights are placed where they are packed
         options |= {"quantization_config": quantization_config, "device_map": {"": device}}
     try:
-        model, loading = CLASSES[kind].from_pretrained(
+        model, loading = class_of(kind).from_pretrained(
             resolve_model(reference),
             revision=revision,
             dtype=dtype,
@@ -156,11 +169,11 @@ def load_model(
     random = _random_head(reference, kind, model, loading)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return cast(PreTrainedModel, (model if quantization_config is not None else model.to(device)).eval()), random
+    return cast("PreTrainedModel", (model if quantization_config is not None else model.to(device)).eval()), random
 
 
 def _random_head(
-    reference: str, kind: ModelKind, model: PreTrainedModel, loading: Mapping[str, Iterable[Any]]
+    reference: str, kind: ModelKind, model: "PreTrainedModel", loading: Mapping[str, Iterable[Any]]
 ) -> tuple[str, ...]:
     """Refuse a model with random weights, but for a new classification head and a pooler, which tuning trains."""
     missing = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}

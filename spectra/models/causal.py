@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from spectra.errors import ModelError
 from spectra.models.kinds import Model
@@ -18,6 +17,8 @@ def require_causal_architecture(config: Any, reference: str) -> None:
     Raises:
         ModelError: If the model reads in both directions.
     """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         raise ModelError(
             f"'{reference}' is a {config.model_type} model, which reads a text in both directions: a loss over next "

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from spectra.assets import cache_folder, require_fetching
 from spectra.errors import ModelError, needs
@@ -35,6 +34,8 @@ def dequantised(folder: Path, gguf: Path, progress: Callable[[str], None] | None
 
 
 def _convert(folder: Path, gguf: Path, content: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
     try:
         quantised = AutoModelForCausalLM.from_pretrained(
             folder, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False

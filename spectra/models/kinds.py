@@ -1,28 +1,21 @@
 """The kinds of model, the classes that load them, and how a checkpoint's configuration names its kind."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from peft import PeftModel
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Model = PreTrainedModel | PeftModel
+Model: TypeAlias = "PreTrainedModel | PeftModel"
 ModelKind = Literal["encoder", "classification", "causal-lm", "masked-lm", "seq2seq"]
 
-CLASSES: dict[ModelKind, Any] = {
-    "encoder": AutoModel,
-    "classification": AutoModelForSequenceClassification,
-    "causal-lm": AutoModelForCausalLM,
-    "masked-lm": AutoModelForMaskedLM,
-    "seq2seq": AutoModelForSeq2SeqLM,
+CLASSES: dict[ModelKind, str] = {
+    "encoder": "AutoModel",
+    "classification": "AutoModelForSequenceClassification",
+    "causal-lm": "AutoModelForCausalLM",
+    "masked-lm": "AutoModelForMaskedLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
 }
 KIND_OF_TASK_TYPE: dict[str, ModelKind] = {
     "SEQ_CLS": "classification",
@@ -52,16 +45,25 @@ class LoadedModel:
     """
 
     model: Model
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     reference: str
     kind: ModelKind
     random_head: tuple[str, ...] = ()
 
 
-def body_of(model: Model) -> PreTrainedModel:
+def class_of(kind: ModelKind) -> Any:
+    """The class of transformers that loads models of a kind; imported here, for that takes seconds."""
+    import transformers
+
+    return getattr(transformers, CLASSES[kind])
+
+
+def body_of(model: Model) -> "PreTrainedModel":
     """The model without its head, adapters included: what turns tokens into features."""
+    from peft import PeftModel
+
     unwrapped = model.get_base_model() if isinstance(model, PeftModel) else model
-    return cast(PreTrainedModel, unwrapped.base_model)
+    return cast("PreTrainedModel", unwrapped.base_model)
 
 
 def kind_of_architecture(name: str) -> ModelKind:

@@ -6,9 +6,11 @@ middle.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 Tokens = list[int]
 PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
@@ -47,7 +49,7 @@ def shortened(tokens: Sequence[int], room: int) -> Tokens:
     return [*tokens[: room - ending], *tokens[len(tokens) - ending :]]
 
 
-def framed(tokenizer: PreTrainedTokenizerBase, text: str) -> Prompt:
+def framed(tokenizer: "PreTrainedTokenizerBase", text: str) -> Prompt:
     """A text with the special tokens that the tokenizer puts around it, as an encoder reads it."""
     encoded = tokenizer(text, return_special_tokens_mask=True, verbose=False)
     ids, special = cast(Tokens, encoded["input_ids"]), cast(list[int], encoded["special_tokens_mask"])
@@ -56,7 +58,7 @@ def framed(tokenizer: PreTrainedTokenizerBase, text: str) -> Prompt:
     return Prompt(ids[:start], ids[start:end], ids[end:])
 
 
-def open_prompt(tokenizer: PreTrainedTokenizerBase, text: str, after: str) -> Prompt:
+def open_prompt(tokenizer: "PreTrainedTokenizerBase", text: str, after: str) -> Prompt:
     """A text and what follows it, for a causal model to continue: no token closes it.
 
     A tokenizer that closes texts would tell the model that there is nothing to answer.
@@ -66,7 +68,7 @@ def open_prompt(tokenizer: PreTrainedTokenizerBase, text: str, after: str) -> Pr
     return Prompt(whole.before, whole.text[:end], whole.text[end:])
 
 
-def chat_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> Prompt:
+def chat_prompt(tokenizer: "PreTrainedTokenizerBase", text: str) -> Prompt:
     """A text as a user's message in the tokenizer's chat template, up to where the answer begins."""
     message = [{"role": "user", "content": PLACEHOLDER}]
     chat = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)

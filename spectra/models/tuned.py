@@ -1,12 +1,10 @@
 """Tuned models: an adapter on its base, or a full checkpoint."""
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedModel
 
 from spectra.errors import AdapterError, ModelError, first_five
 from spectra.models.base import load_base, load_kind, load_model, load_tokenizer
@@ -14,6 +12,10 @@ from spectra.models.heads import adapter_label_names, name_outputs
 from spectra.models.kinds import KIND_OF_TASK_TYPE, LoadedModel, ModelKind
 from spectra.storage.json_file import read_object
 from spectra.weights.methods.bounded_patterns import require_bounded
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 HEAD_WEIGHTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 
@@ -53,16 +55,18 @@ def load_tuned(
     if names := adapter_label_names(folder):
         name_outputs(loaded.model.config, names)
     random = loaded.random_head if labels is None else ()  # its own head replaces the base's
-    tuned = attach(cast(PreTrainedModel, loaded.model), folder)
+    tuned = attach(cast("PreTrainedModel", loaded.model), folder)
     return LoadedModel(tuned, loaded.tokenizer, str(checkpoint), kind, random)
 
 
-def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
+def attach(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     """Put an adapter on a model that is already loaded; `unload()` of the result takes it off again.
 
     Raises:
         AdapterError: If its weights are no safetensors file or do not fit the model, or it changes no weight.
     """
+    from peft import PeftModel
+
     names = _names(folder)
     config = folder / "adapter_config.json"
     require_bounded(read_object(config), [name for name, _ in model.named_modules()], config)
@@ -137,11 +141,13 @@ def _names(folder: Path) -> list[str]:
         raise AdapterError(f"'{file}' is no readable safetensors file: {error}. Save or download it again.") from error
 
 
-def _require_all_factors(tuned: PeftModel, folder: Path, names: list[str]) -> None:
+def _require_all_factors(tuned: "PeftModel", folder: Path, names: list[str]) -> None:
     """Refuse an adapter whose LoRA factors have other names than the model's.
 
     peft loads what fits and only warns of the rest: the model would be measured as if it were untouched.
     """
+    from peft import LoraConfig, get_peft_model_state_dict
+
     if not isinstance(tuned.active_peft_config, LoraConfig):
         return
     wanted = {name for name in get_peft_model_state_dict(tuned, save_embedding_layers=False) if ".lora_" in name}

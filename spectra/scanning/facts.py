@@ -16,6 +16,8 @@ from spectra.engine.storage import Budget, as_operator
 from spectra.engine.tuned import Tuned, adjoint
 from spectra.linalg.density import Spectrum, estimated_spectrum, exact_spectrum
 from spectra.linalg.operators import Dense, Difference, LinearOperator, LowRankUpdate, RowChunked
+from spectra.linalg.placement import for_svd
+from spectra.linalg.precision import full_precision
 from spectra.linalg.svd import SVD, low_rank_svd, thin_svd
 from spectra.linalg.triplets import leading_vectors
 from spectra.metrics.retention import diagonal_retention
@@ -176,7 +178,7 @@ class PairFacts:
         if isinstance(self.delta, LowRankUpdate) or (known is not None and known.S.shape[0] == min(self.delta.shape)):
             svd = self.delta_svd
             return svd.S if svd is not None else torch.zeros(0)
-        return torch.linalg.svdvals(self.delta.dense())
+        return torch.linalg.svdvals(for_svd(self.delta.dense()))
 
     @cached_property
     def delta_spectrum(self) -> Spectrum:
@@ -192,6 +194,7 @@ class PairFacts:
         return estimated_spectrum(self.delta, vectors, self.delta_svd.S, seed=self.base.settings.seed)
 
 
+@full_precision()
 def facts_of(
     pairs: Sequence[MatrixPair], settings: ScanSettings, cache: FactorCache | None = None, *, judge: bool = True
 ) -> list[PairFacts]:
@@ -249,13 +252,14 @@ def judged(base: BaseFacts, tuned: Sequence[Tuned], noise: Sequence[float | None
     return [PairFacts(base, *each) for each in zip(tuned, bounds, noise, strict=True)]
 
 
+@full_precision()
 def cosine_bounds(base: BaseFacts, tuned: Sequence[Tuned], side: OneSide = "left") -> list[CosineBounds]:
     """The bounds of several versions of one W0, seen from one side: the right vectors are the left ones of W^H."""
     settings, factors = base.settings, base.factors
     if side == "right":
         factors = TransposedFactors(adjoint(base.W0), inner=factors)
         tuned = [each.transposed() for each in tuned]
-    epsilons = torch.tensor(settings.all_epsilons, dtype=torch.float64, device=settings.device)
+    epsilons = torch.tensor(settings.all_epsilons, dtype=torch.float64)
     return METHODS[method_of(factors, settings, len(tuned))](factors, tuned, base.k, epsilons)
 
 
@@ -272,7 +276,7 @@ def triplets(W: LinearOperator, vectors: Float[Tensor, "d k"], side: OneSide, S:
     image = W.rmatmat(vectors) if side == "left" else W.matmat(vectors)
     sizes = torch.linalg.vector_norm(image, dim=0)
     others = image / sizes.clamp_min(torch.finfo(image.dtype).tiny)
-    values = sizes if S is None else S
+    values = sizes if S is None else S.to(sizes.device)
     return SVD(vectors, values, others.mH) if side == "left" else SVD(others, values, vectors.mH)
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, first_five
+from spectra.linalg.precision import full_precision
 from spectra.records import GROUPS, MatrixScan, Scan
 from spectra.records.interrupted import Interrupted
 from spectra.records.provenance import versions
@@ -104,6 +105,7 @@ def tell(pairs: Sequence[CheckpointPair], notice: Notice | None) -> None:
         notice(plan.sentence)
 
 
+@full_precision()
 def prepare(pair: CheckpointPair, settings: ScanSettings, cache: FactorCache) -> None:
     """Factorise now what scans of this base with these settings would factorise at their first call.
 
@@ -153,6 +155,7 @@ class PartialScan:
         self._elsewhere = Counter[str]()
         self._store = NullStore(keep=self.cache is not None and self.settings.wants_controls)
 
+    @full_precision()
     def run(self, progress: Progress | None = None, elsewhere: ScanGroups | None = None) -> None:
         """Scan what is not in the journal, one base matrix at a time.
 
@@ -179,6 +182,7 @@ class PartialScan:
         matrices = [[self.pairs[i].matrices[j] for i, j in places] for places in groups]
         ahead = ReadAhead(matrices if self.plan.reads else [[]] * len(groups))
 
+        @full_precision()
         def scan_group(group: int) -> Finished:
             ahead.begin(group)
             try:

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.linalg.placement import numbers
 from spectra.metrics.windows import WIDTH, window_cosines
 from spectra.records.verdicts import OneSide
 from spectra.scanning.facts import BaseFacts, PairFacts, vectors_of
@@ -25,7 +26,7 @@ def window_bounds(facts: PairFacts, side: OneSide) -> tuple[Float[Tensor, " k"],
         return score, score
     if base.factors.has_full():
         full = base.factors.full()
-        score = window_cosines(vectors_of(full, side).mH @ bounds.U())
+        score = window_cosines((vectors_of(full, side).mH @ bounds.U()).cpu())
         return score, score
     cosines, known_error = known_cosines(base, bounds.U(), side)
     if cosines.shape[0] < WIDTH:
@@ -45,11 +46,11 @@ def known_cosines(base: BaseFacts, Y: Float[Tensor, "d k"], side: OneSide) -> tu
     """<u_i, y_j> for the leading u_i that are known (there may be none), and a bound on their error."""
     known, W0 = base.factors.leading, base.W0
     if known is None:
-        return Y.new_zeros(0, Y.shape[1], dtype=torch.float64), 0.0
+        return torch.zeros(0, Y.shape[1], dtype=torch.float64), 0.0
     error = float(known.sin_angles.max())
     if side == base.smaller_side:
-        return (known.vectors.mH @ Y).double(), error
+        return numbers(known.vectors.mH @ Y), error
     # <u_i, y> = <v_i, W0^H y> / sigma_i: an error in v_i grows by at most sigma_1 / sigma_i.
     sizes = known.values.clamp_min(1e-300).sqrt()
     image = W0.rmatmat(Y) if side == "left" else W0.matmat(Y)
-    return (known.vectors.mH @ image).double() / sizes[:, None], error * float(sizes[0] / sizes[-1])
+    return numbers(known.vectors.mH @ image) / sizes[:, None], error * float(sizes[0] / sizes[-1])

@@ -12,6 +12,7 @@ from spectra.engine.bounds import CosineBounds
 from spectra.engine.cache import FactorCache
 from spectra.engine.tuned import Tuned
 from spectra.linalg.operators import LowRankUpdate
+from spectra.linalg.precision import full_precision
 from spectra.linalg.svd import low_rank_svd
 from spectra.metrics.random_overlap import expected_overlap, random_overlaps
 from spectra.metrics.ranks import default_rcond
@@ -72,6 +73,7 @@ def inner_product(one: LowRankUpdate, other: LowRankUpdate) -> float:
     return one.scaling * other.scaling * float((left * right).sum())
 
 
+@full_precision()
 def forecast_matrix(
     parts: Sequence[Part],
     adapters: int,

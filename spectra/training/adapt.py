@@ -1,93 +1,26 @@
 """Full fine-tuning and the adapters: this table is the only difference between the methods of a sweep."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import nn
 
 from spectra.errors import SpecificationError
-from spectra.records.naming import written
 from spectra.registry import Registry
+from spectra.training.method import Arguments, Method, TaskType, lora_config
 from spectra.training.modules import head_modules, is_transposed, target_pattern
+from spectra.training.prevention import l2_init, max_norm, milora, oplora, replay, spectral_budget
 from spectra.training.settings import TrainingSettings
 from spectra.weights.methods.scaling import LoraSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-TaskType = Literal["SEQ_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM"]
-Arguments = Mapping[str, Any]
-
 # Learning rate of B over that of A: Hayou et al. 2024 (LoRA+), section 4, recommend about 16.
 LORA_PLUS_RATIO = 16.0
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way of fine-tuning.
-
-    Attributes:
-        name: What a specification calls it.
-        documentation: One line for people.
-        config: The peft configuration for these settings, given the arguments that all adapters share; None for
-            full fine-tuning.
-        has_rank: Whether a specification gives a rank.
-        has_alpha: Whether a specification gives an alpha.
-        has_arguments: Whether a specification may give further arguments.
-        prepare: Changes the wrapped model before training, such as freezing a factor.
-        rate_factor: Factor on the learning rate of a parameter, by its name.
-        fixed_scaling: Whether B @ A carries one factor throughout, decided by rank and alpha.
-        title: What reports call it; empty takes the name.
-        needs_rank: Whether a rank has to be given, where there is one.
-        rank_stabilised: Whether the scaling of B @ A is alpha/sqrt(rank).
-        changes_base: True where the adapter's initialisation takes a part out of W0, so that what is saved has to be
-            expressed against the published W0.
-    """
-
-    name: str
-    documentation: str
-    config: Callable[[TrainingSettings, Arguments], "PeftConfig"] | None
-    has_rank: bool = True
-    has_alpha: bool = True
-    has_arguments: bool = True
-    prepare: Callable[[nn.Module], None] = lambda model: None
-    rate_factor: Callable[[str, TrainingSettings], float] = lambda name, settings: 1.0
-    fixed_scaling: bool = True
-    title: str = ""
-    needs_rank: bool = True
-    rank_stabilised: bool = False
-    changes_base: bool = False
-
-    def label(self, settings: TrainingSettings) -> str:
-        """What a person calls this configuration, seed and learning rate aside."""
-        title = str(settings.arguments.get("peft_type") or self.title or self.name)
-        rank = f" r={settings.rank}" if settings.rank is not None else ""
-        alpha = f" α={settings.alpha:g}" if settings.alpha is not None else ""
-        where = settings.target_modules
-        modules = "" if where == "all-linear" or self.config is None else f" on {_joined(where)}"
-        further = "".join(f" {name}={written(value)}" for name, value in _named_arguments(settings))
-        return f"{title}{rank}{alpha}{modules}{further}"
-
-
-def _named_arguments(settings: TrainingSettings) -> list[tuple[str, Any]]:
-    """Further arguments of a method, by name."""
-    return sorted((name, value) for name, value in settings.arguments.items() if name != "peft_type")
-
-
-def _joined(target_modules: str | tuple[str, ...]) -> str:
-    return target_modules if isinstance(target_modules, str) else ", ".join(target_modules)
-
-
-def _lora(**fixed: Any) -> Callable[[TrainingSettings, Arguments], "PeftConfig"]:
-    def config(settings: TrainingSettings, shared: Arguments) -> "PeftConfig":
-        from peft import LoraConfig
-
-        given = {key: value for key, value in settings.arguments.items() if key != "ratio"}
-        return LoraConfig(**{**shared, "r": settings.rank, "lora_alpha": settings.alpha, **fixed, **given})
-
-    return config
 
 
 def _adalora(settings: TrainingSettings, shared: Arguments) -> "PeftConfig":
@@ -153,27 +86,35 @@ METHODS: Registry[Method] = Registry(
     Method,
     (
         Method("full", "All weights are trained.", None, has_rank=False, has_alpha=False, has_arguments=False),
-        Method("lora", "delta_W = alpha/r B A (Hu et al. 2021).", _lora(), title="LoRA"),
+        Method("lora", "delta_W = alpha/r B A (Hu et al. 2021).", lora_config(), title="LoRA"),
         Method(
             "rslora",
             "delta_W = alpha/sqrt(r) B A (Kalajdzievski 2023).",
-            _lora(use_rslora=True),
+            lora_config(use_rslora=True),
             rank_stabilised=True,
             title="rsLoRA",
         ),
-        Method("dora", "Magnitude and direction apart (Liu et al. 2024).", _lora(use_dora=True), title="DoRA"),
+        Method("dora", "Magnitude and direction apart (Liu et al. 2024).", lora_config(use_dora=True), title="DoRA"),
         Method(
             "pissa",
             "Starts from the leading singular vectors of W0 (Meng et al. 2024).",
-            _lora(init_lora_weights="pissa"),
+            lora_config(init_lora_weights="pissa"),
             title="PiSSA",
             changes_base=True,
         ),
-        Method("lora+", "B learns faster than A (Hayou et al. 2024).", _lora(), rate_factor=_faster_b, title="LoRA+"),
+        milora.METHOD,
+        Method(
+            "lora+",
+            "B learns faster than A (Hayou et al. 2024).",
+            lora_config(),
+            rate_factor=_faster_b,
+            title="LoRA+",
+            own_arguments=("ratio",),
+        ),
         Method(
             "frozen-a",
             "A has orthonormal rows and is frozen; B is trained.",
-            _lora(),
+            lora_config(),
             prepare=_freeze_a,
             title="frozen-A",
         ),
@@ -191,6 +132,14 @@ METHODS: Registry[Method] = Registry(
             has_alpha=False,
             title="VeRA",
         ),
+        oplora.METHOD,
+        spectral_budget.METHOD,
+        max_norm.METHOD,
+        max_norm.FULL,
+        l2_init.METHOD,
+        l2_init.FULL,
+        replay.METHOD,
+        replay.FULL,
         Method(
             "peft",
             "Any peft method, with peft_type and its arguments passed through.",
@@ -225,9 +174,24 @@ def attach(model: nn.Module, settings: TrainingSettings, task_type: TaskType) ->
     }
     if is_transposed(model):
         shared["fan_in_fan_out"] = True
-    wrapped = get_peft_model(model, method.config(settings, shared))
+    own = list(model.parameters())
+    wrapped = get_peft_model(model, method.config(replace(settings, arguments=method.others(settings)), shared))
     method.prepare(wrapped)
+    if settings.base_dtype is not None:
+        _round_frozen(own, getattr(torch, settings.base_dtype))
     return wrapped
+
+
+def _round_frozen(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
+    """Hold the base's own frozen weights in a coarser dtype; what is trained and the adapter stay as they are."""
+    for parameter in parameters:
+        if not parameter.requires_grad and parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+
+
+def weights_kind(settings: TrainingSettings) -> Literal["adapter", "checkpoint"]:
+    """What `store.save_trained` writes for these settings."""
+    return "checkpoint" if METHODS[settings.method].config is None else "adapter"
 
 
 def scaling(settings: TrainingSettings) -> float | None:

@@ -147,7 +147,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
                 "Attach it before `trainer.train()`, or name the published checkpoint with base=."
             )
         began = time.perf_counter()
-        prepare(self._pair(model, args, state), self._settings, self._cache)
+        prepare(self._pair(model, args, state), self._settings_on(model), self._cache)
         self.preparation_seconds = time.perf_counter() - began
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -203,12 +203,15 @@ class SpectraCallback(TrainerCallback, ExportableState):
             raise ModelError("The Trainer has no model. Give it one before training.")
         return self._live.pair(extract_model_from_parallel(model, keep_torch_compile=False))
 
+    def _settings_on(self, model: Any) -> ScanSettings:
+        """The question, answered on the GPU that the model is on; by the CPU on any other device."""
+        device = next(model.parameters()).device
+        return replace(self._settings, device=str(device) if device.type == "cuda" else "cpu")
+
     def _scan(self, args: Any, state: Any, control: Any, model: Any) -> int:
         """Scan all matrices, keep the rows, log them, warn; returns the count."""
         began = time.perf_counter()
-        on_gpu = next(model.parameters()).device.type == "cuda"
-        settings = replace(self._settings, device="cuda" if on_gpu else "cpu")
-        partial = PartialScan([self._pair(model, args, state)], settings, self._cache)
+        partial = PartialScan([self._pair(model, args, state)], self._settings_on(model), self._cache)
         partial.run()
         spectra = list(partial.scans()[0].matrices)
         row = self.trajectory.add(

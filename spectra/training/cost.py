@@ -7,14 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
-
-
-def trainable_parameters(model: nn.Module) -> int:
-    """Numbers that are trained."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def optimiser_bytes(optimiser: torch.optim.Optimizer) -> int:

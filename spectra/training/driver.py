@@ -17,20 +17,21 @@ from torch import Tensor
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from spectra.data import Cut, TaskData
+from spectra.data.splits import first
 from spectra.errors import RunError
 from spectra.models import name_outputs
 from spectra.models.causal import require_causal
-from spectra.training.adapt import attach
+from spectra.training.adapt import METHODS, attach
 from spectra.training.callback import SpectraCallback
 from spectra.training.cost import (
     StepClock,
     optimiser_bytes,
     peak_memory_bytes,
     start_peak_memory,
-    trainable_parameters,
 )
 from spectra.training.families import FAMILIES, collator, encode, family_of, in_order_of
 from spectra.training.metrics import FamilyName, Metric, Values, metric_of
+from spectra.training.modules import trainable_parameters
 from spectra.training.quantise import load_for_training
 from spectra.training.resumption import FILE as PROGRESS
 from spectra.training.settings import Scoring, TrainingSettings
@@ -155,6 +156,8 @@ def train(
         callbacks=[clock, watch],
         tensorboard=tracking.folder,
     )
+    if (rule := METHODS[settings.method].rule) is not None:
+        rule(settings).attach(trainer)
     if watching is not None:
         watching.attach(trainer)
     if keeping is not None:
@@ -235,11 +238,6 @@ def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: Sco
 
     encoded = encode(rows, family, tokenizer, settings.max_length)
     return Dataset.from_list(list(encoded.examples)), encoded.cut
-
-
-def first(rows: "Dataset", limit: int | None) -> "Dataset":
-    """At most `limit` rows: the leading ones, for splits come in an order drawn by hash."""
-    return rows if limit is None else rows.select(range(min(limit, len(rows))))
 
 
 def last_checkpoint(folder: Path) -> str | None:

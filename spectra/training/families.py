@@ -5,7 +5,7 @@ Classification, regression and several labels at once train a new head; "causal-
 same on an encoder-decoder.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,8 +19,8 @@ from spectra.data.labels import order_in
 from spectra.errors import DataError, ModelError
 from spectra.models import ModelKind, load_config, output_names
 from spectra.models.causal import require_causal_architecture
-from spectra.training.adapt import TaskType
 from spectra.training.encoding import IGNORED, Encoded, Tokens, answered, blocks, classified, paired
+from spectra.training.method import TaskType
 from spectra.training.metrics import FamilyName
 
 if TYPE_CHECKING:
@@ -111,6 +111,13 @@ def encode(rows: "Dataset", family: FamilyName, tokenizer: "PreTrainedTokenizerB
     if not encoded.examples:
         raise DataError(f"{len(rows)} texts give no block of two tokens. Give more text.")
     return encoded
+
+
+def text_rows(texts: Sequence[str]) -> "Dataset":
+    """Plain texts as the rows of a task."""
+    from datasets import Dataset
+
+    return Dataset.from_dict({"text": list(texts)})
 
 
 def examples(rows: "Dataset", family: FamilyName, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> "Dataset":

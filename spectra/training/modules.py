@@ -62,6 +62,11 @@ def targeted(model: nn.Module, target_modules: str | Sequence[str]) -> list[str]
     return chosen
 
 
+def trainable_parameters(model: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
 def is_transposed(model: nn.Module) -> bool:
     """True where the linear layers of the blocks are Conv1D (GPT-2), which stores (d_in, d_out)."""
     modules = dict(model.named_modules())

@@ -21,13 +21,18 @@ def load_for_training(settings: TrainingSettings, kind: ModelKind, num_labels: i
         ModelError: If the model cannot be loaded, or bitsandbytes is not installed.
     """
     if settings.quantisation is None:
-        return load_base(settings.base, kind, num_labels=num_labels)
+        return load_base(settings.base, kind, num_labels=num_labels, attention=settings.attention)
     from peft import prepare_model_for_kbit_training
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         loaded = load_base(
-            settings.base, kind, num_labels=num_labels, device=device, quantization_config=quantisation_config(settings)
+            settings.base,
+            kind,
+            num_labels=num_labels,
+            device=device,
+            quantization_config=quantisation_config(settings),
+            attention=settings.attention,
         )
     except ImportError as error:
         raise ModelError(needs(f"The quantisation '{settings.quantisation}'", "bitsandbytes", "quant")) from error

@@ -14,6 +14,10 @@ from spectra.errors import SpecificationError
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Quantisation = Literal["nf4", "int8"]
+BaseDtype = Literal["bfloat16"]
+# As transformers names them; the 8-bit ones are those of bitsandbytes.
+Optimiser = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"]
+Attention = Literal["eager", "sdpa", "flash_attention_2"]
 Count = Annotated[int, Gt(0)]
 
 
@@ -52,11 +56,15 @@ class Recipe(Scoring):
         gradient_accumulation: Backward passes per optimiser step.
         schedule: Shape of the learning rate after the warm-up.
         warmup: Share of the steps in which the learning rate rises, in [0, 1).
-        weight_decay: AdamW's, not applied to biases and norms.
+        weight_decay: Not applied to biases and norms.
         max_grad_norm: Gradients are clipped to this norm.
         head_learning_rate: Of a new task head; None means the body's.
         quantisation: Hold the frozen base in 4-bit NormalFloat ("nf4") or 8 bits under an adapter (QLoRA); None does
             not. W0 of every comparison is the published checkpoint, not its quantised copy.
+        base_dtype: How the frozen weights under an adapter are held: "bfloat16", or None for float32. What is trained
+            is float32 always (the whole model in full fine-tuning), so that no small step is lost to rounding.
+        optimiser: By transformers' name; None takes the Trainer's own, AdamW.
+        attention: Implementation of the attention, by transformers' name; None takes the model's own.
         gradient_checkpointing: Recompute activations in the backward pass to save memory.
         evaluate_every: Optimiser steps between validations; None validates once, at the end.
         train_examples: At most this many training examples; None takes all.
@@ -72,6 +80,9 @@ class Recipe(Scoring):
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     head_learning_rate: Annotated[float, Gt(0)] | None = None
     quantisation: Quantisation | None = None
+    base_dtype: BaseDtype | None = None
+    optimiser: Optimiser | None = None
+    attention: Attention | None = None
     gradient_checkpointing: bool = False
     evaluate_every: Count | None = None
     train_examples: Count | None = None
@@ -94,8 +105,8 @@ class TrainingSettings(Recipe):
     method: str
     learning_rate: float
     seed: int
-    rank: int | None = None
-    alpha: float | None = None
+    rank: Count | None = None
+    alpha: Annotated[float, Gt(0)] | None = None
     target_modules: str | tuple[str, ...] = "all-linear"
     arguments: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,29 +1,27 @@
 """A model without weights: shapes only, on torch's meta device, to see what a method would train before it does."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig
 
 from spectra.data import TaskData, TaskKind
+from spectra.data.splits import first
 from spectra.errors import ModelError, SpectraError, first_five
-from spectra.models import CLASSES, load_config
+from spectra.models import class_of, load_config
 from spectra.models.base import load_tokenizer
 from spectra.models.remote_code import trusts_remote_code
 from spectra.training.adapt import METHODS, attach
-from spectra.training.cost import trainable_parameters
-from spectra.training.driver import first
 from spectra.training.families import FAMILIES, examples, family_of
 from spectra.training.metrics import FamilyName
-from spectra.training.modules import linear_modules, targeted
+from spectra.training.modules import linear_modules, targeted, trainable_parameters
 from spectra.training.settings import TrainingSettings
 
 SAMPLED_BATCHES = 20
 # Initialisations that take factors out of W0 and therefore have no more of them than W0 has.
-FROM_W0 = ("pissa", "olora", "corda")
+FROM_W0 = ("pissa", "milora", "olora", "corda")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +51,13 @@ class Skeleton:
         parameters: All numbers of the base model with its head.
         trainable: Numbers that the method trains.
         multiplied: Numbers of the weight matrices that every token is multiplied with.
+        is_plain_lora: Whether the method is peft's LoRA, whose trained numbers grow evenly with the rank.
     """
 
     parameters: int
     trainable: int
     multiplied: int
+    is_plain_lora: bool = False
 
 
 def bare(base: str, kind: TaskKind, num_labels: int | None) -> Bare:
@@ -67,12 +67,12 @@ def bare(base: str, kind: TaskKind, num_labels: int | None) -> Bare:
         ModelError: If the configuration of the base cannot be had, or it has no such head.
     """
     family = family_of(kind, base)
-    config: PreTrainedConfig = load_config(base)
+    config = load_config(base)
     if num_labels:
         config.num_labels = num_labels
     with torch.device("meta"):
         try:
-            model: Any = CLASSES[FAMILIES[family].model_kind].from_config(
+            model: Any = class_of(FAMILIES[family].model_kind).from_config(
                 config, trust_remote_code=trusts_remote_code()
             )
         except ValueError as error:
@@ -94,10 +94,18 @@ def skeleton(bare: Bare, settings: TrainingSettings) -> Skeleton:
         SpectraError: If the method cannot be put on this base.
     """
     _require_rank(bare.model, settings)
+    method = METHODS[settings.method]
+    if method.text_arguments and FAMILIES[bare.family].model_kind != "causal-lm":
+        raise ModelError(
+            f"Method '{method.name}' mixes plain text into the batches of a causal language model, and "
+            f"'{bare.base}' is trained as {bare.family}. Leave the method out."
+        )
+    if method.rule is not None:
+        method.rule(settings)  # refuses arguments without a meaning
     model = copy.deepcopy(bare.model)
     try:
         with torch.device("meta"):
-            trainable = trainable_parameters(attach(model, settings, FAMILIES[bare.family].task_type))
+            attached: Any = attach(model, settings, FAMILIES[bare.family].task_type)
     except SpectraError:
         raise
     except Exception as error:  # whatever peft says of what it was given
@@ -106,12 +114,25 @@ def skeleton(bare: Bare, settings: TrainingSettings) -> Skeleton:
             f"{METHODS[settings.method].label(settings)} cannot be put on '{bare.base}': {reason}. "
             "Change its rank, target_modules or arguments."
         ) from error
-    return Skeleton(bare.parameters, trainable, bare.multiplied)
+    configurations = getattr(attached, "peft_config", {}).values()
+    is_plain_lora = {type(one).__name__ for one in configurations} == {"LoraConfig"}
+    return Skeleton(bare.parameters, trainable_parameters(attached), bare.multiplied, is_plain_lora)
+
+
+def between(low: Skeleton, high: Skeleton, share: float) -> Skeleton:
+    """The size at a rank between two others, where both are peft's LoRA.
+
+    Args:
+        low: The size at the smaller rank.
+        high: The size at the larger rank.
+        share: Where between them the rank lies, from 0 to 1.
+    """
+    return replace(low, trainable=low.trainable + round(share * (high.trainable - low.trainable)))
 
 
 def _require_rank(model: nn.Module, settings: TrainingSettings) -> None:
     """Factors that are taken out of W0 are no more than W0 has."""
-    init = "pissa" if settings.method == "pissa" else settings.arguments.get("init_lora_weights")
+    init = settings.method if settings.method in FROM_W0 else settings.arguments.get("init_lora_weights")
     if settings.rank is None or not isinstance(init, str) or not init.startswith(FROM_W0):
         return
     modules = dict(model.named_modules())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,6 @@ from spectra.models import output_names, write_label_names
 from spectra.training.adapt import METHODS
 from spectra.training.modules import head_modules
 from spectra.training.settings import TrainingSettings
-
-
-def weights_kind(settings: TrainingSettings) -> Literal["adapter", "checkpoint"]:
-    """What `save_trained` writes for these settings."""
-    return "checkpoint" if METHODS[settings.method].config is None else "adapter"
 
 
 def initial_factors(model: nn.Module, settings: TrainingSettings) -> dict[str, Tensor]:

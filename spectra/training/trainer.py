@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.utils.import_utils import is_torch_bf16_gpu_available
 
 from spectra.errors import RunError
 from spectra.training.adapt import parameter_groups
@@ -70,6 +71,13 @@ class PairedTrainer(Trainer):
         self._family = family
         self._trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.model_accepts_loss_kwargs = True  # the loss below is divided by what the whole step sees
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """The Trainer's own, unless the checkpoint that was taken up is of the last step: it would do another one."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The batches of a step, and how much is labelled in them."""
@@ -171,6 +179,8 @@ def training_arguments(settings: TrainingSettings, folder: Path, tracking: Track
     given: dict[str, Any] = {"max_steps": settings.steps} if settings.steps else {"num_train_epochs": settings.epochs}
     if settings.gradient_checkpointing:
         given["gradient_checkpointing"] = True
+    if settings.optimiser is not None:
+        given["optim"] = settings.optimiser
     return evaluation_arguments(
         settings,
         output_dir=str(folder),
@@ -203,6 +213,8 @@ def evaluation_arguments(settings: Scoring, **further: Any) -> TrainingArguments
             "output_dir": ".",
             "per_device_eval_batch_size": 2 * settings.batch_size,
             "bf16": settings.precision == "bfloat16",
+            # Otherwise transformers refuses bfloat16 where no GPU has it.
+            "use_cpu": settings.precision == "bfloat16" and not is_torch_bf16_gpu_available(),
             "fp16": settings.precision == "float16",
             "dataloader_pin_memory": torch.cuda.is_available(),
             "remove_unused_columns": False,

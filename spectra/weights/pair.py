@@ -77,8 +77,8 @@ class MatrixPair:
         if update is not None:
             return update.dense()
         delta_W = self.W_tuned(dtype, device)
-        for start, rows in self.W0.chunks():
-            delta_W[start : start + len(rows)] -= rows.to(device, dtype)
+        for start, rows in self.W0.chunks(device):
+            delta_W[start : start + len(rows)] -= rows.to(dtype)
         return delta_W
 
 

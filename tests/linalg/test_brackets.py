@@ -10,7 +10,7 @@ def of(lower: float, known: float, rest: float) -> Brackets:
 
 
 def test_nothing_known_leaves_every_epsilon_open() -> None:
-    unknown = Brackets.unknown(2, EPSILONS)
+    unknown = Brackets.unknown(2)
     assert unknown.upper.tolist() == [1.0, 1.0]
     assert unknown.is_open(EPSILONS).tolist() == [True, True]
 

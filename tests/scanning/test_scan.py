@@ -262,7 +262,11 @@ def test_a_large_fully_tuned_matrix_is_streamed(saved: Checkpoints, monkeypatch:
     plain = spectra.intruders(saved.full, base=saved.base, k=K, method="certified", epsilon=0.95)
     monkeypatch.setattr("spectra.scanning.facts.TUNED_BYTES", 1)
     monkeypatch.setattr("spectra.engine.storage.SMALLEST_CHUNK_BYTES", 20_000)
+    made = []
+    monkeypatch.setattr("spectra.engine.storage.RowChunked", lambda *args: made.append(RowChunked(*args)) or made[-1])
     streamed = spectra.intruders(saved.full, base=saved.base, k=K, method="certified", epsilon=0.95)
+    assert len(made) == len(plain.matrices)  # the base is held whole
+    assert all(operator.chunk_rows < operator.shape[0] for operator in made)
     assert [m.count for m in streamed.matrices] == [m.count for m in plain.matrices]
 
 

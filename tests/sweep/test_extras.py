@@ -118,6 +118,8 @@ def test_what_is_not_installed_is_said_before_anything_runs(
     for field, value, told in (
         ("report_to", "wandb", r"report_to is 'wandb', and the package wandb is not installed\. Install it with"),
         ("quantisation", "nf4", r"The quantisation 'nf4' needs the package bitsandbytes, which is not installed\."),
+        ("optimiser", "adamw_8bit", r"The optimiser 'adamw_8bit' needs the package bitsandbytes, which is not"),
+        ("attention", "flash_attention_2", r"The attention 'flash_attention_2' needs the package flash_attn, which"),
     ):
         with pytest.raises(SpecificationError, match=told):
             run_sweep({**given, field: value}, tmp_path / "run", executor="inline")
@@ -127,12 +129,23 @@ def test_what_is_not_installed_is_said_before_anything_runs(
     assert not (tmp_path / "run").exists()
 
 
+PISSA = [{"method": "pissa", "rank": 1, "learning_rate": 1e-3}]
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
         ({"report_to": "paper"}, "report_to 'paper' is unknown; choose among tensorboard, wandb"),
         ({"keep_steps": [3, 99]}, "keep_steps has step 99, and the training has 12 steps; remove it"),
         ({"quantisation": "nf4"}, "quantisation is nf4, but method 'full' changes the base's own weights"),
+        ({"optimiser": "adamw"}, "optimiser: input should be 'adamw_torch', 'adamw_torch_fused', 'adamw_8bit'"),
+        ({"attention": "quick"}, "attention: input should be 'eager', 'sdpa' or 'flash_attention_2'"),
+        ({"base_dtype": "float16"}, "base_dtype: input should be 'bfloat16'"),
+        ({"base_dtype": "bfloat16"}, "base_dtype is bfloat16 and precision is float32; add precision: bfloat16"),
+        (
+            {"base_dtype": "bfloat16", "precision": "bfloat16", "methods": PISSA},
+            "base_dtype is bfloat16, but method 'pissa' takes a part out of the base",
+        ),
         ({"trajectory": -1}, "trajectory: input should be greater than or equal to 0"),
         ({"store_dtype": "int8"}, "store_dtype: input should be 'bfloat16'"),
     ],
@@ -160,7 +173,7 @@ def test_an_old_trial_keeps_its_identity() -> None:
     assert TrainingSettings.from_dict(before) == settings
 
 
-NEW = ("quantisation", "validation_metric")
+NEW = ("quantisation", "validation_metric", "base_dtype", "optimiser", "attention")
 
 
 def test_the_head_of_a_quantised_base_is_left_alone() -> None:

@@ -36,7 +36,8 @@ REACH_A_FIGURE: dict[str, Any] = {
     "base": "other", "task": "other.jsonl", "tasks": ["a.jsonl", "b.jsonl"], "merge": False, "steps": 20, "epochs": 2.0,
     "batch_size": 8, "gradient_accumulation": 2, "max_length": 64, "schedule": "cosine", "warmup": 0.1,
     "weight_decay": 0.1, "max_grad_norm": 2.0, "head_learning_rate": 1e-2, "precision": "bfloat16",
-    "quantisation": "nf4", "gradient_checkpointing": True, "evaluate_every": 5, "validation_metric": "rouge-l",
+    "quantisation": "nf4", "base_dtype": "bfloat16", "optimiser": "adafactor", "attention": "eager",
+    "gradient_checkpointing": True, "evaluate_every": 5, "validation_metric": "rouge-l",
     "train_examples": 9, "validation_examples": 9, "test_examples": 9, "k": 4, "epsilon": 0.3, "controls": False,
     "trajectory": 3, "keep_steps": [3], "store_dtype": "bfloat16",
 }  # fmt: skip
@@ -55,6 +56,8 @@ def with_field(field: str, value: Any) -> dict[str, Any]:
     values = {**MINIMAL, field: value}
     if field in ("tasks", "merge"):
         values |= {"task": None, "tasks": ["a.jsonl", "b.jsonl"]}
+    if field == "base_dtype":
+        values["precision"] = "bfloat16"
     return values | ({"steps": None} if field == "epochs" else {})
 
 

@@ -1,6 +1,8 @@
 """What would fail is said before anything is trained, all of it, and the same by a plan."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +12,10 @@ import torch
 from spectra.errors import SpectraError
 from spectra.forgetting import HeldOut
 from spectra.sweep import plan, read_specification, run_sweep
-from spectra.sweep.preflight import look
+from spectra.sweep.preflight import look, sizes
 from spectra.sweep.preflight.look import preflight
 from spectra.sweep.spec.specification import HeldOutSpecification
+from spectra.training.skeleton import bare
 from tests import tiny
 
 
@@ -155,8 +158,8 @@ def test_a_full_disk_is_noticed(files: dict[str, str], tmp_path: Path, monkeypat
 
 def test_every_kind_of_model_is_built_once(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
-    original = look.skeleton
-    monkeypatch.setattr(look, "skeleton", lambda *given: built.append(given[1]) or original(*given))
+    original = sizes.skeleton
+    monkeypatch.setattr(sizes, "skeleton", lambda *given: built.append(given[1]) or original(*given))
     methods = [
         method("lora", rank=[1, 2], alpha=[1, 2, 3], learning_rate=[1e-3, 1e-4]),
         {"method": "full", "learning_rate": 1e-4},
@@ -168,6 +171,43 @@ def test_every_kind_of_model_is_built_once(files: dict[str, str], monkeypatch: p
     assert len({one.trainable_parameters for one in costs}) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "builds"),
+    [
+        ("lora", {}, 2),
+        ("dora", {"target_modules": "qv"}, 2),
+        ("pissa", {}, 2),
+        ("frozen-a", {}, 2),
+        ("lora", {"arguments": {"rank_pattern": {"query": 7}, "use_dora": True}}, 2),
+        ("adalora", {}, 4),
+        ("peft", {"arguments": {"peft_type": "LOKR"}}, 4),
+    ],
+)
+def test_the_sizes_of_many_ranks_are_those_of_the_models_built(
+    files: dict[str, str], name: str, values: dict[str, Any], builds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    original = sizes.skeleton
+    monkeypatch.setattr(sizes, "skeleton", lambda *given: built.append(given[1].rank) or original(*given))
+    asked = read_specification(specification(files, methods=[method(name, rank=[3, 1, 6, 2], **values)]))
+    costs = preflight(asked, plan(asked), planned=True).estimates
+    assert len(built) == builds
+    base = bare(files["bert"], "classification", 2)
+    for one in costs:
+        assert one.trial.training is not None
+        assert one.trainable_parameters == original(base, one.trial.training).trainable
+
+
 def test_the_settings_of_a_held_out_task_are_all_in_the_specification() -> None:
     opened = {name for name in HeldOut.__dataclass_fields__ if name not in ("data", "lm_eval_task")}
     assert set(HeldOutSpecification.model_fields) - {"task"} == opened
+
+
+def test_a_plan_without_its_base_loads_neither_transformers_nor_peft() -> None:
+    code = (
+        "import sys\nfrom spectra.cli.main import main\n"
+        "try: main(['sweep', '--preset', 'paper-llama2', '--plan'])\n"
+        "except SystemExit as end: print(end.code, [m for m in ('transformers', 'peft') if m in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == "0 []"

@@ -59,9 +59,10 @@ def test_another_seed_gives_another_model(bert: str, task: TaskData, tmp_path: P
 
 
 PEFT_KINDS = ("LOHA", "IA3", "OFT")
+WITHOUT_RULE = [name for name, method in METHODS.items() if method.rule is None]  # the others: prevention/
 
 
-@pytest.mark.parametrize("method", [*METHODS, *PEFT_KINDS])
+@pytest.mark.parametrize("method", [*WITHOUT_RULE, *PEFT_KINDS])
 def test_a_stopped_training_goes_on_to_the_same_end(method: str, bert: str, task: TaskData, tmp_path: Path) -> None:
     given = of_method(bert, method, steps=6)
     undisturbed = train(given, task, tmp_path / "a")
@@ -82,6 +83,25 @@ def test_adalora_goes_on_to_the_same_end_from_every_phase(bert: str, task: TaskD
         resumed, _ = interrupted(given, task, tmp_path / f"b{step}", step)
         assert same(undisturbed, resumed), f"stopped after step {step}"
         assert save_and_read_ranks(resumed, tmp_path / f"kept{step}") == kept
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "adalora"])
+def test_a_training_that_ended_before_it_was_saved_takes_no_further_step(
+    method: str, bert: str, task: TaskData, tmp_path: Path
+) -> None:
+    def killed(model: Any, tokenizer: Any) -> Any:
+        raise KeyboardInterrupt
+
+    given = of_method(bert, method, steps=6)
+    undisturbed = train(given, task, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        train(given, task, tmp_path / "b", save_seconds=0.0, validate=killed)
+    assert last_checkpoint(tmp_path / "b") == str(tmp_path / "b" / "checkpoint-6")
+    steps: list[int] = []
+    resumed = train(given, task, tmp_path / "b", on_step=lambda step, of: steps.append(step))
+    assert steps == []
+    assert same(undisturbed, resumed)
+    assert resumed.history == undisturbed.history
 
 
 def of_method(base: str, method: str, **changes: Any) -> TrainingSettings:

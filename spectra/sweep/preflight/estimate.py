@@ -12,12 +12,13 @@ from spectra.sweep.preflight.downloads import model_download
 from spectra.sweep.spec.kinds import ExistingCheckpoint
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
+from spectra.training.adapt import weights_kind
 from spectra.training.settings import TrainingSettings
 from spectra.training.skeleton import Skeleton, padded_length
-from spectra.training.store import weights_kind
 
-ADAM_STATES = 2  # numbers that AdamW keeps per trained number
 BYTES = 4  # of a float32
+# What an optimiser keeps per trained number: two moments in 32 or 8 bits; Adafactor keeps a row and a column of each.
+STATE_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0, "sgd": 0}
 EFFICIENCY = 0.5  # share of the plain matrix product's speed that a training step reaches; rough
 
 
@@ -90,7 +91,7 @@ def _estimate(
     return Estimate(
         trial,
         trainable_parameters=size.trainable,
-        optimiser_bytes=ADAM_STATES * BYTES * size.trainable,
+        optimiser_bytes=STATE_BYTES.get(settings.optimiser or "", 2 * BYTES) * size.trainable,
         disk_bytes=(1 + len(specification.keep_steps or ())) * BYTES * saved // halves,
         seconds=None if length is None else _seconds(settings, size, length, tasks),
     )

@@ -3,7 +3,6 @@
 Every input is opened, every distinct kind of model is built once without weights, and every offender is named.
 """
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,21 +29,30 @@ from spectra.models import (
 from spectra.models.base import load_tokenizer
 from spectra.runs import Run
 from spectra.sweep.preflight.estimate import Estimate, estimates
+from spectra.sweep.preflight.sizes import Sizes, sizes
 from spectra.sweep.preflight.texts import text_problems
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.requirements import require_packages
 from spectra.sweep.spec.specification import SHARED, HeldOutSpecification, Specification
-from spectra.sweep.trial.inputs import HeldOutInput, Inputs, agreed, open_held_out_tasks
+from spectra.sweep.trial.inputs import (
+    HeldOutInput,
+    Inputs,
+    agreed,
+    named_apart,
+    open_entry,
+    replayed_problems,
+    replayed_tasks,
+)
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
+from spectra.training.adapt import weights_kind
 from spectra.training.families import FAMILIES, family_of, in_order_of
 from spectra.training.settings import TrainingSettings
-from spectra.training.skeleton import Bare, Skeleton, bare, skeleton
-from spectra.training.store import weights_kind
+from spectra.training.skeleton import Bare, Skeleton, bare
 from spectra.weights import open_pair
-from spectra.weights.formats.hub import locate, locate_locally
+from spectra.weights.formats.hub import has_cached_configuration, locate, locate_locally
 
-CUT_IN_A_PLAN = 1000  # rows of a split
+CUT_IN_A_PLAN = 200  # rows of a split
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +102,14 @@ def preflight(
         SpecificationError: Naming every problem, in a sentence each.
         RunError: If the folder belongs to another sweep.
     """
-    require_packages(specification.report_to, specification.quantisation)
+    require_packages(specification.report_to, specification)
     run = Run(Path(out)) if out is not None and (Path(out) / "sweep.json").is_file() else None
     if run is not None:
         run.require_same(specification.model_dump(mode="json"), SHARED)
     recorded = run.inputs if run is not None else {}
     looked = _Look(specification, trials, recorded, planned=planned)
     tasks, held_out = looked.tasks(), looked.held_out()
+    looked.replay(held_out)
     at_hand = looked.base_is_at_hand()
     looked.devices(elsewhere=elsewhere)
     if at_hand:
@@ -140,11 +149,11 @@ class _Look:
     planned: bool
     problems: list[SpectraError] = field(default_factory=list)
     absent: bool = False
-    _sizes: dict[str, Skeleton | None] = field(default_factory=dict)
+    _sizes: Sizes = field(default_factory=Sizes)
 
     def size(self, settings: TrainingSettings) -> Skeleton | None:
         """The size of what a trial trains; None where no model could be built."""
-        return self._sizes.get(_key(settings))
+        return self._sizes.of(settings)
 
     def refuse(self) -> None:
         """End here if anything was found."""
@@ -173,23 +182,31 @@ class _Look:
 
     def held_out(self) -> tuple[HeldOutInput, ...]:
         """The held-out tasks, each tried alone so that all that cannot be opened are named."""
-        good = []
+        opened = []
         for one in self.specification.heldout:
             with self._noted(
                 may_be_absent=isinstance(one, HeldOutSpecification) and isinstance(one.task, dict) and "hub" in one.task
             ):
-                open_held_out_tasks(self.specification.model_copy(update={"heldout": [one]}))
-                good.append(one)
-        whole = self.specification.model_copy(update={"heldout": good})
+                opened.append(open_entry(one))
         with self._noted():
-            return open_held_out_tasks(whole, self.recorded.get("heldout", ()))
+            return named_apart(opened, self.recorded.get("heldout", ()))
         return ()
+
+    def replay(self, held_out: Sequence[HeldOutInput]) -> None:
+        """No text that a method replays is measured."""
+        with self._noted():
+            for sentence in replayed_problems(replayed_tasks(self.specification), [one.task for one in held_out]):
+                self.add(sentence)
 
     def base_is_at_hand(self) -> bool:
         """Whether the base's configuration and tokenizer can be read; a plan does without those of the hub."""
         base = self.specification.base
         before = len(self.problems)
-        with self._noted(may_be_absent=_is_on_the_hub(base)):
+        on_the_hub = _is_on_the_hub(base)
+        if self.planned and on_the_hub and not has_cached_configuration(base):
+            self.absent = True
+            return False
+        with self._noted(may_be_absent=on_the_hub):
             load_config(base)
             load_tokenizer(base)
             return True
@@ -203,6 +220,10 @@ class _Look:
             return
         if precision == "float16" and not torch.cuda.is_available():
             self.add("precision is float16, which trains on a GPU only. Use bfloat16 or float32.")
+        if self.specification.attention == "flash_attention_2" and not torch.cuda.is_available():
+            self.add("attention is flash_attention_2, which runs on a GPU only. Use sdpa or eager.")
+        if self.specification.attention == "flash_attention_2" and precision == "float32":
+            self.add("attention is flash_attention_2, which has no float32. Use sdpa, or precision: bfloat16.")
         if precision == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
             self.add("precision is bfloat16, which this GPU does not have. Use float16 or float32.")
 
@@ -213,13 +234,8 @@ class _Look:
         if kind is not None and self.specification.methods:
             with self._noted():
                 built = bare(self.specification.base, kind, labels)
-        for trial in self.trials:
-            if trial.training is None or built is None or (key := _key(trial.training)) in self._sizes:
-                continue
-            self._sizes[key] = None
-            with self._noted():
-                self._sizes[key] = skeleton(built, trial.training)
         if built is not None:
+            self._sizes = sizes(built, [one.training for one in self.trials if one.training is not None], self._noted)
             supported = getattr(built.model, "supports_gradient_checkpointing", True)
             if self.specification.gradient_checkpointing and not supported:
                 self.add(f"gradient_checkpointing is asked for, and {type(built.model).__name__} has none. Remove it.")
@@ -272,7 +288,8 @@ class _Look:
         """The contents of all inputs; one pass over the weights of the base and of given checkpoints."""
         with self._noted():
             checkpoints = {one.checkpoint: content_of(one.checkpoint) for one in self.specification.checkpoints}
-            return Inputs(content_of(self.specification.base), tasks, held_out, checkpoints)
+            replayed = replayed_tasks(self.specification)
+            return Inputs(content_of(self.specification.base), tasks, held_out, checkpoints, replayed)
         return None
 
     @contextmanager
@@ -329,12 +346,6 @@ class _Look:
 def _is_left(trial: PlannedTrial, run: Run | None) -> bool:
     """Whether a trial is still to be trained."""
     return trial.training is not None and (run is None or not run.trial(trial.id).is_finished)
-
-
-def _key(settings: TrainingSettings) -> str:
-    """What decides the shapes of what is trained, beside what all trials share."""
-    own = [settings.method, settings.rank, settings.target_modules, settings.arguments]
-    return json.dumps(own, sort_keys=True, default=str)
 
 
 def _require_fit(task: HeldOut, kind: ModelKind, model: str) -> None:

@@ -45,8 +45,13 @@ class MethodSpecification(_Strict, frozen=True):
         method = METHODS[values["method"]]
         if method.config is None and values.get("target_modules", "all-linear") != "all-linear":
             raise ValueError(f"method '{method.name}' trains all weights and has no target_modules; remove them")
-        if "ratio" in (values.get("arguments") or {}) and method.name != "lora+":
+        arguments = values.get("arguments") or {}
+        if "ratio" in arguments and "ratio" not in method.own_arguments:
             raise ValueError(f"method '{method.name}' has no ratio of learning rates; use lora+, or remove it")
+        unknown = [name for name in arguments if method.config is None and name not in method.own_arguments]
+        if unknown and method.has_arguments:
+            known = " and ".join(method.own_arguments)
+            raise ValueError(f"method '{method.name}' has no argument {unknown[0]}; it has {known}")
         optional = not method.needs_rank
         if method.has_rank and not optional and not values.get("rank"):
             raise ValueError(f"method '{method.name}' needs a rank; add, for example, rank: [1, 8, 64]")
@@ -185,6 +190,26 @@ class Specification(_Strict, Recipe, frozen=True):
             raise ValueError(
                 f"quantisation is {self.quantisation}, but method '{trained[0]}' changes the base's own weights; "
                 "remove the one or the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_what_is_frozen(self) -> "Specification":
+        if self.base_dtype is None:
+            return self
+        if self.quantisation:
+            raise ValueError(
+                f"base_dtype is {self.base_dtype} and quantisation is {self.quantisation}; give one of the two"
+            )
+        if self.precision != self.base_dtype:
+            raise ValueError(
+                f"base_dtype is {self.base_dtype} and precision is {self.precision}; add precision: {self.base_dtype}"
+            )
+        changing = [one.method for one in self.methods if METHODS[one.method].changes_base]
+        if changing:
+            raise ValueError(
+                f"base_dtype is {self.base_dtype}, but method '{changing[0]}' takes a part out of the base, and "
+                "the rest would be rounded; remove the one or the other"
             )
         return self
 

@@ -4,7 +4,7 @@ A path says where something is and not what. What a folder was begun with is wha
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ from spectra.errors import DataError, RunError, first_five
 from spectra.forgetting import HeldOut, open_held_out
 from spectra.records.naming import told_apart
 from spectra.sweep.spec.specification import HeldOutSpecification, Specification
+from spectra.training.adapt import METHODS
+from spectra.training.prevention.replay import replayed_task
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +43,14 @@ class Inputs:
         tasks: The tasks that are trained on, or scored, in their order.
         held_out: The held-out tasks.
         checkpoints: Content of each checkpoint that exists already, by its reference.
+        replayed: The tasks whose texts a method trains on beside the task.
     """
 
     base: str
     tasks: tuple[TaskData, ...]
     held_out: tuple[HeldOutInput, ...]
     checkpoints: Mapping[str, str]
+    replayed: tuple[TaskData, ...] = ()
 
     def described(self) -> dict[str, Any]:
         """What the run folder records."""
@@ -55,6 +59,7 @@ class Inputs:
             "tasks": [{"name": task.name, "content": task.fingerprint} for task in self.tasks],
             "heldout": [one.described() for one in self.held_out],
             "checkpoints": dict(self.checkpoints),
+            **({"replayed": {task.name: task.fingerprint for task in self.replayed}} if self.replayed else {}),
         }
 
 
@@ -65,6 +70,39 @@ def open_tasks(specification: Specification) -> tuple[TaskData, ...]:
         DataError: If one cannot be opened.
     """
     return tuple(load_task(task) for task in specification.sequence)
+
+
+def replayed_tasks(specification: Specification) -> tuple[TaskData, ...]:
+    """The tasks whose texts some method trains on beside the task, each once.
+
+    Raises:
+        DataError: If one cannot be opened, or has no plain texts.
+    """
+    given = [
+        replayed_task(method.arguments[name])
+        for method in specification.methods
+        for name in METHODS[method.method].text_arguments
+        if isinstance(method.arguments.get(name), str | dict)  # the method itself refuses anything else
+    ]
+    return tuple({task.fingerprint: task for task in given}.values())
+
+
+def replayed_problems(replayed: Sequence[TaskData], held_out: Sequence[HeldOut]) -> Iterator[str]:
+    """A sentence for each task whose replayed texts are measured, too: such a replay would train on the test."""
+    for task in replayed:
+        for one in held_out:
+            if one.data is None:
+                continue
+            if one.data.fingerprint == task.fingerprint:
+                yield (
+                    f"Task '{task.name}' is replayed, and held-out task '{one.name}' measures what is forgotten of it. "
+                    "Replay texts from elsewhere."
+                )
+            elif both := len(set(task.train["text"]).intersection(one.test_texts())):
+                yield (
+                    f"{both} texts of held-out task '{one.name}' are among the replayed texts of task '{task.name}'. "
+                    "Replay texts from elsewhere."
+                )
 
 
 def open_held_out_tasks(
@@ -79,19 +117,39 @@ def open_held_out_tasks(
     Raises:
         DataError: If one cannot be opened, or one is named twice.
     """
-    given = [_entry(one) for one in specification.heldout]
-    opened = [open_held_out(entry["task"], **_own(entry)) for entry in given]
-    contents = [task.identity for task in opened]
-    if twice := [task.name for position, task in enumerate(opened) if contents.index(task.identity) < position]:
+    return named_apart([open_entry(one) for one in specification.heldout], known)
+
+
+def open_entry(one: str | HeldOutSpecification) -> HeldOutInput:
+    """One held-out task of a specification, by the name that it has alone.
+
+    Raises:
+        DataError: If it cannot be opened.
+    """
+    entry = _entry(one)
+    return HeldOutInput(entry, open_held_out(entry["task"], **_own(entry)))
+
+
+def named_apart(opened: Sequence[HeldOutInput], known: Sequence[Mapping[str, Any]] = ()) -> tuple[HeldOutInput, ...]:
+    """Held-out tasks with names that are different for different tasks.
+
+    Args:
+        opened: The tasks.
+        known: What the run folder recorded of them: a task that it knows keeps its name.
+
+    Raises:
+        DataError: If one is named twice.
+    """
+    contents = [one.task.identity for one in opened]
+    if twice := [one.task.name for place, one in enumerate(opened) if contents.index(one.task.identity) < place]:
         raise DataError(f"Held-out task {first_five(twice)} is named twice with the same settings. Name it once.")
     apart = told_apart(
-        {position: task.name for position, task in enumerate(opened)},
-        {position: _facts(entry) for position, entry in enumerate(given)},
+        {position: one.task.name for position, one in enumerate(opened)},
+        {position: _facts(one.given) for position, one in enumerate(opened)},
     )
-    remembered = {position: _remembered(entry, known) for position, entry in enumerate(given)}
     return tuple(
-        HeldOutInput(entry, replace(task, name=remembered[position] or apart[position]))
-        for position, (entry, task) in enumerate(zip(given, opened, strict=True))
+        replace(one, task=replace(one.task, name=_remembered(one.given, known) or apart[position]))
+        for position, one in enumerate(opened)
     )
 
 
@@ -123,6 +181,12 @@ def agreed(path: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> dict
         for one, content in here["checkpoints"].items()
         if there["checkpoints"].get(one, content) != content
     ]
+    replayed = {"there": there.get("replayed", {}), "here": here.get("replayed", {})}
+    changed += [
+        f"replayed task '{name}'"
+        for name, content in replayed["here"].items()
+        if replayed["there"].get(name, content) != content
+    ]
     if changed:
         raise RunError(
             f"'{path}' was begun with other contents: {first_five(changed)} changed since. "
@@ -133,7 +197,12 @@ def agreed(path: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> dict
             f"'{path}' measures the held-out task {first_five(absent)}, which this call leaves out. "
             "Name it too, or choose another --out."
         )
-    return {**here, "checkpoints": {**there["checkpoints"], **here["checkpoints"]}}
+    together = {**replayed["there"], **replayed["here"]}
+    return {
+        **here,
+        "checkpoints": {**there["checkpoints"], **here["checkpoints"]},
+        **({"replayed": together} if together else {}),
+    }
 
 
 def require_unchanged(what: str, there: str, here: str) -> None:

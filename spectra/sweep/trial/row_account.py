@@ -4,11 +4,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from spectra.data import Cut, TaskData
-from spectra.data.splits import identity
+from spectra.data.splits import first, identity
 from spectra.errors import first_five
 from spectra.forgetting import HeldOut
 from spectra.forgetting.batches import encode as encode_texts
-from spectra.training.driver import first
 from spectra.training.families import FAMILIES, family_of
 from spectra.training.settings import Recipe
 

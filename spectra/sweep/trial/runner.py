@@ -23,19 +23,19 @@ from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.continual import SequenceTraining, mean_score
 from spectra.sweep.trial.held_out import HeldOutTasks
-from spectra.sweep.trial.inputs import open_tasks, require_unchanged
+from spectra.sweep.trial.inputs import open_tasks, replayed_tasks, require_unchanged
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
 from spectra.sweep.trial.seconds import Clock
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
-from spectra.training.adapt import scaling
+from spectra.training.adapt import METHODS, scaling, weights_kind
 from spectra.training.callback import SpectraCallback
 from spectra.training.driver import Evaluation, TrainingStopped, train
 from spectra.training.families import FAMILIES, family_of
 from spectra.training.metrics import WRITTEN, FamilyName
 from spectra.training.settings import TrainingSettings
-from spectra.training.store import KeepWeights, save_trained, weights_kind
+from spectra.training.store import KeepWeights, save_trained
 from spectra.training.trainer import Tracking
 from spectra.weights.formats.hub import locate
 
@@ -93,6 +93,18 @@ class Runner:
     def held_out(self) -> HeldOutTasks:
         """The held-out tasks."""
         return HeldOutTasks(self.run, self.specification, self.device)
+
+    @cached_property
+    def replayed(self) -> tuple[TaskData, ...]:
+        """The tasks whose texts a method trains on beside the task.
+
+        Raises:
+            RunError: If one is no longer what it was when the sweep began.
+        """
+        opened, known = replayed_tasks(self.specification), self.run.inputs.get("replayed", {})
+        for task in opened:
+            require_unchanged(f"replayed task '{task.name}'", known.get(task.name, ""), task.fingerprint)
+        return opened
 
     @cached_property
     def row_account(self) -> list[dict[str, Any]]:
@@ -282,6 +294,8 @@ class Runner:
             on_stage: Told of every step.
         """
         on_stage("training", 0, settings.steps or 0)
+        if METHODS[settings.method].text_arguments:
+            _ = self.replayed  # refuses texts that have changed
         watching, keeping = self._along_the_way(settings, folder, points)
         trained = train(
             settings,

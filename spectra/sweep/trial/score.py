@@ -1,23 +1,28 @@
 """The score that learning rates are chosen by: the family's own, or ROUGE-L of what the model writes."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spectra.data import TaskData
+from spectra.data.splits import first
 from spectra.errors import ModelError
 from spectra.forgetting import HeldOut, measure
-from spectra.training.driver import Evaluation, evaluate, first
 from spectra.training.families import family_of
 from spectra.training.metrics import WRITTEN, metric_of
 from spectra.training.settings import Scoring
 
+if TYPE_CHECKING:
+    from spectra.training.driver import Evaluation
 
-def score(model: Any, tokenizer: Any, task: TaskData, split: str, settings: Scoring) -> Evaluation:
+
+def score(model: Any, tokenizer: Any, task: TaskData, split: str, settings: Scoring) -> "Evaluation":
     """The score of a model on a split of its task, higher is better.
 
     Raises:
         ModelError: If ROUGE-L is asked for on a model that is no encoder-decoder.
     """
+    from spectra.training.driver import Evaluation, evaluate  # a plan asks `require_writer` alone
+
     if settings.validation_metric != WRITTEN:
         return evaluate(model, tokenizer, task, split, settings)
     require_writer(task, settings)

@@ -79,6 +79,13 @@ def locate_locally(name: str, revision: str | None = None) -> Path | None:
     return cached if cached is not None and any(cached.glob(pattern) for pattern in WEIGHTS) else None
 
 
+def has_cached_configuration(name: str) -> bool:
+    """Whether config.json of a hub model was fetched before, though its weights may not have been."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return HUB_ID.fullmatch(name) is not None and isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
 def _snapshot(repo: str, revision: str | None, *, local_files_only: bool) -> Path | None:
     """The folder of a hub model's files, or None when it cannot be had."""
     from huggingface_hub import snapshot_download

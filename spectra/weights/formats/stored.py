@@ -180,14 +180,15 @@ class StoredMatrix:
         (block,) = self.blocks
         return StoredMatrix((block.piece(first, block.rows, step),), self.rounded)
 
-    def rows(self, start: int, stop: int) -> Float[Tensor, "n d_in"]:
-        """Rows [start, stop) in storage dtype, read from the file for just those rows.
+    def rows(self, start: int, stop: int, device: torch.device | str = "cpu") -> Float[Tensor, "n d_in"]:
+        """Rows [start, stop) in storage dtype, read from the file for just those rows, and moved as they are stored.
 
         Raises:
             CheckpointError: If a row holds NaN or infinity, or the file changed.
         """
         read = [piece.read(0, piece.rows) for piece in self._pieces(start, stop)]
         rows = read[0] if len(read) == 1 else torch.cat([torch.empty(0, self.shape[1], dtype=self.stored_dtype), *read])
+        rows = rows.to(device)
         if self.rounded is not None:
             rows = rows.to(self.rounded)
         if not self._finite:
@@ -218,11 +219,11 @@ class StoredMatrix:
             CheckpointError: If it holds NaN or infinity, or the file changed.
         """
         whole = torch.empty(self.shape, dtype=dtype, device=device)
-        for start, rows in self.chunks():
+        for start, rows in self.chunks(device):
             whole[start : start + len(rows)].copy_(rows)
         return whole
 
-    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "n d_in"]]]:
+    def chunks(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Float[Tensor, "n d_in"]]]:
         """All rows in storage dtype, some at a time, with the number of the first.
 
         Raises:
@@ -231,7 +232,7 @@ class StoredMatrix:
         d_out, d_in = self.shape
         step = max(1, CHUNK_BYTES // max(1, d_in * self.dtype.itemsize))
         for start in range(0, d_out, step):
-            yield start, self.rows(start, min(start + step, d_out))
+            yield start, self.rows(start, min(start + step, d_out), device)
         self._finite = True
 
     def digest(self, *, read: bool = False) -> str:

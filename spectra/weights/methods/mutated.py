@@ -1,6 +1,6 @@
 """Adapters whose initialisation changed the base: what they did relative to the *original* W0.
 
-PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ take something out of W0 before training, so that at the first step
+PiSSA, MiLoRA, OLoRA, CorDA, LoRA-GA and LoftQ take something out of W0 before training, so that at the first step
 base + scaling * B @ A is still W0. Taken on the original W0, scaling * B @ A is therefore not the update.
 """
 
@@ -19,7 +19,7 @@ from spectra.weights.methods.changes import Change, Device, added
 from spectra.weights.methods.scaling import LoraSettings
 
 Recomputable = Literal["pissa", "olora"]
-MUTATING = ("pissa", "olora", "corda", "lora_ga", "loftq")
+MUTATING = ("pissa", "milora", "olora", "corda", "lora_ga", "loftq")
 
 
 def mutating_init(config: Mapping[str, Any]) -> str | None:
