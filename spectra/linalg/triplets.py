@@ -29,8 +29,9 @@ FEW_RANDOM_COLUMNS = 4
 # Columns of a start block beyond the k that are sought: a pass over a large matrix with 20 columns takes little longer
 # than one with 12.
 BESIDE = 10
-# They never tell earlier, so that the projected problem is not even solved.
+# They never tell earlier, so that the projected problem is not even solved; beside known vectors of W0 they may.
 LEAST_PASSES = 3
+LEAST_PASSES_BESIDE_KNOWN = 2
 # From so many passes on a search ends when all that its residuals hold is rounding: the next ones would change nothing.
 FEWEST_HOPELESS = 12
 # Ritz values beyond the k-th whose place is asked for, too: the next one bounds the angle of the k-th vector.
@@ -161,7 +162,7 @@ class Search:
     ) -> None:
         """Make the start block: directions of the update, warm vectors, and random columns, in the smaller space."""
         self.W0, self.update, self.k, self.tolerance, self.counter = W0, update, k, tolerance, counter
-        self.dimension, self.size = min(W0.shape), 0.0
+        self.dimension, self.size, self.least_passes = min(W0.shape), 0.0, LEAST_PASSES
         self.run = self._begin(warm, seed)
         self.count: Count | None = None
         self.passes = 0
@@ -203,7 +204,7 @@ class Search:
         self.run.advance(product)
         self.passes += 1
         limit = self.run.exhausted or self.run.basis.shape[1] >= min(LARGEST_BASIS, self.dimension)
-        if self.counter is None and self.passes < LEAST_PASSES and not limit:
+        if self.counter is None and self.passes < self.least_passes and not limit:
             return
         self.pairs = self.ritz()
         settled = limit or _settled(self.pairs, self.k, self.W0.dtype, self.tolerance)

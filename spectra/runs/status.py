@@ -63,7 +63,8 @@ def status(run: str | Path) -> RunStatus:
     opened = Run.open(run)
     described = {trial["id"]: trial for trial in opened.sweep["trials"]}
     for folder in opened.trials():
-        described.setdefault(folder.id, _described(folder))
+        if folder.id not in described:
+            described[folder.id] = _described(folder)
     return RunStatus([_state(opened, trial) for trial in described.values()], str(run))
 
 
@@ -76,6 +77,8 @@ def _described(folder: TrialFolder) -> dict[str, Any]:
 
 def _state(run: Run, planned: Mapping[str, Any]) -> dict[str, Any]:
     folder = run.trial(planned["id"])
+    if not folder.path.exists():  # of thousands that wait, one look each
+        return {**planned, "state": "waiting", "error": "", "attempts": 0, "train_seconds": None, "seconds": {}}
     failure = folder.failure or {}
     return {
         **planned,

@@ -105,8 +105,8 @@ class TrainingSettings(Recipe):
     method: str
     learning_rate: float
     seed: int
-    rank: int | None = None
-    alpha: float | None = None
+    rank: Count | None = None
+    alpha: Annotated[float, Gt(0)] | None = None
     target_modules: str | tuple[str, ...] = "all-linear"
     arguments: Mapping[str, Any] = field(default_factory=dict)
 

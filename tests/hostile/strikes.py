@@ -27,19 +27,21 @@ class Strikes:
         count: Changes so far.
         moment: The change at which it strikes; 0 never.
         kill: Kill the process; otherwise nothing that needs room succeeds from this moment on.
+        full: A file that says that the disk is full; written when it strikes, and heeded if another process wrote it.
     """
 
     def __init__(self) -> None:
         self.folder: str | None = None
         self.count, self.moment, self.kill = 0, 0, False
+        self.full: Path | None = None
         sys.addaudithook(self._heard)
         self._fsync = os.fsync
         os.fsync = self._flushed
 
     @contextmanager
-    def at(self, folder: Path, moment: int, *, kill: bool) -> Iterator[None]:
+    def at(self, folder: Path, moment: int, *, kill: bool, full: Path | None = None) -> Iterator[None]:
         """Strike while this is open."""
-        self.folder, self.count, self.moment, self.kill = str(folder), 0, moment, kill
+        self.folder, self.count, self.moment, self.kill, self.full = str(folder), 0, moment, kill, full
         try:
             yield
         finally:
@@ -63,7 +65,10 @@ class Strikes:
 
     def _strike(self, path: str, *, needs_room: bool) -> None:
         self.count += 1
-        if not self.moment or self.count < self.moment:
+        struck = 0 < self.moment <= self.count
+        if self.full is not None and struck:
+            self.full.touch()
+        if not struck and not (self.full is not None and self.full.exists()):
             return
         if self.kill:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Gt
 
 from spectra.training.adapt import METHODS
 from spectra.training.settings import Scoring, TrainingSettings
@@ -96,8 +98,8 @@ class ExistingCheckpoint(Scoring):
     label: str
     task: Task | None = None
     method: str = "checkpoint"
-    rank: int | None = None
-    alpha: float | None = None
+    rank: Annotated[int, Gt(0)] | None = None
+    alpha: Annotated[float, Gt(0)] | None = None
 
     @property
     def task_name(self) -> str:
