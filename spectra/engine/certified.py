@@ -27,7 +27,7 @@ from spectra.engine.tuned import Tuned, leading_vectors_of
 from spectra.linalg.brackets import Brackets
 from spectra.linalg.completeness import Count
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
-from spectra.linalg.joint import JointSearch, change_of, delta_of, fits_jointly
+from spectra.linalg.joint import JointSearch, KnownPairs, change_of, delta_of, fits_jointly
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import RowChunked
 from spectra.linalg.triplets import (
@@ -103,7 +103,10 @@ class Look:
             vectors: The leading vectors.
             search: Where they were found, if that was in a Krylov space of W0: the question goes on in it.
         """
-        self.vectors, self.question = vectors, Question(base, vectors.U, vectors.sin_angles.double())
+        self.vectors, self.question = (
+            vectors,
+            Question(base, vectors.U, vectors.sin_angles.double(), vectors.back_from(base.W0)),
+        )
         if search is not None and search.pairs is not None:
             self.question.adopt(search.run, search.pairs.vectors[:, : vectors.U.shape[1]])
 
@@ -125,10 +128,10 @@ def _first_looks(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool)
     """The leading vectors of all tuned matrices, from what is known of W0."""
     if small and base.leading is None:
         return [Look(base, _leading_vectors_near_base(base, each, k)) for each in tuned]
-    # From known leading vectors of W0 the two runs of narrower blocks cost less.
-    if not small and base.leading is None and (searches := _joint_searches(base, tuned, k)):
+    if searches := _joint_searches(base, tuned, k):
         search_together(base.W0, searches)
-        return [Look(base, each.result(), each) for each in searches]
+        # Where leading vectors of W0 are known, a narrow run for the vectors that stay open costs less than this one.
+        return [Look(base, each.result(), each if base.leading is None else None) for each in searches]
     warm = base.leading.vectors if base.leading is not None else None
     found = leading_vectors_of(base.W0, tuned, k, warm=warm, tolerance=COARSE_ANGLE)
     return [Look(base, vectors) for vectors in found]
@@ -137,13 +140,16 @@ def _first_looks(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool)
 def _joint_searches(base: BaseFactors, tuned: Sequence[Tuned], k: int) -> list[JointSearch]:
     """One search per tuned matrix in a Krylov space of W0; none where one of them does not fit it."""
     searches = []
+    known = None
+    if base.leading is not None:
+        known = KnownPairs(base.leading.vectors, base.leading.values, base.leading.residual)
     for each in tuned:
         if each.update is None:
             return []
         delta = delta_of(each.update)
         if not fits_jointly(base.W0, delta):
             return []
-        searches.append(JointSearch(base.W0, each.update, delta, k, tolerance=COARSE_ANGLE))
+        searches.append(JointSearch(base.W0, each.update, delta, k, known=known, tolerance=COARSE_ANGLE))
     return searches
 
 

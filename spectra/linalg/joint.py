@@ -13,24 +13,38 @@ with the same coupling. So one run, with products with W0 alone, gives the leadi
 residuals, the count that none of them is missing (`completeness`: the same random columns), the leading vectors of W0,
 and the certificate for what the two have in common (`certificate`), without a step made twice.
 
+Known eigenvectors X of H0 may stand before Q: from  H0 X = X Theta + R_X  with a small R_X their products are known,
+and R_X adds to the error of the relation. What is left to be found converges as if they had been deflated.
+
 Source: Golub & Van Loan, Matrix Computations, 4th ed., section 10.1, for the recurrence; the identity is derived above.
 """
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.linalg.angles import RELATION_ROUNDINGS
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, random_columns
 from spectra.linalg.operators import LinearOperator, LowRankUpdate
 from spectra.linalg.placement import numbers
 from spectra.linalg.svd import SVD, low_rank_svd
 from spectra.linalg.threads import one_thread
-from spectra.linalg.triplets import RANDOM_COLUMNS, Search
+from spectra.linalg.triplets import LEAST_PASSES_BESIDE_KNOWN, RANDOM_COLUMNS, Search
 
 # Beyond this rank two columns per direction cost more than the steps that they save.
 LARGEST_RANK = 12
 # The start block may fill this share of the space.
 LARGEST_SHARE = 1 / 4
+
+
+class KnownPairs(NamedTuple):
+    """Orthonormal eigenvectors of the Gram operator of W0 as columns, their values, and ||H X - X Theta||_F."""
+
+    vectors: Float[Tensor, "d l"]
+    values: Float[Tensor, " l"]
+    residual: float
 
 
 def delta_of(update: LowRankUpdate) -> SVD:
@@ -57,7 +71,15 @@ class JointSearch(Search):
     """The search for the leading vectors of W0 + delta_W in a Krylov space of W0."""
 
     def __init__(
-        self, W0: LinearOperator, update: LowRankUpdate, delta: SVD, k: int, *, tolerance: float, seed: int = 0
+        self,
+        W0: LinearOperator,
+        update: LowRankUpdate,
+        delta: SVD,
+        k: int,
+        *,
+        known: KnownPairs | None = None,
+        tolerance: float,
+        seed: int = 0,
     ) -> None:
         """Begin with random columns and the directions of the update.
 
@@ -66,18 +88,25 @@ class JointSearch(Search):
             update: The update.
             delta: Its SVD (`delta_of`).
             k: Leading vectors wanted.
+            known: Eigenpairs of the Gram operator of W0.
             tolerance: Sine of the angle at which a vector counts as found.
             seed: Of the random columns.
         """
-        self.delta = delta
+        self.delta, self.known = delta, known
         super().__init__(W0, update, k, None, tolerance, None, seed)
+        if known is not None:
+            self.least_passes = LEAST_PASSES_BESIDE_KNOWN
 
     def _begin(self, warm: Float[Tensor, "d w"] | None, seed: int) -> BlockLanczos:
         W0, delta = self.W0, self.delta
         rank, (own, image) = delta.S.shape[0], change_of(W0, delta)
         lengths = torch.linalg.vector_norm(image, dim=0).clamp_min(torch.finfo(image.dtype).tiny)
         start = torch.cat([random_columns(RANDOM_COLUMNS, own, seed), own, image / lengths], dim=1)
-        run = BlockLanczos(start, random=RANDOM_COLUMNS, whole=True)
+        if self.known is None:
+            run = BlockLanczos(start, random=RANDOM_COLUMNS, whole=True)
+        else:
+            X, values = self.known.vectors, self.known.values
+            run = BlockLanczos(start, X, random=RANDOM_COLUMNS, whole=True, eigenvalues=values)
         coordinates = run.start_coordinates[:, RANDOM_COLUMNS:].double()
         self.own, self.image = coordinates[:, :rank], coordinates[:, rank:] * numbers(lengths)
         return run
@@ -106,6 +135,8 @@ class JointSearch(Search):
         along_own = torch.linalg.vector_norm(self.own.mH @ pairs.vectors[:rows], dim=0)
         along_image = torch.linalg.vector_norm(self.image.mH @ pairs.vectors[:rows], dim=0)
         rounding = (largest * energy).sqrt() + size * along_own + along_image
+        if self.known is not None:
+            rounding = rounding + self.known.residual / (RELATION_ROUNDINGS * torch.finfo(self.W0.dtype).eps)
         return RitzPairs(
             pairs.values, pairs.vectors, pairs.coupling, largest, pairs.random, pairs.dimension, 0.0, rounding
         )

@@ -19,12 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate
+from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate, RowChunked
 from spectra.linalg.placement import numbers
 from spectra.linalg.threads import one_thread
 
 # A direction this small against the product it came from has lost two digits of orthogonality.
 AMPLIFIED = 0.03
+# Times that it is made orthogonal to all others again: once, but for directions of a start that lie among them.
+LARGEST_REPEATS = 3
 # Room for this many blocks at first; it doubles when it is full.
 INITIAL_BLOCKS = 12
 
@@ -81,6 +83,7 @@ class BlockLanczos:
         deflation: float = 0.0,
         random: int = 0,
         whole: bool = False,
+        eigenvalues: Float[Tensor, " l"] | None = None,
     ) -> None:
         """Begin with the span of `start`, kept orthogonal to the orthonormal columns `locked` (deflation).
 
@@ -91,6 +94,7 @@ class BlockLanczos:
             deflation: Their residual ||H X - X Theta||.
             random: The first so many columns of the start are `random_columns`.
             whole: Keep every direction of the start, however near to the others: all columns lie in the space exactly.
+            eigenvalues: Those of `locked`, which then belong to the space: their products are known.
         """
         self.largest, self.deflation, self.random = largest, deflation, random
         self.products: list[Tensor] = []  # columns of T, block by block, on the CPU
@@ -100,8 +104,12 @@ class BlockLanczos:
         if locked is not None:
             self._rows[: self._locked] = locked.mH
         self._known = self._end = self._locked  # rows whose products are known (or not wanted), and all rows
-        scale = 0.0 if whole else float(torch.linalg.matrix_norm(start))
-        self.start_coordinates = self._append(start.mH.contiguous(), scale)
+        scale = float(torch.linalg.matrix_norm(start))
+        self.start_coordinates = self._append(start.mH.contiguous(), scale, whole=whole)
+        if locked is not None and eigenvalues is not None:
+            self._locked = 0
+            self.products.append(torch.diag(eigenvalues).cpu())
+            self.start_coordinates = torch.cat([(locked.mH @ start).cpu(), self.start_coordinates])
         self.coupling_block: Tensor = torch.zeros(0, 0, dtype=start.dtype)
 
     @property
@@ -169,7 +177,9 @@ class BlockLanczos:
         return self.basis @ pairs.vectors[:, :k].to(self._rows)
 
     @one_thread()
-    def _append(self, block: Float[Tensor, "block d"], scale: float) -> Float[Tensor, "kept block"]:
+    def _append(
+        self, block: Float[Tensor, "block d"], scale: float, *, whole: bool = False
+    ) -> Float[Tensor, "kept block"]:
         """Append the rows Q of  block - projections = R^H Q,  Q orthonormal and orthogonal to all rows; gives R.
 
         The Gram-Schmidt pass here is the second one for a Lanczos remainder ("twice is enough", Parlett section 6.9).
@@ -181,14 +191,20 @@ class BlockLanczos:
         block = torch.addmm(block, block @ earlier.mH, earlier, alpha=-1)
         Q, R = torch.linalg.qr(block.mH)
         R = R.cpu()
-        U, S, Vh = torch.linalg.svd(R.double())
-        kept = min(int((32 * torch.finfo(block.dtype).eps * scale < S).sum()), room)
+        S = torch.linalg.svdvals(R.double())
+        kept = S.shape[0] if whole else int((32 * torch.finfo(block.dtype).eps * scale < S).sum())
+        kept = min(kept, room)
         if kept < S.shape[0]:
+            U, S, Vh = torch.linalg.svd(R.double())
             Q, R = Q @ U[:, :kept].to(Q), (S[:kept, None] * Vh[:kept]).to(R.dtype)
-        if self._end and kept and float(S[kept - 1]) < AMPLIFIED * scale:
+        least = float(S[kept - 1]) / scale if kept and scale else 1.0
+        for _ in range(LARGEST_REPEATS if self._end else 0):
+            if least >= AMPLIFIED:
+                break
             rows = Q.mH.contiguous()
             Q, correction = torch.linalg.qr(torch.addmm(rows, rows @ earlier.mH, earlier, alpha=-1).mH)
-            R = correction.cpu() @ R
+            correction = correction.cpu()
+            R, least = correction @ R, float(correction.diagonal().abs().min())
         if self._end + kept > self._rows.shape[0]:
             self._rows = torch.cat([self._rows, torch.empty_like(self._rows)])
         self._rows[self._end : self._end + kept] = Q.mH
@@ -207,7 +223,7 @@ def gram_together(
     updates: Sequence[LowRankUpdate | None],
     blocks: Sequence[Float[Tensor, "d _"]],
 ) -> list[Float[Tensor, "d _"]]:
-    """H_i @ X_i for several matrices W_i = W0 + update_i with one pass each way over W0.
+    """H_i @ X_i for several matrices W_i = W0 + update_i with one pass each way over W0, or one for both ways.
 
     H_i is W_i W_i^H when d_out <= d_in and W_i^H W_i otherwise: the smaller of the two.
     """
@@ -217,6 +233,8 @@ def gram_together(
     stacked = torch.cat(list(blocks), dim=1)
     if not left and isinstance(W0, Dense) and all(update is None for update in updates):
         return list(W0.gram(stacked).split(widths, dim=1))
+    if not left and isinstance(W0, RowChunked):
+        return _in_one_pass(W0, updates, blocks)
     half = list((W0.rmatmat(stacked) if left else W0.matmat(stacked)).split(widths, dim=1))
     for i, update in enumerate(updates):
         if update is not None:
@@ -227,3 +245,19 @@ def gram_together(
         if update is not None:
             full[i] = full[i] + (update.matmat(half[i]) if left else update.rmatmat(half[i]))
     return full
+
+
+def _in_one_pass(
+    W0: RowChunked, updates: Sequence[LowRankUpdate | None], blocks: Sequence[Float[Tensor, "d _"]]
+) -> list[Float[Tensor, "d _"]]:
+    """The same for a tall W0 that is read block by block."""
+    beside = [
+        block.new_zeros(W0.shape[0], block.shape[1]) if update is None else update.matmat(block)
+        for update, block in zip(updates, blocks, strict=True)
+    ]
+    half, full = W0.both_ways(torch.cat(list(blocks), dim=1), torch.cat(beside, dim=1))
+    widths = [block.shape[1] for block in blocks]
+    return [
+        product if update is None else product + update.rmatmat(image)
+        for update, image, product in zip(updates, half.split(widths, dim=1), full.split(widths, dim=1), strict=True)
+    ]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spectra.linalg.joint import JointSearch, delta_of, fits_jointly
+from spectra.linalg.joint import JointSearch, KnownPairs, delta_of, fits_jointly
 from spectra.linalg.krylov import gram_together, random_columns
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.triplets import search_together
@@ -27,12 +27,25 @@ def updates(shape: tuple[int, int], kind: str) -> dict[str, LowRankUpdate]:
     }
 
 
+def known_pairs(W0: torch.Tensor, count: int) -> KnownPairs | None:
+    """Leading eigenpairs of the smaller Gram operator, as an earlier scan leaves them."""
+    if not count:
+        return None
+    W = W0.double()
+    values, vectors = torch.linalg.eigh(W @ W.mH if W.shape[0] <= W.shape[1] else W.mH @ W)
+    X, values = vectors.flip(1)[:, :count].to(W0.dtype), values.flip(0)[:count]
+    residual = gram_together(Dense(W0), [None], [X])[0] - X * values.to(X.dtype)
+    return KnownPairs(X, values, float(torch.linalg.matrix_norm(residual)))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", SPECTRA)
-def test_a_space_of_w0_gives_the_leading_vectors_of_the_sum(shape: tuple[int, int], kind: str) -> None:
+@pytest.mark.parametrize("count", [0, 8])
+def test_a_space_of_w0_gives_the_leading_vectors_of_the_sum(shape: tuple[int, int], kind: str, count: int) -> None:
     W0, _ = base_matrix(*shape, kind, seed=3)
+    known = known_pairs(W0, count)
     searches = {
-        name: JointSearch(Dense(W0), update, delta_of(update), K, tolerance=1e-3)
+        name: JointSearch(Dense(W0), update, delta_of(update), K, known=known, tolerance=1e-3)
         for name, update in updates(shape, kind).items()
     }
     search_together(Dense(W0), list(searches.values()))
@@ -51,10 +64,11 @@ def test_a_space_of_w0_gives_the_leading_vectors_of_the_sum(shape: tuple[int, in
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["random", "aligned", "removing", "negating", "huge", "none"])
-def test_residuals_and_random_coordinates_are_those_of_the_sum(shape: tuple[int, int], name: str) -> None:
+@pytest.mark.parametrize("count", [0, 8])
+def test_residuals_and_random_coordinates_are_those_of_the_sum(shape: tuple[int, int], name: str, count: int) -> None:
     W0 = base_matrix(*shape, "head and bulk", seed=3)[0].double()
     update = updates(shape, "head and bulk")[name].to(dtype=torch.float64, device="cpu")
-    search = JointSearch(Dense(W0), update, delta_of(update), K, tolerance=1e-3)
+    search = JointSearch(Dense(W0), update, delta_of(update), K, known=known_pairs(W0, count), tolerance=1e-3)
     for _ in range(3):
         search.run.advance(gram_together(Dense(W0), [None], [search.run.pending])[0])
     pairs = search.ritz()
@@ -66,6 +80,8 @@ def test_residuals_and_random_coordinates_are_those_of_the_sum(shape: tuple[int,
     assert torch.allclose(residuals, pairs.residuals, atol=1e-10 * scale + 1e-8)
     b = random_columns(pairs.random.shape[1], vectors, 0) * vectors.shape[0] ** 0.5
     assert torch.allclose(vectors.mH @ b, pairs.random, atol=1e-6)
+    one = torch.eye(vectors.shape[1], dtype=torch.float64)
+    assert torch.allclose(vectors.mH @ vectors, one, atol=1e-10)
 
 
 def test_a_large_rank_or_a_small_matrix_takes_the_other_way() -> None:

@@ -53,11 +53,7 @@ def test_a_row_chunked_matrix_reads_no_more_rows_at_once_than_its_chunk() -> Non
 
 @pytest.mark.parametrize("shape", [(64, 48), (67, 41), (5, 200), (200, 5)])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_products_in_blocks_are_those_of_the_whole(
-    shape: tuple[int, int], transposed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A large matrix is split for the threads; what is left beside the blocks and transposed views belong to it."""
-    monkeypatch.setattr("spectra.linalg.operators.LEAST_BLOCKED", 1)
+def test_products_of_a_matrix_held_by_rows_or_by_columns(shape: tuple[int, int], transposed: bool) -> None:
     matrix = torch.randn(*shape, dtype=torch.float64)
     matrix = matrix.mH if transposed else matrix
     for width in (1, 9):
