@@ -168,6 +168,38 @@ def test_a_sweep_is_planned_and_run_with_a_task_a_method_and_a_measure_of_a_plug
     assert run.table("forgetting")["metric"].tolist() == ["last-token"]
 
 
+def test_an_arm_of_a_plugin_takes_part_in_the_comparison_with_plain_lora(
+    plugin: str, models: tuple[str, str], tmp_path: Path
+) -> None:
+    from spectra.study import run_study
+
+    use_plugins([plugin])
+    specification: dict[str, Any] = {
+        "base": models[0],
+        "task": "weather",
+        "heldout": [f"{tiny.save_prose(tmp_path / 'prose.jsonl', 40)}:lm-loss"],
+        "methods": [
+            {"method": "lora", "rank": 2, "learning_rate": [1e-3, 3e-2]},
+            {"method": "small-b", "rank": 2, "learning_rate": 3e-2, "arguments": {"norm": 0.05}},
+        ],
+        "seeds": 0,
+        "steps": 3,
+        "batch_size": 4,
+        "max_length": 16,
+        "trajectory": 0,
+        "study": {"questions": "f"},
+    }
+    study = run_study(specification, tmp_path / "study", executor="inline")
+    assert study.verdicts == {"f": "not enough settings"} and not study.missing
+    table = study.answers.tables["front"].set_index("label")
+    assert list(table.index) == ["LoRA r=2 α=4", "Small B r=2 α=4 norm=0.05"]
+    assert table["update_relative"].is_monotonic_decreasing  # the rule was kept
+    [answer] = study.answers.answers
+    assert {one.over for one in answer.comparisons if one.value is not None} == {"Small B r=2 α=4 norm=0.05"}
+    page = study.report.read_text()
+    assert "Task score against forgetting" in page and "Small B r=2" in page and "paper reports" not in page
+
+
 BY_A_CALL = """
 from spectra.data import register_task, task_from_rows
 from spectra.training.metrics import Metric, register_metric

@@ -203,6 +203,46 @@ def forgetting_beside_norm(material: StudyMaterial) -> Figure | None:
     )  # fmt: skip
 
 
+def front_figure(material: StudyMaterial) -> Figure | None:
+    """Of question f: test score against forgetting, with the intervals of both."""
+    table = material.tables["front"].dropna(subset=["score", "forgetting"])
+    if table.empty:
+        return None
+    headings = {
+        "label": "Configuration", "score": "Test score", "forgetting": f"Forgetting of {material.record['primary']}",
+        "count": AXES["count"], "stands": "Where it stands",
+    }  # fmt: skip
+    ends = ["score_low", "score_high", "forgetting_low", "forgetting_high"]
+    base = alt.Chart(rows()).encode(color=colour_of_label(table))
+    x = alt.X("forgetting:Q", title=headings["forgetting"], scale=alt.Scale(zero=False))
+    y = alt.Y("score:Q", title="Test score", scale=alt.Scale(zero=False))
+    layers = alt.layer(
+        base.mark_rule(opacity=0.5).encode(x=alt.X("forgetting_low:Q"), x2="forgetting_high:Q", y=y),
+        base.mark_rule(opacity=0.5).encode(y=alt.Y("score_low:Q"), y2="score_high:Q", x=x),
+        base.mark_point(filled=True, size=90).encode(
+            x=x, y=y, shape=shape_of_label(table), tooltip=fields(headings, table)
+        ),
+    )
+    return Figure(
+        identity="study-f-front",
+        title="Task score against forgetting",
+        shows="Each mark is a configuration at its chosen learning rate, with the intervals over seeds: the upper left "
+        "is where one wants to be.",
+        caveat="Intervals of single means overlap more than those of differences paired by seed, which the table rests "
+        "on.",
+        alternative=listed(
+            [
+                f"{one['label']}: score {numbers.compact(one['score'])}, forgetting "
+                f"{numbers.compact(one['forgetting'])}, {one['stands']}"
+                for one in table.to_dict("records")
+            ]
+        ),
+        chart=page_wide(layers, 340),
+        table=table[[*headings, "method", *ends]],
+        headings=headings,
+    )
+
+
 DRAWN = {"a": counts_beside_controls, "b": counts_against_rate, "c": forgetting_beside_norm}
 
 

@@ -53,7 +53,11 @@ def study_material(folder: Path | str) -> StudyMaterial:
     place = run.path / "study"
     if not (place / "verdicts.json").is_file():
         raise RunError(f"'{folder}' has no verdicts yet. Let `spectra study --out {folder}` finish.")
-    tables = {name: read_parquet(place / "tables" / f"{name}.parquet", error=RunError) for name in STUDY_TABLES}
+    tables = {
+        name: read_parquet(place / "tables" / f"{name}.parquet", error=RunError)
+        for name in STUDY_TABLES
+        if name != "front" or (place / "tables" / "front.parquet").is_file()  # of question f alone
+    }
     return StudyMaterial(
         record=read_json(place / "verdicts.json"),
         registration=read_json(place / "study.json"),

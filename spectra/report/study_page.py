@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra.report.page import Page, Section, render
-from spectra.report.study_figures import figures_of
+from spectra.report.study_figures import figures_of, front_figure
 from spectra.report.study_inputs import StudyMaterial, study_material
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
@@ -22,6 +22,7 @@ HEADINGS = {
     "c": "Forgetting and counts at equal norm",
     "d": "Removing intruders against shrinking the update",
     "e": "What the advice saves",
+    "f": "Arms that keep what the base knew, against plain LoRA",
 }
 
 
@@ -41,13 +42,8 @@ def study_page(material: StudyMaterial) -> Page:
     answers = {one["question"]: one for one in material.answers}
     sections = [
         Section("verdicts", "The questions and their verdicts", tables=(_verdicts(material),)),
-        Section(
-            "paper",
-            "The paper's findings, one by one",
-            lead="Shuttleworth et al., arXiv:2410.21228. Each finding beside the figure of this study with its "
-            "interval over seeds, or over settings for correlations, each at the study's level by itself.",
-            tables=(_signs(material),),
-        ),
+        *_front(material),
+        *([] if set(answers) == {"f"} else [_paper(material)]),
         *(
             Section(
                 f"question-{letter}",
@@ -157,6 +153,55 @@ def _signs(material: StudyMaterial) -> HtmlTable:
         "note": text("Note"),
     }
     return html_table("paper-signs", "The paper's findings", material.tables["paper_signs"], columns)
+
+
+def _paper(material: StudyMaterial) -> Section:
+    """The paper's signs; a study of question f alone has nothing to hold against them."""
+    return Section(
+        "paper",
+        "The paper's findings, one by one",
+        lead="Shuttleworth et al., arXiv:2410.21228. Each finding beside the figure of this study with its "
+        "interval over seeds, or over settings for correlations, each at the study's level by itself.",
+        tables=(_signs(material),),
+    )
+
+
+def _front(material: StudyMaterial) -> tuple[Section, ...]:
+    """Of question f: every configuration at its chosen rate, and where it stands."""
+    if "front" not in material.tables:
+        return ()
+    columns = {
+        "label": text("Configuration"),
+        "learning_rate": Column("Learning rate", numbers.exact),
+        "score": Column("Test score", numbers.decimal),
+        "score_low": Column("Lower end", numbers.decimal),
+        "score_high": Column("Upper end", numbers.decimal),
+        "forgetting": Column("Forgetting", numbers.decimal),
+        "forgetting_low": Column("Lower end", numbers.decimal),
+        "forgetting_high": Column("Upper end", numbers.decimal),
+        "stands": text("Where it stands"),
+        "count": Column("Intruder dimensions", numbers.compact),
+        "control_count": Column("Of the null control", numbers.compact),
+        "update_relative": Column("‖ΔW‖ / ‖W0‖", numbers.compact),
+        "train_seconds": Column("Seconds of training", numbers.compact),
+        "seeds": Column("Seeds", numbers.count),
+    }
+    lead = (
+        f"Task score against forgetting of {material.record['primary']}, every configuration at the learning rate that "
+        "validation chose. On the front: no other one has both a higher mean score and a lower mean forgetting. "
+        "Behind: another one has, and one of the two differences, paired by seed, is told from zero. Intervals are "
+        "over seeds, each at the study's level by itself."
+    )
+    drawn = front_figure(material)
+    return (
+        Section(
+            "front",
+            "Task score against forgetting",
+            lead=lead,
+            figures=(drawn,) if drawn is not None else (),
+            tables=(html_table("study-front", "Every configuration", material.tables["front"], columns),),
+        ),
+    )
 
 
 def _comparisons(material: StudyMaterial, question: str) -> HtmlTable:

@@ -82,11 +82,30 @@ SIGNS = (
     Column("note", "text", "What a reader has to know."),
 )
 
+FRONT = (
+    Column("label", "text", "The configuration."),
+    Column("method", "text", "Its method."),
+    Column("seeds", "integer", "Seeds behind its means."),
+    Column("learning_rate", "number", "The learning rate that validation chose."),
+    Column("score", "number", "Test score, mean over seeds."),
+    Column("score_low", "number", "Lower end of its interval."),
+    Column("score_high", "number", "Upper end of its interval."),
+    Column("forgetting", "number", "Of the primary held-out task, mean over seeds."),
+    Column("forgetting_low", "number", "Lower end of its interval."),
+    Column("forgetting_high", "number", "Upper end of its interval."),
+    Column("count", "number", "Intruder dimensions, mean over seeds."),
+    Column("control_count", "number", "Those of the null control."),
+    Column("update_relative", "number", "||delta_W|| / ||W0||, mean over seeds."),
+    Column("train_seconds", "number", "Time in optimiser steps, mean over seeds."),
+    Column("stands", "text", "on the front, behind another configuration, or not distinguishable from it."),
+)
+
 STUDY_TABLES: Mapping[str, tuple[Column, ...]] = {
     "study_trials": STUDY_TRIALS,
     "matches": MATCHES,
     "comparisons": COMPARISONS,
     "paper_signs": SIGNS,
+    "front": FRONT,
 }
 
 

@@ -77,4 +77,13 @@ QUESTIONS: Mapping[str, Question] = {
         "The advised adapter is trained with the seeds of the study. The difference of trained parameters and the "
         "lower end of the interval of the difference of test scores decide; intruders and forgetting are reported.",
     ),
+    "f": Question(
+        "Does a training method keep more of what the base knew than plain LoRA does?",
+        "At the same validation score, at least one arm forgets less than plain LoRA of its rank and alpha.",
+        "Arms are all configurations of other methods than lora. Plain LoRA is interpolated between neighbouring "
+        "learning rates of the same seed. Differences of forgetting, arm minus plain LoRA, averaged over seeds: at "
+        "equal score, at equal norm, and each at its own validated learning rate; the allowance for errors is shared "
+        "by the arms. The differences at equal score decide: supported if that of any arm lies below zero, "
+        "contradicted if those of all arms lie above.",
+    ),
 }

@@ -10,9 +10,9 @@ from spectra.study.questions import QUESTIONS
 from spectra.sweep.spec.specification import Seeds, Specification
 from spectra.sweep.spec.values import one_or_many
 
-QuestionName = Literal["a", "b", "c", "d", "e"]
+QuestionName = Literal["a", "b", "c", "d", "e", "f"]
 Lambda = Annotated[float, Field(ge=0, le=2)]
-LETTERS: tuple[QuestionName, ...] = ("a", "b", "c", "d", "e")
+LETTERS: tuple[QuestionName, ...] = ("a", "b", "c", "d", "e")  # asked unless others are named
 
 
 class _Strict(BaseModel):

@@ -82,7 +82,7 @@ def test_a_folder_whose_trials_ran_before_they_were_asked_is_refused(
         ({"heldout": []}, "heldout is empty; add a held-out task"),
         ({"keep": "none"}, "interventions need the trained weights"),
         ({"controls": False}, "a count says nothing without its null control"),
-        ({"study": {"questions": "a,f"}}, "study.questions.1: input should be 'a', 'b', 'c', 'd' or 'e', not 'f'"),
+        ({"study": {"questions": "a,g"}}, "study.questions.1: input should be 'a', 'b', 'c', 'd', 'e' or 'f', not 'g'"),
         ({"study": {"questions": "a,a"}}, "a question is asked twice"),
         ({"study": {"interventions": {"controls": "random"}}}, "question d holds removal against the control shrink"),
         ({"study": {"interventions": {"controls": "shrnk"}}}, "control 'shrnk' is unknown"),

@@ -12,6 +12,7 @@ from spectra.study.answers.dose import dose_comparisons
 from spectra.study.answers.intruders import intruder_comparisons, matched
 from spectra.study.answers.mending import mending_comparisons
 from spectra.study.answers.paper import Sign, paper_signs
+from spectra.study.answers.prevention import front, prevention_comparisons, prevention_verdict
 from spectra.study.answers.saving import Advised, saving_comparisons, saving_verdict
 from spectra.study.comparison import Answer, answer
 from spectra.study.specification import StudySettings
@@ -70,6 +71,9 @@ def answers_of(
                     advised, tables.trials_of_the_sweep, tables.forgetting, level=level, reason=without_advice
                 )
                 found.append(answer("e", savings, saving_verdict(savings, settings.margin)))
+            case "f":
+                beside = prevention_comparisons(tables, level=level)
+                found.append(answer("f", beside, prevention_verdict(beside)))
     signs = paper_signs(tables, level=settings.level)
     return Answers(
         tuple(found),
@@ -78,6 +82,7 @@ def answers_of(
             "study_trials": tables.trials,
             "matches": matches,
             "comparisons": study_table("comparisons", [one.row() for each in found for one in each.comparisons]),
+            **({"front": front(tables, level=settings.level)} if "f" in settings.questions else {}),
             "paper_signs": study_table("paper_signs", [one.row() for one in signs]),
         },
     )

@@ -1,19 +1,17 @@
 """Question a: adapters beside full fine-tuning at equal score, at equal norm, and beyond the null controls."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from spectra.runs.study_schema import study_table
 from spectra.study.answers.over_seeds import over_seeds
+from spectra.study.answers.score_matching import MATCHED, interpolated
 from spectra.study.comparison import Comparison
 from spectra.study.tables import StudyTables
 
 UNIT = "intruder dimensions"
 FIGURES = ("count", "control_count")
-MATCHED = {"score": "at equal validation score", "norm": "at equal norm of the update"}
 
 
 def matched(tables: StudyTables) -> pd.DataFrame:
@@ -27,7 +25,7 @@ def matched(tables: StudyTables) -> pd.DataFrame:
         {
             **{name: adapter[name] for name in ("trial", "label", "seed", *FIGURES)},
             "matched_on": kind,
-            **_interpolated(adapter, by_seed.get(adapter["seed"], none), kind),
+            **interpolated(adapter, by_seed.get(adapter["seed"], none), kind, FIGURES),
         }
         for adapter in adapters.to_dict("records")
         for kind in MATCHED
@@ -69,38 +67,6 @@ def _without_match(lost: pd.DataFrame) -> str:
         return ""
     reasons = lost.groupby("reason", sort=False)["label"].agg(lambda labels: ", ".join(dict.fromkeys(labels)))
     return "; ".join(f"no match for {labels}: {reason}" for reason, labels in reasons.items())
-
-
-def _interpolated(adapter: Mapping[Any, Any], full: pd.DataFrame, kind: str) -> dict[str, Any]:
-    """Counts of full fine-tuning where it has the adapter's score or norm, between neighbouring learning rates.
-
-    w = (at - x_i) / (x_{i+1} - x_i),   count = (1 - w) count_i + w count_{i+1},  for the first i, by learning rate,
-    with `at` between x_i and x_{i+1}. Nothing is extrapolated.
-    """
-    [at] = _measure(adapter["validation_score"], adapter["update_relative"], kind).tolist()
-    x = _measure(full["validation_score"], full["update_relative"], kind)
-    counts = {name: full[name].to_numpy(dtype=float, na_value=np.nan) for name in FIGURES}
-    rates = full["learning_rate"].to_numpy(dtype=float)
-    if not np.isfinite(at) or not len(x):
-        return {"at": None, "reason": "there is no full fine-tuning of this seed that learnt"}
-    for left in range(max(len(x) - 1, 1)):
-        right = min(left + 1, len(x) - 1)
-        low, high = sorted((x[left], x[right]))
-        if low <= at <= high:
-            w = 0.0 if low == high else float((at - x[left]) / (x[right] - x[left]))
-            found = {f"full_{name}": (1 - w) * of[left] + w * of[right] for name, of in counts.items()}
-            return {"at": at, "left_rate": rates[left], "right_rate": rates[right], "reason": "", **found}
-    side = "lower" if at < x.min() else "higher"
-    what = "validation score" if kind == "score" else "norm"
-    return {"at": at, "reason": f"its {what} is {side} than that of full fine-tuning at any learning rate"}
-
-
-def _measure(score: Any, norm: Any, kind: str) -> np.ndarray:
-    """What is matched, of one trial or of several; the log of no update is minus infinity."""
-    if kind == "score":
-        return np.atleast_1d(np.asarray(score, dtype=float))
-    with np.errstate(divide="ignore"):
-        return np.atleast_1d(np.log(np.asarray(norm, dtype=float)))
 
 
 def headline(trials: pd.DataFrame) -> Sequence[str]:
