@@ -197,9 +197,9 @@ def gram_spectrum(W0: LinearOperator) -> GramSpectrum:
     gram = W @ W.mH if W.shape[0] <= W.shape[1] else W.mH @ W
     with one_thread():
         try:
-            values, vectors = (found.to(gram.device) for found in torch.linalg.eigh(for_eigenpairs(gram)))
+            values, vectors = (found.to(gram) for found in torch.linalg.eigh(for_eigenpairs(gram)))
         except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
-            values, vectors = (found.to(gram) for found in torch.linalg.eigh(for_eigenpairs(gram).double()))
+            values, vectors = (found.to(gram) for found in torch.linalg.eigh(gram.cpu().double()))
     rows = vectors.mH  # LAPACK writes the eigenvectors one after the other: this view is contiguous
     residual = torch.linalg.vector_norm((rows @ gram).addcmul_(rows, values[:, None], value=-1), dim=1).max()
     largest = max(float(values[-1]), torch.finfo(values.dtype).tiny)

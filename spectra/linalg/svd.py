@@ -58,9 +58,9 @@ def thin_svd(W: Float[Tensor, "d_out d_in"]) -> SVD:
     try:
         with one_thread() if min(W.shape) <= LARGEST_ALONE else nullcontext():
             try:
-                U, S, Vh = torch.linalg.svd(for_svd(W), full_matrices=False)
+                U, S, Vh = (found.to(W.dtype) for found in torch.linalg.svd(for_svd(W), full_matrices=False))
             except torch.linalg.LinAlgError:  # entries so far apart that single precision does not converge
-                U, S, Vh = (found.to(W.dtype) for found in torch.linalg.svd(for_svd(W).double(), full_matrices=False))
+                U, S, Vh = (found.to(W.dtype) for found in torch.linalg.svd(W.cpu().double(), full_matrices=False))
     except torch.linalg.LinAlgError as error:
         raise SpectrumError(
             f"The SVD of a {tuple(W.shape)} matrix did not converge. Leave it out with --exclude."
