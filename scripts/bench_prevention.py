@@ -3,7 +3,7 @@
     python scripts/bench_prevention.py [MODEL]        # an asset or a folder; default all-MiniLM-L6-v2, 16 x 64 tokens
 
 Forward, backward and AdamW of a batch, then the rule; both in processor time of this process, so that what else runs on
-the machine does not count. Prints a table; `reports/prevention.md` has one.
+the machine does not count. Prints a table; `reports/prevention/README.md` has one.
 """
 
 import sys
