@@ -177,12 +177,25 @@ def scan(
     command = [sys.executable, "-m", "spectra", "intruders", checkpoint, "--base", base, "--json", "--no-cache", "-q"]
     command += ["--roles", asked.roles, "--layers", asked.layers, "--memory", asked.memory]
     began = time.perf_counter()
-    done = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **environment})
-    output = done.stdout.read() if done.stdout else b""
-    _, status, usage = os.wait4(done.pid, 0)
-    if status:
-        sys.exit(f"spectra intruders ended with status {status}")
-    return json.loads(output), usage.ru_maxrss / 2**20, time.perf_counter() - began
+    peak = 0.0
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.Popen(command, stdout=output, env={**os.environ, **environment})
+        while done.poll() is None:
+            peak = max(peak, resident_peak(done.pid))
+            time.sleep(0.05)
+        if done.returncode:
+            sys.exit(f"spectra intruders ended with status {done.returncode}")
+        output.seek(0)
+        return json.load(output), peak, time.perf_counter() - began
+
+
+def resident_peak(pid: int) -> float:
+    """The most GiB that a process has held since its program began; what it was forked from does not count."""
+    try:
+        told = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) for line in told.splitlines() if line.startswith("VmHWM")), 0) / 2**20
 
 
 def verdicts(result: dict) -> list[tuple[str, int, bool]]:

@@ -11,17 +11,16 @@ import torch
 from spectra.engine.row_reader import HeldRows, RowReader
 from spectra.linalg.operators import Dense, LinearOperator, RowChunked
 from spectra.weights import StoredMatrix
+from spectra.weights.streams.held import read_ahead_bytes
 
 # Blocks of columns, bases and small matrices of a scan, beside W0 itself (measured: `scripts/bench_scan.py`).
 WORKSPACE_VECTORS = 1200
 # Columns as long as the longer side that a pass holds: products, their blocks and what an update adds to them.
 LONG_VECTORS = 150
 SMALLEST_CHUNK_BYTES = 16 << 20
-LARGEST_CHUNK_BYTES = 64 << 20
+LARGEST_CHUNK_BYTES = 32 << 20
 # What a process holds before it has read anything: the interpreter, torch and the other packages.
 PROCESS_BYTES = 320 << 20
-# Of the budget that tensors which are read ahead may take (`weights.streams.held`), one part in so many.
-READ_AHEAD_SHARE = 16
 
 # The number of the parameter in <malloc.h>, and the size from which blocks are the system's.
 M_MMAP_THRESHOLD = -3
@@ -45,7 +44,7 @@ class Budget:
     def for_matrices(self) -> int:
         """Bytes that matrices and what is computed with them may take; at least a quarter of a small budget."""
         total = self.memory_bytes or 0
-        return max(total - PROCESS_BYTES - total // READ_AHEAD_SHARE, total // 4)
+        return max(total - PROCESS_BYTES - read_ahead_bytes(total), total // 4)
 
     def fits(self, shape: tuple[int, int], dtype: torch.dtype) -> bool:
         """True where a dense matrix of this shape may be held beside the others."""
