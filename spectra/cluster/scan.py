@@ -1,7 +1,7 @@
 """A scan spread over the nodes of a Ray cluster: one actor per node, which keeps its checkpoints open."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from spectra.scanning.journal import Finished, Place
 from spectra.scanning.scan import Groups, PartialScan, ScanGroups
 from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
+from spectra.weights.streams.opened import opened_once
 
 
 @dataclass(frozen=True)
 class SpreadScan:
     """A cluster that scans in place of this process (a `scanning.scan.Spread`).
 
-    Every node opens the checkpoints itself, so they lie on a file system that all share; each keeps factors of the base
-    between scans for itself.
+    Every node opens the checkpoints itself, so they lie on a file system that all share, or are read where they lie,
+    each tensor by the node that scans it. Each keeps factors of the base between scans for itself.
 
     Attributes:
         address: "auto", or HOST:PORT of the cluster's head.
@@ -68,18 +69,23 @@ class Scanner:
     ) -> None:
         self._given = (folder, checkpoints, base, selection, settings, cache)
         self._opened: PartialScan | None = None
+        self._arrived: Mapping[str, int] = {}
 
     def scan(self, places: Sequence[Place]) -> Finished:
         """Matrices that share their W0."""
         # Opened here and not on creation, whose errors Ray reports as the death of the actor.
         self._opened = self._opened or self._open()
         (finished,) = self._opened.scan_groups([places])
-        return finished
+        arrived, before = self._opened.plan.arrived(), self._arrived
+        self._arrived = arrived
+        since = {name: count - before.get(name, 0) for name, count in arrived.items()}
+        return replace(finished, arrived=since, version=self._opened.plan.version)
 
     def _open(self) -> PartialScan:
         folder, checkpoints, base, selection, settings, cache = self._given
         stand_where_the_driver_stands(folder)
-        pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
+        with opened_once():
+            pairs = [open_pair(base, checkpoint, selection) for checkpoint in checkpoints]
         return PartialScan(pairs, settings, FactorCache() if cache else None)
 
 

@@ -103,7 +103,10 @@ class Look:
             vectors: The leading vectors.
             search: Where they were found, if that was in a Krylov space of W0: the question goes on in it.
         """
-        self.vectors, self.question = vectors, Question(base, vectors.U, vectors.sin_angles.double())
+        self.vectors, self.question = (
+            vectors,
+            Question(base, vectors.U, vectors.sin_angles.double(), vectors.back_from(base.W0)),
+        )
         if search is not None and search.pairs is not None:
             self.question.adopt(search.run, search.pairs.vectors[:, : vectors.U.shape[1]])
 

@@ -96,6 +96,8 @@ class BaseFactors:
     @cached_property
     def is_zero(self) -> bool:
         """True when no entry of W0 differs from zero: it has no singular vectors of its own."""
+        if isinstance(self.W0, RowChunked) and bool(self.W0.read(0, 1).any()):
+            return False  # without a pass over it
         return not any(bool(rows[:1].any()) or bool(rows.any()) for rows in self.W0.row_blocks())
 
     def spectrum(self) -> GramSpectrum:

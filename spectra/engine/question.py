@@ -31,11 +31,26 @@ FINE_ANGLE = 1e-4
 class Question:
     """Which singular vectors of W0 do the columns of U resemble? The brackets while they are tightened."""
 
-    def __init__(self, base: BaseFactors, U: Float[Tensor, "d_out k"], error: Float[Tensor, " k"]) -> None:
-        """Project to the smaller space of W0, and ask the leading factors that are already known."""
+    def __init__(
+        self,
+        base: BaseFactors,
+        U: Float[Tensor, "d_out k"],
+        error: Float[Tensor, " k"],
+        back: Float[Tensor, "d_in k"] | None = None,
+    ) -> None:
+        """Project to the smaller space of W0, and ask the leading factors that are already known.
+
+        Args:
+            base: What is known of W0.
+            U: The columns.
+            error: Bounds on the sines of their angles to what they stand for.
+            back: W0^H @ U, where it is known already.
+        """
         self.base, self.error = base, error
         self.right_space = base.W0.shape[0] > base.W0.shape[1]
-        self.image = base.W0.rmatmat(U) if self.right_space else U
+        self.image = U
+        if self.right_space:
+            self.image = base.W0.rmatmat(U) if back is None else back
         self.Y = self.image
         self.brackets = Brackets.unknown(U.shape[1])
         self.leak = torch.zeros_like(self.brackets.lower)

@@ -70,7 +70,7 @@ def mitigated_factors(
         raise AdapterError(
             f"The scaling of '{matrix.name}' is 0: the adapter changes nothing there. Leave it out with --exclude."
         )
-    W0 = as_operator(matrix.W0, dtype=dtype, device=device, memory_bytes=None)
+    W0 = as_operator(matrix.W0, dtype=dtype, device=device)
     triplets = leading_triplets(W0, update, max(chosen) + 1)
     require_same(spectrum, [float(triplets.S[index]) for index in chosen], chosen)
     edit = scaled_directions(triplets, chosen, plan.lam)

@@ -101,7 +101,7 @@ class Subject:
         update = matrix.update(device=self.device)
         if update is None:
             return Dense(matrix.W_tuned(device=self.device)), None
-        return as_operator(matrix.W0, dtype=torch.float32, device=self.device, memory_bytes=None), update
+        return as_operator(matrix.W0, dtype=torch.float32, device=self.device), update
 
 
 def _nothing_to_treat(scan: Scan) -> str:

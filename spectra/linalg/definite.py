@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.linalg.operators import Dense, LinearOperator
+from spectra.linalg.operators import Dense, LinearOperator, RowChunked
 
 # Backward error of the Gram matrix and its factorisation, in roundings of the largest eigenvalue.
 BACKWARD_ROUNDINGS = 32.0
@@ -35,10 +35,13 @@ def smallest_eigenvalue_exceeds(W: LinearOperator, floor: float, largest: float)
         positive definiteness".
         Difference: the statistical size of the rounding error is used (BACKWARD_ROUNDINGS), not its worst case; rows
         are taken until the proof succeeds.
+    Memory: one d_in x d_in matrix.
     Cost: d_in^2 (rows used) + d_in^3 / 3 operations per try, once per base matrix: 1.6 d_in^3 when the first succeeds.
     """
     d_out, d_in = W.shape
     shift = floor + BACKWARD_ROUNDINGS * torch.finfo(W.dtype).eps * largest
+    if isinstance(W, RowChunked):
+        W.make_room(d_in * d_in * W.dtype.itemsize)
     gram = torch.zeros(d_in, d_in, dtype=W.dtype, device=W.device)
     tries = sorted({min(int(factor * d_in), d_out) for factor in TRIES} | {d_out})
     rows_seen = 0
@@ -82,10 +85,38 @@ def _add_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "rows n"], sign: f
 
 
 def _is_positive_definite(gram: Float[Tensor, "n n"], shift: float) -> bool:
-    """True where the lower triangle of  gram - shift  has a Cholesky factorisation."""
-    factor = gram.clone()
+    """True where the lower triangle of  gram - shift  has a Cholesky factorisation.
+
+    The factor is written into the upper triangle, which nothing else uses, so that no second matrix of this size is
+    held; the squares on the diagonal, which both need, are put back.
+    """
+    leaves = [(leaf, leaf.clone()) for leaf in _leaves(gram)]
+    factor = gram.mH
+    _copy_below(gram, factor)
     factor.diagonal().sub_(shift)
-    return _factorised(factor)
+    found = _factorised(factor)
+    for leaf, before in leaves:
+        leaf.copy_(before)
+    return found
+
+
+def _leaves(A: Float[Tensor, "n n"]) -> Iterator[Float[Tensor, "leaf leaf"]]:
+    """The squares on the diagonal that are halved no further, as views."""
+    half = A.shape[0] // 2
+    if A.shape[0] <= LEAF_COLUMNS:
+        yield A
+    else:
+        yield from _leaves(A[:half, :half])
+        yield from _leaves(A[half:, half:])
+
+
+def _copy_below(source: Float[Tensor, "n n"], target: Float[Tensor, "n n"]) -> None:
+    """Copy what lies below the squares on the diagonal."""
+    half = source.shape[0] // 2
+    if source.shape[0] > LEAF_COLUMNS:
+        target[half:, :half].copy_(source[half:, :half])
+        _copy_below(source[:half, :half], target[:half, :half])
+        _copy_below(source[half:, half:], target[half:, half:])
 
 
 def _factorised(A: Float[Tensor, "n n"]) -> bool:
@@ -102,6 +133,18 @@ def _factorised(A: Float[Tensor, "n n"]) -> bool:
     corner, below, rest = A[:half, :half], A[half:, :half], A[half:, half:]
     if not _factorised(corner):
         return False
-    below.copy_(torch.linalg.solve_triangular(corner.mH, below, upper=True, left=False))
+    _divide(below, corner)
     _add_gram(rest, below.mH, -1.0)
     return _factorised(rest)
+
+
+def _divide(B: Float[Tensor, "m n"], L: Float[Tensor, "n n"]) -> None:
+    """B <- B L^{-H} for a lower triangular L, by halves: no copy of either is made."""
+    n = L.shape[0]
+    if n <= LEAF_COLUMNS:
+        B.copy_(torch.linalg.solve_triangular(L.mH, B, upper=True, left=False))
+        return
+    half = n // 2
+    _divide(B[:, :half], L[:half, :half])
+    B[:, half:].addmm_(B[:, :half], L[half:, :half].mH, alpha=-1)
+    _divide(B[:, half:], L[half:, half:])

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate
+from spectra.linalg.operators import Dense, LinearOperator, LowRankUpdate, RowChunked
 from spectra.linalg.placement import numbers
 from spectra.linalg.threads import one_thread
 
@@ -223,7 +223,7 @@ def gram_together(
     updates: Sequence[LowRankUpdate | None],
     blocks: Sequence[Float[Tensor, "d _"]],
 ) -> list[Float[Tensor, "d _"]]:
-    """H_i @ X_i for several matrices W_i = W0 + update_i with one pass each way over W0.
+    """H_i @ X_i for several matrices W_i = W0 + update_i with one pass each way over W0, or one for both ways.
 
     H_i is W_i W_i^H when d_out <= d_in and W_i^H W_i otherwise: the smaller of the two.
     """
@@ -233,6 +233,8 @@ def gram_together(
     stacked = torch.cat(list(blocks), dim=1)
     if not left and isinstance(W0, Dense) and all(update is None for update in updates):
         return list(W0.gram(stacked).split(widths, dim=1))
+    if not left and isinstance(W0, RowChunked):
+        return _in_one_pass(W0, updates, blocks)
     half = list((W0.rmatmat(stacked) if left else W0.matmat(stacked)).split(widths, dim=1))
     for i, update in enumerate(updates):
         if update is not None:
@@ -243,3 +245,19 @@ def gram_together(
         if update is not None:
             full[i] = full[i] + (update.matmat(half[i]) if left else update.rmatmat(half[i]))
     return full
+
+
+def _in_one_pass(
+    W0: RowChunked, updates: Sequence[LowRankUpdate | None], blocks: Sequence[Float[Tensor, "d _"]]
+) -> list[Float[Tensor, "d _"]]:
+    """The same for a tall W0 that is read block by block."""
+    beside = [
+        block.new_zeros(W0.shape[0], block.shape[1]) if update is None else update.matmat(block)
+        for update, block in zip(updates, blocks, strict=True)
+    ]
+    half, full = W0.both_ways(torch.cat(list(blocks), dim=1), torch.cat(beside, dim=1))
+    widths = [block.shape[1] for block in blocks]
+    return [
+        product if update is None else product + update.rmatmat(image)
+        for update, image, product in zip(updates, half.split(widths, dim=1), full.split(widths, dim=1), strict=True)
+    ]

@@ -212,7 +212,17 @@ class RowChunked:
     """A matrix that stays in storage and is read a block of rows at a time.
 
     `read_rows(start, stop)` returns rows in their storage dtype; each block is converted to `dtype`, used and
-    dropped, so a product holds `chunk_rows * d_in` numbers of the matrix at once, whatever d_out is.
+    dropped, so a product holds `chunk_rows * d_in` numbers of the matrix at once, whatever d_out is. Each pass over the
+    matrix is a read of its file, so that what needs two products takes both from one pass where that is possible.
+
+    Attributes:
+        read_rows: Gives rows in storage dtype.
+        shape: (d_out, d_in).
+        dtype: Arithmetic of the products.
+        device: Where they are computed.
+        chunk_rows: Rows at a time.
+        make_room: Called with bytes that are needed beside the matrix for a while; a reader that holds rows lets go of
+            as many.
     """
 
     read_rows: Callable[[int, int], Tensor]
@@ -220,6 +230,7 @@ class RowChunked:
     dtype: torch.dtype
     device: torch.device
     chunk_rows: int
+    make_room: Callable[[int], None] = lambda _: None
 
     def _chunks(self) -> list[tuple[int, int]]:
         d_out = self.shape[0]
@@ -239,6 +250,19 @@ class RowChunked:
         for start, stop in self._chunks():
             total += Dense(self.read(start, stop)).rmatmat(Y[start:stop])
         return total
+
+    def both_ways(
+        self, X: Float[Tensor, "d_in n"], beside: Float[Tensor, "d_out n"] | None = None
+    ) -> tuple[Float[Tensor, "d_out n"], Float[Tensor, "d_in n"]]:
+        """Y = W @ X + beside, and W^H @ Y, in one pass."""
+        half = torch.empty(self.shape[0], X.shape[1], dtype=self.dtype, device=self.device)
+        total = torch.zeros(self.shape[1], X.shape[1], dtype=self.dtype, device=self.device)
+        for start, stop in self._chunks():
+            rows = Dense(self.read(start, stop))
+            part = rows.matmat(X)
+            half[start:stop] = part if beside is None else part + beside[start:stop]
+            total += rows.rmatmat(half[start:stop])
+        return half, total
 
     def dense(self) -> Float[Tensor, "d_out d_in"]:
         """The whole matrix: needs d_out * d_in numbers of memory."""

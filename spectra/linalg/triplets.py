@@ -10,7 +10,7 @@ from torch import Tensor
 from spectra.linalg.angles import NULL_ROUNDINGS, angle_bounds, image_angle_bounds, nearest_distance, residual_rounding
 from spectra.linalg.completeness import Count, complete_pairs
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together, random_columns
-from spectra.linalg.operators import LinearOperator, LowRankUpdate
+from spectra.linalg.operators import LinearOperator, LowRankUpdate, RowChunked
 from spectra.linalg.placement import for_eigenpairs
 from spectra.linalg.svd import low_rank_svd
 
@@ -60,6 +60,7 @@ class LeadingVectors:
         following: Approximate eigenvectors of the smaller Gram operator that come after the first k, without any
             bound: a start for a search near them.
         count: Why no leading vector is missing: a statement on the eigenvalues of the smaller Gram operator.
+        back: A matrix W and W^H @ U, where that came with the last pass over W: W0 itself, or a tuned matrix.
     """
 
     U: Float[Tensor, "d_out k"]
@@ -70,6 +71,11 @@ class LeadingVectors:
     passes: int
     following: Float[Tensor, "d f"]
     count: Count | None
+    back: tuple[LinearOperator, Float[Tensor, "d_in k"]] | None = None
+
+    def back_from(self, W: LinearOperator) -> Float[Tensor, "d_in k"] | None:
+        """W^H @ U of this very matrix, if it is known."""
+        return self.back[1] if self.back is not None and self.back[0] is W else None
 
 
 def leading_vectors(
@@ -246,7 +252,7 @@ class Search:
 
     def result(self) -> LeadingVectors:
         """Ritz vectors -> left singular vectors, in the order of their singular values."""
-        pairs, k, dtype = self.pairs, self.k, self.W0.dtype
+        pairs, k, dtype, back = self.pairs, self.k, self.W0.dtype, None
         if pairs is None:
             raise ValueError("a search has a result when it is over")
         complete = self._is_complete(pairs)
@@ -254,10 +260,14 @@ class Search:
         angles = self._angles(pairs)
         U = self.run.ritz_vectors(pairs, k)
         if self.W0.shape[0] > self.W0.shape[1]:
-            image = self.W0.matmat(U)
-            if self.update is not None:
-                image = image + self.update.matmat(U)
-            U = image / torch.linalg.vector_norm(image, dim=0).clamp_min(torch.finfo(image.dtype).tiny)
+            beside = None if self.update is None else self.update.matmat(U)
+            if isinstance(self.W0, RowChunked):
+                image, back = self.W0.both_ways(U, beside)
+            else:
+                image, back = self.W0.matmat(U), None
+                image = image if beside is None else image + beside
+            lengths = torch.linalg.vector_norm(image, dim=0).clamp_min(torch.finfo(image.dtype).tiny)
+            U, back = image / lengths, None if back is None else back / lengths
         ill = clustered(S, k, dtype)
         found = bool(((angles <= SLACKENED * ANGLE_TOLERANCE) | ill).all())
         return LeadingVectors(
@@ -269,6 +279,7 @@ class Search:
             self.passes,
             self.run.ritz_vectors(pairs, WARM_SHARE * k)[:, k:],
             self.count,
+            None if back is None else (self.W0, back),
         )
 
 

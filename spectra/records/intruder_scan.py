@@ -58,6 +58,7 @@ class IntruderScan(Scan):
                     "alpha": matrix.alpha,
                     "energy_share": matrix.energy_share,
                     "seconds": sum(matrix.seconds.values()),
+                    "reads": None if matrix.reads is None else dict(matrix.reads),
                     "update": asdict(matrix.update) if matrix.update else None,
                     "base_frobenius": matrix.base_frobenius,
                     "vectors": [vars(vector.verdict) for vector in matrix.vectors],

@@ -69,6 +69,7 @@ class MatrixScan:
         seconds: Time spent, by group.
         base_frobenius: ||W0||_F, where norms were measured.
         controls: Verdicts on the controls, where they were asked for.
+        reads: How often "W0" and "W_tuned" were read, in whole files' worth, where they do not fit the memory budget.
     """
 
     name: str
@@ -89,6 +90,7 @@ class MatrixScan:
     seconds: Mapping[str, float] = field(default_factory=dict)
     base_frobenius: float | None = None
     controls: tuple[ControlVerdicts, ...] = ()
+    reads: Mapping[str, float] | None = None
 
     def measure(self, metric: str, side: OneSide | None = None) -> Measure | None:
         """The entry of a metric; of the left side first where no side is named. None when it was not measured."""

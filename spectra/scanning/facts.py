@@ -12,7 +12,7 @@ from spectra.engine.bounds import CosineBounds
 from spectra.engine.cache import FactorCache
 from spectra.engine.factors import BaseFactors, TransposedFactors
 from spectra.engine.methods import AUTO, METHODS, SMALLEST_SPACE, choose
-from spectra.engine.storage import as_operator
+from spectra.engine.storage import Budget, as_operator
 from spectra.engine.tuned import Tuned, adjoint
 from spectra.linalg.density import Spectrum, estimated_spectrum, exact_spectrum
 from spectra.linalg.operators import Dense, Difference, LinearOperator, LowRankUpdate, RowChunked
@@ -25,11 +25,12 @@ from spectra.records.verdicts import OneSide
 from spectra.scanning.settings import ScanSettings
 from spectra.weights import MatrixPair, StoredMatrix
 from spectra.weights.methods.changes import Replaced
+from spectra.weights.streams.plan import is_far
 
 # Up to this size a full factorisation costs less than the scan around it, and every number is exact.
 EXACT_UP_TO = 1024
 # A fully tuned matrix beyond this size is streamed, so that a scan holds one large matrix and not two.
-TUNED_BYTES = 512 << 20
+TUNED_BYTES = 960 << 20
 
 
 @dataclass(eq=False)
@@ -205,34 +206,40 @@ def facts_of(
         cache: Where factors of W0 are kept between scans; None keeps them for this call only.
         judge: Reach the verdicts; without them there are no leading vectors of W_tuned.
     """
-    base = BaseFacts(base_factors(pairs[0].W0, settings, cache), settings)
+    own = any(isinstance(pair.change, Replaced) for pair in pairs)
+    budget = Budget(settings.memory_bytes, 1 + own)
+    base = BaseFacts(base_factors(pairs[0].W0, settings, cache, budget), settings)
     if base.is_small and (settings.wants_controls or "base" in settings.groups):
         base.factors.full()  # every number is then exact, and cheaper than by iteration
-    tuned = [tuned_side(pair, settings) for pair in pairs]
+    tuned = [tuned_side(pair, settings, budget) for pair in pairs]
     if judge:
         return judged(base, tuned, [None] * len(tuned))
     return [PairFacts(base, each, bounds={}) for each in tuned]
 
 
-def base_factors(stored: StoredMatrix, settings: ScanSettings, cache: FactorCache | None) -> BaseFactors:
+def base_factors(
+    stored: StoredMatrix, settings: ScanSettings, cache: FactorCache | None, budget: Budget | None = None
+) -> BaseFactors:
     """One W0 as an operator, with what the cache knows of it.
 
     A matrix without room for a Krylov space is factorised anew each time: that costs no more than reading its factors.
     """
-    W0 = as_operator(stored, dtype=settings.torch_dtype, device=settings.device, memory_bytes=settings.memory_bytes)
+    budget = budget or Budget(settings.memory_bytes)
+    W0 = as_operator(stored, dtype=settings.torch_dtype, device=settings.device, budget=budget)
     keeps = cache is not None and min(stored.shape) >= SMALLEST_SPACE * (settings.k + 6)
     return BaseFactors(W0, cache.entry(stored.digest(), W0) if cache is not None and keeps else None)
 
 
-def tuned_side(pair: MatrixPair, settings: ScanSettings) -> Tuned:
+def tuned_side(pair: MatrixPair, settings: ScanSettings, budget: Budget) -> Tuned:
     """The tuned side as factors where there are factors, else as a matrix of its own, streamed if it is large."""
     update = pair.update(settings.torch_dtype, settings.device)
     if update is not None:
         return Tuned(update=update)
     if isinstance(pair.change, Replaced):
-        budget = settings.memory_bytes if settings.memory_bytes is not None else TUNED_BYTES
         stored = pair.change.W_tuned
-        return Tuned(W=as_operator(stored, dtype=settings.torch_dtype, device=settings.device, memory_bytes=budget))
+        if settings.memory_bytes is None and not is_far(stored):  # a distant matrix is read once
+            budget = Budget(TUNED_BYTES)
+        return Tuned(W=as_operator(stored, dtype=settings.torch_dtype, device=settings.device, budget=budget))
     return Tuned(W=Dense(pair.W_tuned(settings.torch_dtype, settings.device)))
 
 

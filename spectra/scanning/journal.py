@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,15 @@ class Finished:
         places: Where they stand.
         matrices: One record for each.
         beside: Rows about several of them together.
+        arrived: What another process read of distant files for them (`StreamPlan.arrived`).
+        version: Which ones (`StreamPlan.version`).
     """
 
     places: Sequence[Place]
     matrices: Sequence[MatrixScan]
     beside: Sequence[Mapping[str, Any]] = ()
+    arrived: Mapping[str, int] = field(default_factory=dict)
+    version: tuple[tuple[str, str], ...] = ()
 
 
 class Journal:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spectra.engine.cache import FactorCache
+from spectra.engine.storage import reads_of
 from spectra.errors import SpectrumError
 from spectra.metrics.subspaces import phi_grid, similarity_map
 from spectra.records.catalogue import GROUPS, VERDICTS_ALONE
@@ -98,7 +99,14 @@ def _scanned(pair: MatrixPair, facts: PairFacts, verdicts: float, digest: str | 
         seconds=clock.seconds,
         base_frobenius=facts.base.frobenius if any(m.metric == "update.relative" for m in measures) else None,
         controls=controls,
+        reads=_reads(facts),
     )
+
+
+def _reads(facts: PairFacts) -> dict[str, float] | None:
+    """How often the files of matrices beyond the memory budget were read."""
+    found = {"W0": reads_of(facts.base.W0), "W_tuned": reads_of(facts.tuned.W)}
+    return {side: round(reads, 3) for side, reads in found.items() if reads is not None} or None
 
 
 class _Clock:

@@ -1,5 +1,6 @@
 """One scan of checkpoints, which can be looked at before it is done and goes on where it was."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -150,7 +151,8 @@ class PartialScan:
         """
         _require_matrices(self.pairs)
         self.groups = self.groups or _by_base_matrix(self.pairs)
-        self._plan = StreamPlan.of(self.pairs)
+        self.plan = StreamPlan.of(self.pairs)
+        self._elsewhere = Counter[str]()
         self._store = NullStore(keep=self.cache is not None and self.settings.wants_controls)
 
     @full_precision()
@@ -178,7 +180,7 @@ class PartialScan:
         """Scan groups of matrices in this process; the matrices of a group share their W0."""
         alone = self.look is not None or not self.settings.is_thread_safe
         matrices = [[self.pairs[i].matrices[j] for i, j in places] for places in groups]
-        ahead = ReadAhead(matrices if self._plan.reads else [[]] * len(groups))
+        ahead = ReadAhead(matrices if self.plan.reads else [[]] * len(groups))
 
         @full_precision()
         def scan_group(group: int) -> Finished:
@@ -203,9 +205,21 @@ class PartialScan:
         """One scan per pair with the matrices that are done, in checkpoint order."""
         return [self._scan(i, pair) for i, pair in enumerate(self.pairs)]
 
+    def _streamed(self) -> dict[str, int] | None:
+        """What was read of distant files, here and elsewhere."""
+        if not self.plan.reads:
+            return None
+        return {name: count + self._elsewhere[name] for name, count in self.plan.to_dict().items()}
+
     def _take(self, finished: Finished) -> None:
         if all(place in self.found for place in finished.places):
             return  # a journal that two processes wrote at once has it twice
+        if finished.version not in ((), self.plan.version):
+            raise CheckpointError(
+                "A node of the cluster read another version of a distant checkpoint than this process opened. Fix the "
+                "revisions with --revision and --base-revision, and run again."
+            )
+        self._elsewhere.update(finished.arrived)
         self.found.update(zip(finished.places, finished.matrices, strict=True))
         self.beside += finished.beside
 
@@ -234,7 +248,7 @@ class PartialScan:
             coverage=pair.coverage,
             method=asked.method,
             epsilons=asked.all_epsilons,
-            streamed=self._plan.to_dict() if self._plan.reads else None,
+            streamed=self._streamed(),
         )
 
 

@@ -1,6 +1,7 @@
 """A scan spread over two nodes of a Ray cluster, both on this machine."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from transformers import AutoModelForCausalLM
 from spectra.cluster import SpreadScan
 from spectra.errors import ClusterError, SpectraError
 from spectra.records.selection import Selection
-from spectra.scanning.scan import PartialScan
+from spectra.scanning.scan import PartialScan, scan_checkpoints
 from spectra.scanning.settings import ScanSettings
 from spectra.weights import open_pair
 from tests import tiny
+from tests.hub_server import Hub, running
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -103,3 +105,27 @@ def test_no_cluster_is_one_sentence(checkpoints: tuple[str, str, str], monkeypat
     partial = PartialScan([open_pair(base, adapter)], SETTINGS)
     with pytest.raises(ClusterError, match=r"No Ray cluster answers at 'nowhere\.invalid:6379'"):
         partial.run(None, SpreadScan("nowhere.invalid:6379")([adapter], base, Selection(), SETTINGS, True))
+
+
+def test_nodes_read_each_tensor_of_a_hub_once_in_the_whole_cluster(
+    cluster: Any, checkpoints: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    base, adapter, _ = checkpoints
+    hub = Hub()
+    hub.add_folder("org/base", Path(base))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with running(hub):
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        [found] = scan_checkpoints([adapter], "org/base", SETTINGS, spread=SpreadScan("auto"))
+    [local] = scan_checkpoints([adapter], base, SETTINGS)
+    assert [m.count for m in found.matrices] == [m.count for m in local.matrices]
+    content = hub.models["org/base"]["model.safetensors"]
+    head = 8 + int.from_bytes(content.read(0, 8), "little")
+    assert found.streamed is not None
+    served = hub.bytes_of("org/base", ".safetensors")
+    assert found.streamed["planned_bytes"] <= served - 2 * head  # of two nodes or three processes
+    assert served <= found.streamed["planned_bytes"] + 3 * head

@@ -117,6 +117,8 @@ def test_a_matrix_beyond_the_memory_budget_is_streamed_with_the_same_verdicts(
     assert made
     assert all(operator.chunk_rows < operator.shape[0] for operator in made)
     assert [m.count for m in streamed.matrices] == [m.count for m in plain.matrices]
+    assert all(m.reads is not None and m.reads["W0"] >= 1 for m in streamed.matrices)
+    assert all(m.reads is None for m in plain.matrices)
 
 
 def test_an_interrupted_scan_keeps_what_it_has_and_a_rerun_continues(saved: Checkpoints, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 import spectra
 from spectra.cli.main import main
 from spectra.errors import CheckpointError
-from spectra.weights.streams import http_file
+from spectra.weights.streams import http
 from tests.hub_server import Content, Handler, Hub, running
 from tests.scanning.checkpoints import Checkpoints, save
 
@@ -31,7 +31,7 @@ def hub(saved: Checkpoints, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         hub.add_folder(name, folder)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(http_file, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(http, "FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
     with running(hub):
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
@@ -122,6 +122,23 @@ def test_shards_of_an_index_are_read_where_they_lie(hub: Hub, saved: Checkpoints
     found = spectra.intruders("org/sharded", "org/base", k=K)
     assert found.streamed is not None and found.streamed["files"] > 3
     assert found.count == spectra.intruders(saved.full, saved.base, k=K).count
+
+
+def test_a_streamed_matrix_beyond_the_memory_is_read_in_blocks_with_the_same_verdicts(
+    hub: Hub, saved: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra.engine.storage.WORKSPACE_VECTORS", 1 << 20)  # nothing fits, and nothing is held
+    monkeypatch.setattr("spectra.engine.storage.SMALLEST_CHUNK_BYTES", 20_000)
+    monkeypatch.setattr("spectra.scanning.scan.read_ahead_bytes", lambda memory: 0)  # such small ones would be held
+    selection = spectra.Selection(layers=0, roles="up_proj,down_proj")
+    local = spectra.intruders(saved.full, saved.base, k=K, selection=selection, method="certified")
+    found = spectra.intruders(
+        "org/full", "org/base", k=K, selection=selection, method="certified", memory_bytes=1 << 26
+    )
+    assert [m.count for m in found.matrices] == [m.count for m in local.matrices]
+    counted = sum(reads * 4 * m.shape[0] * m.shape[1] for m in found.matrices for reads in (m.reads or {}).values())
+    assert found.streamed is not None and counted > found.streamed["planned_bytes"]
+    assert abs(found.streamed["read_bytes"] - counted) < 0.02 * counted + 30_000
 
 
 def test_a_cut_connection_is_taken_up_where_it_was(hub: Hub, saved: Checkpoints) -> None:
@@ -259,7 +276,7 @@ def test_a_header_that_lies_is_refused_before_anything_else_is_read(hub: Hub, co
 def test_a_server_that_drips_is_given_up(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    monkeypatch.setattr(http_file, "ATTEMPTS", 2)
+    monkeypatch.setattr(http, "ATTEMPTS", 2)
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.2")
 
     def drip(handler: Handler, key: str, content: Content) -> bool:

@@ -11,7 +11,7 @@ from spectra.weights.formats.byte_source import Span
 # By default, for tensors that are read before they are needed.
 DEFAULT_BYTES = 1 << 30
 # Of a memory budget, one part in so many.
-MEMORY_SHARE = 8
+MEMORY_SHARE = 16
 # Filled at a time, so that a reader who follows waits for little.
 STEP_BYTES = 1 << 23
 

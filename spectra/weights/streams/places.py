@@ -10,7 +10,8 @@ from spectra.errors import CheckpointError
 from spectra.storage.json_file import MAX_JSON_BYTES
 from spectra.weights.streams.far_file import FarFile, Traffic
 from spectra.weights.streams.filesystem_file import PACKAGES, StoreFile, store_of
-from spectra.weights.streams.http_file import AbsentError, DeniedError, Http, HttpFile
+from spectra.weights.streams.http import AbsentError, DeniedError, Http
+from spectra.weights.streams.http_file import HttpFile
 
 SCHEMES = ("https", "http", *PACKAGES)
 

@@ -8,7 +8,7 @@ from spectra.weights.formats.byte_source import Span
 from spectra.weights.formats.safetensors_file import SafetensorsTensor
 from spectra.weights.formats.stored import RowBlock, StoredMatrix, StoredTensor
 from spectra.weights.pair import CheckpointPair, MatrixPair
-from spectra.weights.streams.far_file import FarFile, Traffic
+from spectra.weights.streams.far_file import FarFile
 from spectra.weights.streams.held import HELD
 from spectra.weights.streams.opened import traffic_of
 
@@ -64,21 +64,25 @@ class StreamPlan:
         """Bytes of all parts."""
         return sum(read.nbytes for read in self.reads)
 
-    @property
-    def traffic(self) -> list[Traffic]:
-        """The counts of the places that the files lie at."""
-        return traffic_of(self.files)
+    @cached_property
+    def version(self) -> tuple[tuple[str, str], ...]:
+        """The files with their versions: equal in two processes exactly when they read the same."""
+        return tuple(sorted((str(file.shown), file.version) for file in self.files))
+
+    def arrived(self) -> dict[str, int]:
+        """What has been read in this process until now."""
+        counts = traffic_of(self.files)
+        return {
+            "read_bytes": sum(traffic.read_bytes for traffic in counts),
+            "requests": sum(traffic.requests for traffic in counts),
+            "retries": sum(traffic.retries for traffic in counts),
+        }
 
     def to_dict(self) -> dict[str, int]:
-        """Counts for the record of a result; bytes read are those that have arrived until now."""
-        return {
-            "files": len(self.files),
-            "tensors": len({(read.file, read.span) for read in self.reads}),
-            "planned_bytes": self.nbytes,
-            "read_bytes": sum(traffic.read_bytes for traffic in self.traffic),
-            "requests": sum(traffic.requests for traffic in self.traffic),
-            "retries": sum(traffic.retries for traffic in self.traffic),
-        }
+        """Counts for the record of a result."""
+        tensors = len({(read.file, read.span) for read in self.reads})
+        planned = {"files": len(self.files), "tensors": tensors, "planned_bytes": self.nbytes}
+        return {**planned, **self.arrived()}
 
     @property
     def sentence(self) -> str:
