@@ -41,8 +41,10 @@ from spectra.engine.bounds import CosineBounds
 from spectra.engine.cached_basis import cached_basis
 from spectra.engine.exact import exact
 from spectra.engine.factors import BaseFactors
+from spectra.engine.tuned import Tuned
 from spectra.linalg.operators import Dense
 from spectra.records.provenance import commit, hardware, versions
+from spectra.scanning.side_by_side import side_by_side
 
 Result = TypeVar("Result")
 
@@ -136,14 +138,28 @@ def rows(shape: tuple[int, int], seed: int, folder: Path, checked: int, device: 
         )
 
 
-def roberta_total(measured: list[Row]) -> str:
-    """The 72 matrices of RoBERTa-base, weighted from one measurement of each shape."""
+def roberta_total(measured: list[Row], seed: int, folder: Path) -> str:
+    """The 72 matrices of RoBERTa-base: weighted from one measurement of each shape, and scanned side by side."""
     chosen = [row for row in measured if row.update == "low-rank"]
     two = sum(ROBERTA[row.shape] * row.two_svds for row in chosen)
     first = sum(ROBERTA[row.shape] * row.first for row in chosen)
+    beside = roberta_side_by_side(seed, folder)
     return (
-        f"\nAll 72 matrices of RoBERTa-base, low-rank updates: {two:.1f} s against {first:.1f} s, {two / first:.1f}x."
+        f"\nAll 72 matrices of RoBERTa-base, low-rank updates: {two:.1f} s against {first:.1f} s, {two / first:.1f}x; "
+        f"the scans side by side, as `spectra intruders` makes them: {beside:.1f} s, {two / beside:.1f}x."
     )
+
+
+def roberta_side_by_side(seed: int, folder: Path) -> float:
+    """Seconds for first scans of all 72 matrices, one thread each, as many at once as there are threads."""
+    benches = {shape: Bench(synthetic.base(*shape, seed), folder / f"{shape[0]}x{shape[1]}") for shape in ROBERTA}
+    tasks = [
+        (benches[shape], Tuned(update=synthetic.low_rank(*shape, seed + 1 + i)))
+        for shape, count in ROBERTA.items()
+        for i in range(count)
+    ]
+    seconds, _ = stopwatch(lambda: list(side_by_side(lambda task: task[0].once([task[1]]), tasks, lambda _: True)))
+    return seconds
 
 
 def parse(shape: str) -> tuple[int, int]:
@@ -205,7 +221,8 @@ def table(shapes: Sequence[tuple[int, int]], asked: argparse.Namespace, tell: Ca
                 measured.append(row)
                 tell(str(row))
     if asked.roberta:
-        tell(roberta_total(measured))
+        with tempfile.TemporaryDirectory(prefix="bench-scan-") as folder:
+            tell(roberta_total(measured, asked.seed, Path(folder)))
 
 
 if __name__ == "__main__":

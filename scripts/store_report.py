@@ -15,7 +15,7 @@ from spectra.report.study_page import write_study_report
 
 REPORTS = Path(__file__).resolve().parent.parent / "reports"
 STORED = "run"
-KEPT = ("sweep.json", "tables/*.parquet", "study/*.json", "study/tables/*")
+KEPT = ("sweep.json", "tables/*.parquet", "study/*.json", "study/tables/*", "trials/*/interventions/*.parquet")
 
 
 def store(run: Path, report: Path) -> None:

@@ -12,6 +12,7 @@ over W0 serves all tuned matrices of the call.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -30,6 +31,7 @@ from spectra.linalg.definite import smallest_eigenvalue_exceeds
 from spectra.linalg.joint import JointSearch, KnownPairs, change_of, delta_of, fits_jointly
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import RowChunked
+from spectra.linalg.threads import one_thread
 from spectra.linalg.triplets import (
     LeadingVectors,
     leading_vectors,
@@ -83,6 +85,13 @@ def certified(
         return [no_base_vectors(base, each, k, "certified") for each in tuned]
     epsilons = epsilons.double()
     small = min(base.W0.shape) <= largest_spectrum and not isinstance(base.W0, RowChunked)
+    with one_thread() if small else nullcontext():
+        return _certified(base, tuned, k, epsilons, small)
+
+
+def _certified(
+    base: BaseFactors, tuned: Sequence[Tuned], k: int, epsilons: Float[Tensor, " e"], small: bool
+) -> list[CosineBounds]:
     looks = _first_looks(base, tuned, k, small)
     _answer(base, looks, epsilons, small)
     sharper = [i for i, look in enumerate(looks) if look.can_be_judged and look.question.waits_for_columns(epsilons)]

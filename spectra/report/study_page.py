@@ -77,8 +77,9 @@ def _tiles(material: StudyMaterial) -> tuple[Tile, ...]:
 
 def _cut(answer: Mapping[str, Any]) -> str:
     """The figures that decided; the section of the question holds the rest."""
-    told = [_effect(one) for one in answer["comparisons"] if one["decides"]]
-    return f"{'; '.join(told)}." if told else "Nothing that decides could be compared."
+    deciding = [one for one in answer["comparisons"] if one["decides"]]
+    told = [_effect(one) for one in deciding if one["value"] is not None]
+    return f"{'; '.join(told)}." if told else "Nothing that decides could be compared; its section says why."
 
 
 def _effect(one: Mapping[str, Any]) -> str:

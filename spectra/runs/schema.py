@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 Kind = Literal["text", "integer", "number", "flag"]
 DTYPES: Mapping[Kind, str] = {"text": "object", "integer": "Int64", "number": "float64", "flag": "boolean"}
 
+# What pandas calls the values of a column of objects.
+INFERRED: Mapping[Kind, tuple[str, ...]] = {
+    "text": ("string",),
+    "integer": ("integer",),
+    "number": ("floating", "integer", "mixed-integer-float"),
+    "flag": ("boolean",),
+}
+
 
 @dataclass(frozen=True)
 class Column:
@@ -364,10 +372,30 @@ def typed(name: str, schema: tuple[Column, ...], rows: Iterable[Mapping[str, Any
 
 
 def completed(name: str, table: "pd.DataFrame") -> "pd.DataFrame":
-    """A table as an earlier version wrote it, with the columns that came later: all missing."""
+    """A table as an earlier version wrote it, with the columns that came later: all missing.
+
+    Raises:
+        RunError: If a column holds what its type does not allow: somebody else wrote it.
+    """
     schema = {**SCHEMAS, **BESIDE_RUNS}[name]
+    if wrong := [one.name for one in schema if one.name in table and not _is_of(one.kind, table[one.name])]:
+        raise RunError(
+            f"Table '{name}' is not as `spectra sweep` writes it: {first_five(wrong)} hold values of another type. "
+            "Name a folder that it wrote."
+        )
     later = {column.name: _typed(table, column) for column in schema if column.name not in table}
     return table.assign(**later)
+
+
+def _is_of(kind: Kind, values: "pd.Series[Any]") -> bool:
+    """Whether a column of a file holds values of this type, or nothing; whole numbers may be stored as others."""
+    import pandas as pd
+
+    is_flag = pd.api.types.is_bool_dtype(values)
+    if kind in ("integer", "number") and pd.api.types.is_numeric_dtype(values) and not is_flag:
+        return kind == "number" or bool((values.dropna() % 1 == 0).all())
+    inferred = pd.api.types.infer_dtype(values.dropna().astype("object"))
+    return inferred == "empty" or inferred in INFERRED[kind]
 
 
 def _typed(table: "pd.DataFrame", column: Column) -> "pd.Series[Any]":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from spectra.errors import RunError
 from spectra.records.listing import Listing
 from spectra.runs.folder import Run
 from spectra.runs.trial import TrialFolder
@@ -80,11 +81,16 @@ def _state(run: Run, planned: Mapping[str, Any]) -> dict[str, Any]:
     if not folder.path.exists():  # of thousands that wait, one look each
         return {**planned, "state": "waiting", "error": "", "attempts": 0, "train_seconds": None, "seconds": {}}
     failure = folder.failure or {}
+    train_seconds = (folder.metrics or {}).get("train_seconds")
+    if not isinstance(train_seconds, int | float | None):
+        raise RunError(
+            f"'{folder.path / 'metrics.json'}' holds no time of a training. Name a folder of `spectra sweep`."
+        )
     return {
         **planned,
         "state": folder.state,
         "error": failure.get("error", ""),
         "attempts": failure.get("attempts", 0),
-        "train_seconds": (folder.metrics or {}).get("train_seconds"),
+        "train_seconds": train_seconds,
         "seconds": folder.seconds,
     }

@@ -53,7 +53,11 @@ class TrialFolder:
     @property
     def settings(self) -> dict[str, Any]:
         """The content of trial.json: "specification", "label", "versions", "hardware", "commit", "inputs"."""
-        return atomic.read_json(self.path / "trial.json")
+        found = atomic.read_json(self.path / "trial.json")
+        texts = all(isinstance(found.get(name, ""), str) for name in ("label", "group"))
+        if not (texts and isinstance(found.get("specification", {}), dict)):
+            raise self._foreign("trial.json")
+        return found
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Write trial.json."""
@@ -161,7 +165,10 @@ class TrialFolder:
     @property
     def seconds(self) -> dict[str, float]:
         """The time that was spent on each part of the trial."""
-        return self._optional("timings.json") or {}
+        found = self._optional("timings.json") or {}
+        if not all(isinstance(spent, int | float) for spent in found.values()):
+            raise self._foreign("timings.json")
+        return found
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
         """Add the time that was spent on each part of the trial."""
@@ -199,6 +206,9 @@ class TrialFolder:
         folder = self.path / "spectra" if name in SPECTRAL_TABLES else self.path
         return folder / f"{name}.parquet"
 
+    def _foreign(self, name: str) -> RunError:
+        return RunError(f"'{self.path / name}' is not as `spectra sweep` writes it. Name a folder that it wrote.")
+
     def _optional(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
         return atomic.read_json(path) if path.exists() else None
@@ -223,7 +233,10 @@ class TrialFolder:
     @property
     def failure(self) -> dict[str, Any] | None:
         """The content of failure.json: "error", "attempts"; None if it never failed."""
-        return self._optional("failure.json")
+        found = self._optional("failure.json")
+        if found is not None and not (isinstance(found.get("error"), str) and isinstance(found.get("attempts"), int)):
+            raise self._foreign("failure.json")
+        return found
 
     def record_failure(self, error: str) -> int:
         """Add one failed attempt with its reason.

@@ -239,3 +239,28 @@ def test_the_choice_of_method_follows_size_knowledge_and_number_of_adapters() ->
     known = base(800)
     known.full()
     assert choose(known, 1, 10) == "cached-basis"
+
+
+class Watched(Dense):
+    """A matrix that notes with how many threads it is multiplied."""
+
+    seen: set[int] = set()
+
+    def rmatmat(self, Y: torch.Tensor) -> torch.Tensor:
+        self.seen.add(torch.get_num_threads())
+        return super().rmatmat(Y)
+
+
+def test_a_small_matrix_is_scanned_with_one_thread_and_a_large_one_multiplied_with_all() -> None:
+    W0 = Watched(base_matrix(144, 144, "head and bulk", seed=3)[0])
+    tuned = [Tuned(update=random_update(144, 144, 3, 6.0, seed=8))]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for largest, threads in ((640, {1}), (0, {2})):
+            W0.seen.clear()
+            certified(BaseFactors(W0), tuned, K, EPSILONS, largest_spectrum=largest)
+            assert W0.seen == threads
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -55,7 +55,7 @@ def answered(tables: StudyTables) -> Answer:
 
 
 def deciding(tables: StudyTables) -> dict[str, Any]:
-    return {one.over: one for one in prevention_comparisons(tables, level=0.95) if one.name == AT_EQUAL_SCORE}
+    return {one.over: one for one in prevention_comparisons(tables, level=0.95) if one.name.endswith(AT_EQUAL_SCORE)}
 
 
 def test_an_arm_that_forgets_less_at_equal_score_is_found_though_another_does_not() -> None:

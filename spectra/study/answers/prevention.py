@@ -1,6 +1,7 @@
 """Question f: arms that are to keep what the base knew, beside plain LoRA, and which of them lie on the front."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -36,21 +37,21 @@ def prevention_comparisons(tables: StudyTables, *, level: float) -> list[Compari
     for heldout in tables.heldouts:
         primary = heldout == tables.primary
         for kind, words in MATCHED.items():
-            rows, reasons = [], []
+            rows: list[dict[str, Any]] = []
+            reasons: dict[str, list[str]] = {}
             for arm in arms.to_dict("records"):
                 beside = plain[arm["label"]]
                 beside = beside[beside["seed"] == arm["seed"]].sort_values("learning_rate")
                 beside = beside.assign(forgetting=[lost.get((trial, heldout)) for trial in beside["trial"]])
                 match = interpolated(arm, beside, kind, ("forgetting",), "plain LoRA of its rank")
                 if match["reason"]:
-                    reasons.append(f"{arm['label']}, seed {arm['seed']}: {match['reason']}")
+                    reasons.setdefault(arm["label"], []).append(f"no match for seed {arm['seed']}: {match['reason']}")
                     continue
                 value = _number(lost.get((arm["trial"], heldout))) - float(match["full_forgetting"])
                 rows.append({"label": arm["label"], "seed": arm["seed"], "value": value})
-            note = f"no match for {'; '.join(reasons[:3])}{f' and {len(reasons) - 3} more' * (len(reasons) > 3)}"
             found += _per_arm(
                 f"{FORGETTING} {words}", rows, level=each, unit=unit, heldout=heldout,
-                decides=primary and kind == "score", expected=-1, note=note if reasons else "",
+                decides=primary and kind == "score", expected=-1, reasons=reasons,
             )  # fmt: skip
         rows = _paired(
             tables.chosen, plain, lambda trial, heldout=heldout: _number(lost.get((trial["trial"], heldout)))
@@ -166,19 +167,27 @@ def _paired(chosen: pd.DataFrame, plain: Mapping[Any, pd.DataFrame], figure: Any
 
 
 def _per_arm(name: str, rows: list[dict[str, Any]], **more: Any) -> list[Comparison]:
-    """A comparison per arm; the mean over arms says nothing."""
-    decides = more.pop("decides", False)
+    """A comparison per arm, also of one without a figure; the mean over arms says nothing.
+
+    Those that decide name their arm, for verdicts quote them.
+    """
+    decides, reasons = more.pop("decides", False), more.pop("reasons", {})
     figures = pd.DataFrame(rows, columns=["label", "seed", "value"])
-    found = over_seeds("f", name, figures, **more)
-    own = [one for one in found if one.over != "all"] or found
-    note = more.get("note", "")
-    return [_deciding(one, decides, "" if one.over == "all" else note) for one in own]
-
-
-def _deciding(one: Comparison, decides: bool, note: str) -> Comparison:
-    from dataclasses import replace
-
-    return replace(one, decides=decides, note="; ".join(filter(None, [one.note, note])))
+    known = set(figures["label"])
+    found = [one for one in over_seeds("f", name, figures, **more) if one.over != "all" or not (known or reasons)]
+    for label in reasons:
+        if label not in known:
+            [none] = over_seeds("f", name, figures.iloc[:0], **{**more, "note": "no figure"})
+            found.append(replace(none, over=label))
+    return [
+        replace(
+            one,
+            name=f"{one.over}: {name}" if decides else name,
+            decides=decides,
+            note="; ".join(filter(None, [one.note, *reasons.get(one.over, [])[:1]])),
+        )
+        for one in found
+    ]
 
 
 def _interval(values: pd.Series, level: float) -> tuple[float | None, float | None, float | None]:
