@@ -243,15 +243,23 @@ def _merged_update(pairs: Sequence[CheckpointPair], places: Sequence[Place], wei
 
 
 def _module(matrix: MatrixPair) -> str | None:
-    """The module as the adapter calls it, or as the base does; None where a plain LoRA has no place for it."""
+    """The module as the base calls it; None where a plain LoRA has no place for it.
+
+    Where the base's file has another program's names, the adapter's own name is taken.
+    """
     change = matrix.change
     if not isinstance(change, LoraChange) or change.expert is not None or change.swapped:
         return None
-    key = LORA_KEY.match(change.A.blocks[0].tensor.name.removeprefix(PREFIX))
-    if key is not None:
-        return key["module"]
     found = module_to_adapt(matrix)
-    return None if isinstance(found, str) else found[0]
+    named = None if isinstance(found, str) else found[0]
+    key = LORA_KEY.match(change.A.blocks[0].tensor.name.removeprefix(PREFIX))
+    if key is None:
+        return named
+    theirs = key["module"]
+    # A model with a head calls the base's modules by a longer name, which the base alone does not have.
+    if named is not None and (f".{theirs}".endswith(f".{named}") or f".{named}".endswith(f".{theirs}")):
+        return named
+    return theirs
 
 
 def _left_behind(

@@ -7,6 +7,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 
 from spectra.errors import AdapterError, CheckpointError, DestinationError, SpectrumError
 from spectra.records.merge import Merge
@@ -185,3 +186,25 @@ def test_the_record_is_a_table_and_an_object(folder: Path) -> None:
     told = json.loads(json.dumps(result.to_dict()))
     assert told["counts"] == list(result.counts) and len(result.to_dataframe()) == len(told["matrices"])
     assert "<table>" in result._repr_html_()
+
+
+def test_a_merge_of_classifiers_fits_the_bare_base(tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=32, initializer_range=0.2,
+    )  # fmt: skip
+    target = "encoder.layer.1.attention.self.query.weight"
+    base = BertModel(config)
+    base.save_pretrained(tmp_path / "base")
+    expected = base.state_dict()[target].clone()
+    with quiet():
+        for seed in (1, 2):
+            model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+            tuned = peft.get_peft_model(
+                model, peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS", init_lora_weights=False)
+            )
+            tuned.save_pretrained(tmp_path / str(seed))
+            expected += tuned.merge_and_unload().state_dict()[f"bert.{target}"] - base.state_dict()[target]
+        run(tmp_path, "1", "2", base=tmp_path / "base", out=tmp_path / "out")
+        merged = peft.PeftModel.from_pretrained(BertModel.from_pretrained(tmp_path / "base"), tmp_path / "out")
+    torch.testing.assert_close(merged.merge_and_unload().state_dict()[target], expected, atol=1e-5, rtol=1e-5)
