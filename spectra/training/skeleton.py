@@ -146,9 +146,11 @@ def _require_rank(model: nn.Module, settings: TrainingSettings) -> None:
 
 def padded_length(settings: TrainingSettings, task: TaskData) -> float:
     """Tokens per example after padding: the mean, over some batches, of the longest example in the batch."""
+    family = family_of(task.kind, settings.base)
+    if family == "causal-lm":
+        return float(settings.max_length)  # texts are joined and cut into blocks, all of them full but the last
     rows = first(task.train, SAMPLED_BATCHES * settings.batch_size)
-    tokenizer = load_tokenizer(settings.base)
-    encoded = examples(rows, family_of(task.kind, settings.base), tokenizer, settings.max_length)
+    encoded = examples(rows, family, load_tokenizer(settings.base), settings.max_length)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     longest = [
         max(lengths[start : start + settings.batch_size]) for start in range(0, len(lengths), settings.batch_size)
