@@ -47,8 +47,10 @@ def write_report(
         several = [sources] if isinstance(sources, str | Path) else list(sources)
         senders = [sender(tracker) for tracker in trackers]
         page = report_on(several, out, force=force, baseline=baseline)
-        for send in senders:
-            send(material_of([Path(source) for source in several], baseline=baseline), page)
+        if senders:
+            material = material_of([Path(source) for source in several], baseline=baseline)
+            for send in senders:
+                send(material, page)
         return page
     if out is None:
         raise RunError("A result has no folder whose report it could be. Name the file with `out`.")

@@ -1,8 +1,6 @@
 """A held-out task: which examples, which measure, and every setting that shapes the loss."""
 
 import difflib
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,6 +12,7 @@ from spectra.data import Cut, TaskData, TaskSpec, load_task
 from spectra.errors import DataError, first_five
 from spectra.forgetting.catalogue import HELD_OUT_MEASURES, default_measure
 from spectra.registry import code_digest
+from spectra.storage.keyed import digest
 
 PROBES = ("linear-probe", "nearest-neighbour")
 SETTINGS = {
@@ -64,7 +63,7 @@ class HeldOut:
         if self.measure in HELD_OUT_MEASURES and not HELD_OUT_MEASURES.is_own(self.measure):
             values["code"] = code_digest(HELD_OUT_MEASURES[self.measure].measure)  # a plugin's code has no version
         values["data"] = self.data.fingerprint if self.data is not None else None
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        return digest(values)
 
     def task_data(self) -> TaskData:
         """The task's data.

@@ -1,6 +1,5 @@
 """What a study was going to ask, written before it ran: a folder answers the questions that it was begun with."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from spectra.runs import Run
 from spectra.runs.lock import locked
 from spectra.storage.atomic import read_json, write_json
 from spectra.storage.destinations import mark, require_continued
+from spectra.storage.keyed import digest
 from spectra.study.questions import EXCLUSION, VERDICT
 from spectra.study.specification import StudySpecification
 
@@ -101,7 +101,7 @@ def _asked(specification: StudySpecification) -> dict[str, Any]:
 
 def _digest(asked: Mapping[str, Any]) -> str:
     fixed = {part: {name: value for name, value in asked[part].items() if name not in FREE} for part in PARTS}
-    return hashlib.sha256(json.dumps({**asked, **fixed}, sort_keys=True).encode()).hexdigest()
+    return digest({**asked, **fixed})
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

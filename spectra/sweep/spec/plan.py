@@ -1,7 +1,5 @@
 """From a specification to its trials: what each one is, its identity, label and group."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
@@ -9,6 +7,7 @@ from typing import Any
 
 from spectra.errors import RunError, SpecificationError
 from spectra.records.naming import told_apart
+from spectra.storage.keyed import digest
 from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTrial, TrialKind
 from spectra.sweep.spec.specification import MethodSpecification, Specification
 from spectra.sweep.spec.values import resolved_alpha
@@ -145,7 +144,7 @@ def _alpha(alpha: float | str | None, rank: int | None) -> float | None:
 def _hash(values: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits. Absent values are left out, so that a field added later moves no old trial."""
     given = {name: value for name, value in values.items() if value not in (None, {}, False)}
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:12]
+    return digest(given)[:12]
 
 
 def share(trials: tuple[PlannedTrial, ...], part: int, of: int) -> tuple[PlannedTrial, ...]:
