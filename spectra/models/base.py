@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from safetensors import SafetensorError
 
 from spectra.assets import catalogue, fetch
 from spectra.errors import ModelError, first_five
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
-UNREADABLE = build_errors(OSError, SafetensorError)
+UNREADABLE = build_errors(OSError)
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:
