@@ -329,6 +329,11 @@ def test_nothing_overlaps_is_clipped_or_empty(
         page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         page.emulate_media(media="print")
         assert page.evaluate(FAULTS) == []
+        cut = """() => [...document.querySelectorAll('.scroll')].filter((box) => box.scrollHeight > box.clientHeight + 1
+            || box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label'))"""
+        page.set_viewport_size({"width": 690, "height": 1000})  # A4 without its margins
+        assert page.evaluate(cut) == []
+        page.set_viewport_size({"width": width, "height": 900})
         narrow = """() => [...document.querySelectorAll('[data-figure] svg')].filter((svg) =>
             svg.getBoundingClientRect().width < 0.9 * document.querySelector('main').clientWidth).length"""
         assert page.evaluate(narrow) == 0
