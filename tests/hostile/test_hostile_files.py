@@ -1,6 +1,7 @@
 """Files of others that would hang, run, deceive or fill: each gets one sentence within seconds, and nothing happens."""
 
 import json
+import logging
 import os
 import pickle
 import socket
@@ -15,6 +16,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from spectra.cli.main import main
+from spectra.models import load_base
+from tests import tiny
 from tests.scanning.checkpoints import Checkpoints, save
 
 SECONDS = 5.0
@@ -313,6 +316,25 @@ def test_a_csv_neither_steers_a_terminal_nor_computes(tmp_path: Path) -> None:
     lines = csv_text(table).splitlines()
     assert [line[0] for line in lines[1:4]] == ["'"] * 3
     assert "\x1b" not in "".join(lines) and lines[1].endswith(",-1.5") and lines[5] == "plain,5.0"
+
+
+def test_names_of_tensors_do_not_reach_the_terminal_through_the_loader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(tiny.save_model(tmp_path / "model", "llama"))
+    file = model / "model.safetensors"
+    save_file({**load_file(file), f"x{ESCAPE}": torch.ones(1)}, file, {"format": "pt"})
+    heard: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: heard.append(record.getMessage()))
+    told_by = logging.getLogger("transformers")
+    monkeypatch.setattr(told_by, "level", logging.INFO)
+    told_by.addHandler(handler)
+    try:
+        load_base(str(model), "causal-lm")
+    finally:
+        told_by.removeHandler(handler)
+    assert not [text for text in heard if "\x1b" in text]
 
 
 def test_a_model_brings_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
