@@ -161,7 +161,7 @@ def train(
     if watching is not None:
         watching.attach(trainer)
     if keeping is not None:
-        keeping.begin(loaded.tokenizer, initial)
+        keeping.begin(loaded.tokenizer, initial, trainer.whole_model)
         trainer.add_callback(keeping)
     trainer.train(resume_from_checkpoint=(resumed := last_checkpoint(folder)))
     if watch.stopped:
@@ -173,7 +173,7 @@ def train(
     if not math.isfinite(validation.score):
         raise RunError(f"The validation score is {validation.score}. Lower the learning rate of this method.")
     return Trained(
-        model=model,
+        model=trainer.whole_model(),
         tokenizer=loaded.tokenizer,
         initial=initial,
         validation=validation,

@@ -3,7 +3,7 @@
 Each job leaves whole files and does nothing twice: what is already written is taken as it is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,13 +24,15 @@ from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.continual import SequenceTraining, mean_score
 from spectra.sweep.trial.held_out import HeldOutTasks
 from spectra.sweep.trial.inputs import open_tasks, replayed_tasks, require_unchanged
+from spectra.sweep.trial.launched import LaunchedTraining
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
-from spectra.sweep.trial.seconds import Clock
+from spectra.sweep.trial.seconds import Clock, Part
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import METHODS, scaling, weights_kind
 from spectra.training.callback import SpectraCallback
+from spectra.training.distributed import is_main_process
 from spectra.training.driver import Evaluation, TrainingStopped, train
 from spectra.training.families import FAMILIES, family_of
 from spectra.training.metrics import WRITTEN, FamilyName
@@ -294,6 +296,43 @@ class Runner:
             on_stage: Told of every step.
         """
         on_stage("training", 0, settings.steps or 0)
+
+        def on_step(step: int, steps: int) -> None:
+            on_stage("training", step, steps)
+
+        if settings.launch is None:
+            spent = self.train_here(settings, task, folder, name, points, on_step)
+        else:
+            place = next(place for place, one in enumerate(self.tasks) if one is task)
+            spent = LaunchedTraining(
+                self.run.path, self.specification, settings, place, folder, name, points, self.save_seconds
+            ).train(on_step, self.stop)
+        for part, seconds in spent.items():
+            self.clock.move("load", part, seconds)
+        return folder.adapter if weights_kind(settings) == "adapter" else folder.checkpoint
+
+    def train_here(
+        self,
+        settings: TrainingSettings,
+        task: TaskData,
+        folder: TrialFolder,
+        name: str,
+        points: int,
+        on_step: Callable[[int, int], None],
+    ) -> Mapping[Part, float]:
+        """Train in this process, and in those that share the training; the first of them writes.
+
+        Args:
+            settings: How.
+            task: On what.
+            folder: Where everything is written.
+            name: What trackers call it.
+            points: How often the weights are looked at along the way.
+            on_step: Told of every step.
+
+        Returns:
+            Seconds by part.
+        """
         if METHODS[settings.method].text_arguments:
             _ = self.replayed  # refuses texts that have changed
         watching, keeping = self._along_the_way(settings, folder, points)
@@ -302,15 +341,15 @@ class Runner:
             task,
             folder.training,
             save_seconds=self.save_seconds,
-            on_step=lambda step, steps: on_stage("training", step, steps),
+            on_step=on_step,
             stop=self.stop,
             watching=watching,
             keeping=keeping,
             tracking=Tracking(tuple(self.specification.report_to), name, folder.path / "tensorboard"),
             validate=_validation(settings, task),
         )
-        for part, spent in trained.spent.items():
-            self.clock.move("load", part, spent)
+        if not is_main_process():
+            return trained.spent
         folder.write_rows("history", trained.history)
         folder.write_rows("trajectory", trajectory_rows(watching, folder))
         folder.write_rows("trajectory_matrices", watching.trajectory.matrices if watching else [])
@@ -328,10 +367,9 @@ class Runner:
                 "peak_memory_bytes": trained.peak_memory_bytes,
             }
         )
-        kind = weights_kind(settings)
-        with folder.saving_weights(kind) as weights:
+        with folder.saving_weights(weights_kind(settings)) as weights:
             save_trained(trained.model, trained.tokenizer, trained.initial, weights, self._store_dtype)
-        return folder.adapter if kind == "adapter" else folder.checkpoint
+        return trained.spent
 
     @property
     def _store_dtype(self) -> torch.dtype | None:
