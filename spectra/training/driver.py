@@ -21,6 +21,7 @@ from spectra.data.splits import first
 from spectra.errors import RunError
 from spectra.models import name_outputs
 from spectra.models.causal import require_causal
+from spectra.storage.keyed import digest
 from spectra.training.adapt import METHODS, attach
 from spectra.training.callback import SpectraCallback
 from spectra.training.cost import (
@@ -49,6 +50,12 @@ from spectra.training.trainer import (
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+# Splits that this process has cut into tokens, by all that decides these: the trials of a sweep share them. datasets
+# gives rows of other content another fingerprint.
+_KNOWN: dict[tuple[str, ...], tuple["Dataset", Cut]] = {}
+KEPT_SPLITS = 8
 
 
 class TrainingStopped(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -234,10 +241,31 @@ def evaluation_examples(
 
 
 def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: Scoring) -> tuple["Dataset", Cut]:
+    """A split as tokens, cut once for all trainings of this process."""
+    content = _content(tokenizer)
+    if content is None:
+        return _cut(rows, family, tokenizer, settings.max_length)
+    key = (rows._fingerprint, family, content, str(settings.max_length))
+    if key not in _KNOWN:
+        _KNOWN[key] = _cut(rows, family, tokenizer, settings.max_length)
+        if len(_KNOWN) > KEPT_SPLITS:
+            del _KNOWN[next(iter(_KNOWN))]
+    return _KNOWN[key]
+
+
+def _cut(rows: "Dataset", family: FamilyName, tokenizer: Any, max_length: int) -> tuple["Dataset", Cut]:
     from datasets import Dataset
 
-    encoded = encode(rows, family, tokenizer, settings.max_length)
+    encoded = encode(rows, family, tokenizer, max_length)
     return Dataset.from_list(list(encoded.examples)), encoded.cut
+
+
+def _content(tokenizer: Any) -> str | None:
+    """All of a tokenizer that decides the tokens; None where it cannot be told."""
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        return None
+    state = [tokenizer.backend_tokenizer.to_str(), tokenizer.special_tokens_map, tokenizer.chat_template]
+    return digest([*state, tokenizer.truncation_side, tokenizer.model_input_names])
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -87,6 +87,8 @@ class Recipe(Scoring):
         gradient_checkpointing: Recompute activations in the backward pass to save memory.
         evaluate_every: Optimiser steps between validations; None validates once, at the end.
         train_examples: At most this many training examples; None takes all.
+        group_by_length: Put examples of similar length into a batch, so that little of it is padding; the batches are
+            other ones, and still the same for all methods of a seed.
     """
 
     _: KW_ONLY
@@ -105,6 +107,7 @@ class Recipe(Scoring):
     gradient_checkpointing: bool = False
     evaluate_every: Count | None = None
     train_examples: Count | None = None
+    group_by_length: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from spectra.training.adapt import parameter_groups
 from spectra.training.distributed import WholeModel, agreed, divide_on_cpu, divides_weights, own_rows, processes
 from spectra.training.families import Family
 from spectra.training.resumption import load_progress, save_progress
+from spectra.training.sampling import SimilarLengths
 from spectra.training.settings import Scoring, TrainingSettings
 
 SCHEDULER_NAME = "scheduler.pt"  # where the Trainer looks for it
@@ -71,6 +72,7 @@ class PairedTrainer(Trainer):
         super().__init__(model, **kwargs)
         self.evaluation_seconds = 0.0
         self._settings = settings
+        self._order: SimilarLengths | None = None
         self._family = family
         self._trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._whole = WholeModel(model) if divides_weights() else None
@@ -81,7 +83,19 @@ class PairedTrainer(Trainer):
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
+        if self._order is not None:
+            self._order.set_epoch(kwargs["epoch"])
         super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """The Trainer's own random order, or one of similar lengths."""
+        settings = cast(TrainingSettings, self._settings)  # what only scores has no training split
+        if not settings.group_by_length:
+            return super()._get_train_sampler(train_dataset)
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(ids) for ids in cast(Any, rows)["input_ids"]]
+        self._order = SimilarLengths(lengths, settings.batch_size, settings.seed)
+        return self._order
 
     def whole_model(self) -> nn.Module | None:
         """The model with all of its weights; None in every process but the first where they are divided.
