@@ -229,11 +229,11 @@ def _to_treat(run: Run, study: StudySpecification, bar: Bar) -> list[str]:
 
 
 def _untrained(run: Run, study: StudySpecification) -> list[str]:
-    """Trials of the sweep that have neither finished nor failed."""
+    """Trials of the sweep that are still to be trained."""
     return [
         f"{trial.label}, learning rate {trial.learning_rate:g}, seed {trial.seed}"
         for trial in plan(study.sweep)
-        if not (run.trial(trial.id).is_finished or run.trial(trial.id).failure)
+        if not run.trial(trial.id).is_over
     ]
 
 

@@ -62,6 +62,18 @@ class TrainingStopped(Exception):  # noqa: N818 - not an error: somebody asked f
     """Training was asked to stop; a checkpoint was written and the next run goes on from it."""
 
 
+class TrainingPaused(TrainingStopped):
+    """Training reached the step where it was to be paused; a checkpoint was written.
+
+    Attributes:
+        score: On the validation split, at that step.
+    """
+
+    def __init__(self, score: float) -> None:
+        super().__init__()
+        self.score = score
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A score on a split: higher is better."""
@@ -115,6 +127,7 @@ def train(
     save_seconds: float = 120.0,
     on_step: OnStep | None = None,
     stop: Callable[[], bool] = lambda: False,
+    pause_at: int | None = None,
     watching: SpectraCallback | None = None,
     keeping: KeepWeights | None = None,
     tracking: Tracking = UNTRACKED,
@@ -129,6 +142,7 @@ def train(
         save_seconds: Time between checkpoints.
         on_step: Called after every optimiser step.
         stop: Asked after every optimiser step; True writes a checkpoint and ends with `TrainingStopped`.
+        pause_at: An optimiser step after which the training is scored, saved and ended with `TrainingPaused`.
         watching: Scans the weights along the way; its rows are taken up again when a training goes on.
         keeping: Saves the weights along the way.
         tracking: Trackers that receive what the Trainer logs.
@@ -136,6 +150,7 @@ def train(
 
     Raises:
         TrainingStopped: If `stop` said so.
+        TrainingPaused: At `pause_at`.
         RunError: If the loss or the validation score is not finite.
     """
     start_peak_memory()
@@ -148,7 +163,10 @@ def train(
     model = attach(loaded.model, settings, FAMILIES[family].task_type)
     initial = initial_factors(model, settings)
     clock = StepClock()
-    watch = Watch(save_seconds, on_step, stop)
+    resumed = last_checkpoint(folder)
+    if resumed is not None and step_of(resumed) == pause_at and (score := _score_at(resumed, pause_at)) is not None:
+        raise TrainingPaused(score)
+    watch = Watch(save_seconds, on_step, stop, pause_at)
     learned, train_cut = _examples(first(task.train, settings.train_examples), family, loaded.tokenizer, settings)
     validated, validation_cut = evaluation_examples(task, "validation", family, loaded.tokenizer, settings)
     trainer = _trainer(
@@ -161,6 +179,7 @@ def train(
         train_dataset=learned,
         eval_dataset=validated,
         callbacks=[clock, watch],
+        pause_at=pause_at,
         tensorboard=tracking.folder,
     )
     if (rule := METHODS[settings.method].rule) is not None:
@@ -170,9 +189,11 @@ def train(
     if keeping is not None:
         keeping.begin(loaded.tokenizer, initial, trainer.whole_model)
         trainer.add_callback(keeping)
-    trainer.train(resume_from_checkpoint=(resumed := last_checkpoint(folder)))
+    trainer.train(resume_from_checkpoint=resumed)
     if watch.stopped:
         raise TrainingStopped
+    if trainer.state.global_step == pause_at:
+        raise TrainingPaused(next(row["eval_score"] for row in trainer.state.log_history[::-1] if "eval_score" in row))
     began = time.perf_counter()
     validation = validate(model, loaded.tokenizer) if validate else _evaluation(trainer, metric)
     last_validation = time.perf_counter() - began if validate else 0.0
@@ -281,6 +302,12 @@ def last_checkpoint(folder: Path) -> str | None:
 def step_of(checkpoint: str) -> int:
     """The optimiser step at which the Trainer wrote a checkpoint."""
     return int(checkpoint.rpartition("-")[2])
+
+
+def _score_at(checkpoint: str, step: int) -> float | None:
+    """The validation score at a step, as a checkpoint remembers it."""
+    history = json.loads((Path(checkpoint) / "trainer_state.json").read_text())["log_history"]
+    return next((row["eval_score"] for row in history if row["step"] == step and "eval_score" in row), None)
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -68,10 +68,13 @@ class PairedTrainer(Trainer):
     and T5, BART and the classification heads take the mean of each batch instead.
     """
 
-    def __init__(self, model: nn.Module, settings: Scoring, family: Family, **kwargs: Any) -> None:
+    def __init__(
+        self, model: nn.Module, settings: Scoring, family: Family, pause_at: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(model, **kwargs)
         self.evaluation_seconds = 0.0
         self._settings = settings
+        self._pause_at = pause_at
         self._order: SimilarLengths | None = None
         self._family = family
         self._trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -189,10 +192,13 @@ class PairedTrainer(Trainer):
         load_progress(self.model, self._trained, Path(resume_from_checkpoint))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The Trainer's own, timed."""
+        """The Trainer's own, timed; at a pause that asks for it alone, it draws no random number of the training's."""
         began = time.perf_counter()
+        every = getattr(self._settings, "evaluate_every", None)
+        added = self.state.global_step == self._pause_at and not (every and self.state.global_step % every == 0)
         try:
-            return super().evaluate(*args, **kwargs)
+            with torch.random.fork_rng(enabled=added):
+                return super().evaluate(*args, **kwargs)
         finally:
             self.evaluation_seconds += time.perf_counter() - began
 
@@ -211,10 +217,16 @@ def _has_penalty(model: Any) -> bool:
 
 
 class Watch(TrainerCallback):
-    """Reports steps, asks for checkpoints by the clock, ends the training when asked to, stops at a lost loss."""
+    """Reports steps, asks for checkpoints by the clock, ends the training when asked to, stops at a lost loss.
 
-    def __init__(self, save_seconds: float, on_step: OnStep | None, stop: Callable[[], bool]) -> None:
+    At the step `pause_at` the training is validated, saved and ended.
+    """
+
+    def __init__(
+        self, save_seconds: float, on_step: OnStep | None, stop: Callable[[], bool], pause_at: int | None = None
+    ) -> None:
         self.stopped = False
+        self._pause_at = pause_at
         self._save_seconds = save_seconds
         self._on_step = on_step
         self._stop = stop
@@ -231,6 +243,9 @@ class Watch(TrainerCallback):
         if due or self.stopped:
             control.should_save = True
             self._saved = time.monotonic()
+        if state.global_step == self._pause_at:
+            self.stopped = False  # it ends here anyway, with its score
+            control.should_evaluate = control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         loss = (logs or {}).get("loss", 0.0)

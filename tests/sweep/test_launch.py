@@ -142,12 +142,12 @@ def test_a_launch_that_cannot_be_is_refused_before_anything_runs(
 def test_what_is_no_configuration_is_refused(given: dict[str, Any], tmp_path: Path, text: str) -> None:
     (tmp_path / "accelerate.yaml").write_text(text)
     launched = {**given, "launch": {"accelerate": str(tmp_path / "accelerate.yaml")}}
-    with pytest.raises(SpecificationError, match="accelerate.yaml"):
+    with pytest.raises(SpecificationError, match=r"accelerate\.yaml"):
         plan(read_specification(launched))
 
 
 def test_a_configuration_that_is_absent_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(SpecificationError, match="does not exist. Write it with `accelerate config"):
+    with pytest.raises(SpecificationError, match=r"does not exist\. Write it with `accelerate config"):
         plan(read_specification({**given, "launch": {"accelerate": str(tmp_path / "none.yaml")}}))
 
 

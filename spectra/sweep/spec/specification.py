@@ -141,6 +141,7 @@ class Specification(_Strict, Recipe, frozen=True):
     epsilon: Annotated[float, Field(gt=0, le=1)] = 0.5
     controls: bool = True
     trajectory: Annotated[int, Field(ge=0)] = 10
+    early_stopping: Steps | None = None
     keep: Keep = "adapters"
     keep_steps: Steps | None = None
     store_dtype: StoreDtype | None = None
@@ -175,6 +176,20 @@ class Specification(_Strict, Recipe, frozen=True):
         late = [step for step in self.keep_steps or [] if self.steps is not None and step > self.steps]
         if late:
             raise ValueError(f"keep_steps has step {late[0]}, and the training has {self.steps} steps; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _stops_before_the_end(self) -> "Specification":
+        if not self.early_stopping:
+            return self
+        if self.tasks:
+            raise ValueError("early_stopping compares trainings on one task; remove it, or tasks")
+        if self.steps is None:
+            raise ValueError("early_stopping names optimiser steps; give steps instead of epochs")
+        if late := [step for step in self.early_stopping if step >= self.steps]:
+            raise ValueError(f"early_stopping has step {late[0]}, and the training has {self.steps} steps; remove it")
+        if self.validation_metric == WRITTEN:
+            raise ValueError(f"validation_metric '{WRITTEN}' is measured at the end of training; remove early_stopping")
         return self
 
     @model_validator(mode="after")

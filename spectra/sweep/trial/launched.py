@@ -19,7 +19,7 @@ from spectra.errors import RunError
 from spectra.runs import TrialFolder
 from spectra.storage import atomic
 from spectra.sweep.spec.specification import Specification
-from spectra.training.driver import TrainingStopped
+from spectra.training.driver import TrainingPaused, TrainingStopped
 from spectra.training.settings import Launch, TrainingSettings
 
 LISTENING_SECONDS = 0.1
@@ -147,7 +147,9 @@ def result_of(there: Path, code: int, launch: Launch) -> Mapping[str, float]:
             "lack of memory. Run the sweep again."
         )
     result = atomic.read_json(there / "result.json")
-    if result["stopped"]:
+    if "paused" in result:
+        raise TrainingPaused(result["paused"])
+    if "stopped" in result:
         raise TrainingStopped
     spent: dict[str, float] = result["spent"]
     return spent

@@ -16,7 +16,7 @@ from spectra.sweep.execution.logs import sentence
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.runner import Runner
 from spectra.training.distributed import is_main_process
-from spectra.training.driver import TrainingStopped
+from spectra.training.driver import TrainingPaused, TrainingStopped
 from spectra.training.settings import TrainingSettings
 
 ORPHANED = 70
@@ -56,9 +56,11 @@ def _train(there: Path, order: dict[str, Any], folder: TrialFolder) -> dict[str,
         spent = runner.train_here(
             settings, runner.tasks[order["task"]], folder, order["name"], order["points"], on_step
         )
+    except TrainingPaused as paused:
+        return {"paused": paused.score}
     except TrainingStopped:
         return {"stopped": True}
-    return {"stopped": False, "spent": dict(spent)}
+    return {"spent": dict(spent)}
 
 
 def _end_with_the_launcher() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -22,6 +22,7 @@ from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTr
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.continual import SequenceTraining, mean_score
+from spectra.sweep.trial.halving import next_pause
 from spectra.sweep.trial.held_out import HeldOutTasks
 from spectra.sweep.trial.inputs import open_tasks, replayed_tasks, require_unchanged
 from spectra.sweep.trial.launched import LaunchedTraining
@@ -33,7 +34,7 @@ from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import METHODS, scaling, weights_kind
 from spectra.training.callback import SpectraCallback
 from spectra.training.distributed import is_main_process
-from spectra.training.driver import Evaluation, TrainingStopped, train
+from spectra.training.driver import Evaluation, TrainingPaused, TrainingStopped, train
 from spectra.training.families import FAMILIES, family_of
 from spectra.training.metrics import WRITTEN, FamilyName
 from spectra.training.settings import TrainingSettings
@@ -142,7 +143,8 @@ class Runner:
         """Train and measure one trial, or what is left of it.
 
         Returns:
-            "busy" if another process works on it, "stopped" if `stop` said so.
+            "busy" if another process works on it, "stopped" if `stop` said so, "paused" where it is scored before it is
+            decided whether it goes on.
         """
         folder = self.run.trial(trial.id)
         with folder.claim() as mine:
@@ -151,14 +153,20 @@ class Runner:
                 self._describe(trial, folder)  # first, so that a failure of what follows has its row in the tables
             with self._timed():
                 missing = self.held_out.missing(folder)
-            if folder.is_finished and not missing:
+            if folder.stopped_at is not None or (folder.is_finished and not missing):
                 return "done"
             if not mine:
                 return "busy"
+            if next_pause(folder, self.specification.early_stopping) in folder.scores_on_the_way:
+                return "paused"
             with self._timed(folder):
                 self._require_base()
                 try:
                     weights = self._weights(trial, folder, on_stage)
+                except TrainingPaused as paused:
+                    pause = next_pause(folder, self.specification.early_stopping)
+                    folder.score_on_the_way(cast(int, pause), paused.score)
+                    return "paused"
                 except TrainingStopped:
                     return "stopped"
                 if not folder.is_finished:
@@ -343,6 +351,7 @@ class Runner:
             save_seconds=self.save_seconds,
             on_step=on_step,
             stop=self.stop,
+            pause_at=next_pause(folder, self.specification.early_stopping),
             watching=watching,
             keeping=keeping,
             tracking=Tracking(tuple(self.specification.report_to), name, folder.path / "tensorboard"),
