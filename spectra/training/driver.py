@@ -40,6 +40,7 @@ from spectra.training.store import KeepWeights, initial_factors
 from spectra.training.trainer import (
     UNTRACKED,
     OnStep,
+    OnValidation,
     PairedTrainer,
     Tracking,
     Watch,
@@ -126,6 +127,7 @@ def train(
     *,
     save_seconds: float = 120.0,
     on_step: OnStep | None = None,
+    on_validation: OnValidation | None = None,
     stop: Callable[[], bool] = lambda: False,
     pause_at: int | None = None,
     watching: SpectraCallback | None = None,
@@ -141,6 +143,7 @@ def train(
         folder: For the Trainer's checkpoints.
         save_seconds: Time between checkpoints.
         on_step: Called after every optimiser step.
+        on_validation: Called with every validation score, and with the last one of a training that is taken up again.
         stop: Asked after every optimiser step; True writes a checkpoint and ends with `TrainingStopped`.
         pause_at: An optimiser step after which the training is scored, saved and ended with `TrainingPaused`.
         watching: Scans the weights along the way; its rows are taken up again when a training goes on.
@@ -166,7 +169,7 @@ def train(
     resumed = last_checkpoint(folder)
     if resumed is not None and step_of(resumed) == pause_at and (score := _score_at(resumed, pause_at)) is not None:
         raise TrainingPaused(score)
-    watch = Watch(save_seconds, on_step, stop, pause_at)
+    watch = Watch(save_seconds, on_step, stop, on_validation, pause_at)
     learned, train_cut = _examples(first(task.train, settings.train_examples), family, loaded.tokenizer, settings)
     validated, validation_cut = evaluation_examples(task, "validation", family, loaded.tokenizer, settings)
     trainer = _trainer(

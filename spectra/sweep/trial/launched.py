@@ -25,7 +25,7 @@ from spectra.training.settings import Launch, TrainingSettings
 LISTENING_SECONDS = 0.1
 FAREWELL_SECONDS = 60.0  # for the other processes and the launcher to end after one has failed
 
-OnStep = Callable[[int, int], None]
+OnStep = Callable[[int, int, tuple[str, float] | None], None]  # step, steps in all, and the last validation
 
 
 class LaunchDiedError(RunError):
@@ -118,8 +118,8 @@ def _listen(process: "subprocess.Popen[bytes]", there: Path, on_step: OnStep, st
         except subprocess.TimeoutExpired:
             if stop():
                 (there / "stop").touch()
-        for step, steps in told.new():
-            on_step(step, steps)
+        for step, steps, validation in told.new():
+            on_step(step, steps, validation)
         if process.returncode is not None:
             return
 
@@ -162,7 +162,7 @@ class _Steps:
         self._path = path
         self._read = 0
 
-    def new(self) -> Iterator[tuple[int, int]]:
+    def new(self) -> Iterator[tuple[int, int, tuple[str, float] | None]]:
         """The steps that were reported since."""
         if not self._path.exists():
             return
@@ -172,5 +172,5 @@ class _Steps:
         if whole:
             self._read += len(whole) + 1
             for line in whole.splitlines():
-                step, steps = json.loads(line)
-                yield step, steps
+                step, steps, validation = json.loads(line)
+                yield step, steps, tuple(validation) if validation else None

@@ -47,9 +47,9 @@ def _train(there: Path, order: dict[str, Any], folder: TrialFolder) -> dict[str,
     runner = Runner(Run.open(order["run"]), specification, (there / "stop").exists, order["save_seconds"])
     steps = (there / "steps.jsonl").open("a", buffering=1) if is_main_process() else None
 
-    def on_step(step: int, of: int) -> None:
+    def on_step(step: int, of: int, validation: tuple[str, float] | None) -> None:
         if steps is not None:
-            steps.write(json.dumps([step, of]) + "\n")
+            steps.write(json.dumps([step, of, validation]) + "\n")
 
     settings = TrainingSettings.from_dict(order["settings"])
     try:

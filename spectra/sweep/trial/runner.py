@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 
@@ -25,7 +25,7 @@ from spectra.sweep.trial.continual import SequenceTraining, mean_score
 from spectra.sweep.trial.halving import next_pause
 from spectra.sweep.trial.held_out import HeldOutTasks
 from spectra.sweep.trial.inputs import open_tasks, replayed_tasks, require_unchanged
-from spectra.sweep.trial.launched import LaunchedTraining
+from spectra.sweep.trial.launched import LaunchedTraining, OnStep
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
@@ -36,14 +36,20 @@ from spectra.training.callback import SpectraCallback
 from spectra.training.distributed import is_main_process
 from spectra.training.driver import Evaluation, TrainingPaused, TrainingStopped, train
 from spectra.training.families import FAMILIES, family_of
-from spectra.training.metrics import WRITTEN, FamilyName
+from spectra.training.metrics import WRITTEN, FamilyName, metric_of
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import KeepWeights, save_trained
 from spectra.training.trainer import Tracking
 from spectra.weights.formats.hub import locate
 
 Stage = Literal["training", "scanning", "measuring", "testing"]
-OnStage = Callable[[Stage, int, int], None]  # stage, steps done, steps in all (0 and 0 where there are none)
+
+
+@runtime_checkable
+class OnStage(Protocol):
+    """Hears what is being done: a stage, steps done and in all where there are any, and the last validation."""
+
+    def __call__(self, stage: Stage, step: int, steps: int, validation: tuple[str, float] | None = None, /) -> None: ...
 
 
 @dataclass
@@ -305,8 +311,8 @@ class Runner:
         """
         on_stage("training", 0, settings.steps or 0)
 
-        def on_step(step: int, steps: int) -> None:
-            on_stage("training", step, steps)
+        def on_step(step: int, steps: int, validation: tuple[str, float] | None) -> None:
+            on_stage("training", step, steps, validation)
 
         if settings.launch is None:
             spent = self.train_here(settings, task, folder, name, points, on_step)
@@ -326,7 +332,7 @@ class Runner:
         folder: TrialFolder,
         name: str,
         points: int,
-        on_step: Callable[[int, int], None],
+        on_step: OnStep,
     ) -> Mapping[Part, float]:
         """Train in this process, and in those that share the training; the first of them writes.
 
@@ -336,7 +342,7 @@ class Runner:
             folder: Where everything is written.
             name: What trackers call it.
             points: How often the weights are looked at along the way.
-            on_step: Told of every step.
+            on_step: Told of every step, with the last validation.
 
         Returns:
             Seconds by part.
@@ -344,12 +350,15 @@ class Runner:
         if METHODS[settings.method].text_arguments:
             _ = self.replayed  # refuses texts that have changed
         watching, keeping = self._along_the_way(settings, folder, points)
+        metric = metric_of(self.family, settings.validation_metric, task).name
+        validations: list[tuple[str, float]] = []
         trained = train(
             settings,
             task,
             folder.training,
             save_seconds=self.save_seconds,
-            on_step=on_step,
+            on_step=lambda step, steps: on_step(step, steps, validations[-1] if validations else None),
+            on_validation=lambda score: validations.append((metric, score)),
             stop=self.stop,
             pause_at=next_pause(folder, self.specification.early_stopping),
             watching=watching,
