@@ -32,7 +32,7 @@ class _Trained:
         """Everything that decides its figures.
 
         Of a launch that is how many processes share a batch, and how: sums are then taken in another order, and each
-        process draws its own dropout. Where the configuration lies decides nothing.
+        process draws dropout for its part of the batch. Where the configuration lies decides nothing.
         """
         known = self.to_dict()
         if (launch := known.pop("launch", None)) is not None:
