@@ -260,8 +260,8 @@ def evaluation_examples(
     """A validation or test split as tokens, by length, so that little of a batch is padding."""
     limit = settings.validation_examples if split == "validation" else settings.test_examples
     encoded, cut = _examples(first(getattr(task, split), limit), family, tokenizer, settings)
-    by_length = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
-    return encoded.select(by_length), cut
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    return encoded.select(sorted(range(len(encoded)), key=lengths.__getitem__)), cut
 
 
 def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: Scoring) -> tuple["Dataset", Cut]:
