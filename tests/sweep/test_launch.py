@@ -19,6 +19,7 @@ from spectra.errors import RunError, SpecificationError
 from spectra.runs import Run
 from spectra.storage.atomic import write_json
 from spectra.sweep import run_sweep
+from spectra.sweep.execution.local import devices_of_workers
 from spectra.sweep.spec.kinds import kind_from_dict
 from spectra.sweep.spec.plan import plan
 from spectra.sweep.spec.read import read_specification
@@ -199,3 +200,32 @@ def test_the_last_batch_of_an_epoch_has_no_row_twice(monkeypatch: pytest.MonkeyP
         ([0], True),
         ([0], False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "per_trial", "seen"),
+    [
+        (None, 1, ["0", "1", "2", "3", "4"]),
+        (None, 2, ["0,1", "2,3"]),
+        (3, 2, ["0,1", "2,3", "0,1"]),
+        (None, 0.5, ["0", "0", "1", "1", "2", "2", "3", "3", "4", "4"]),
+    ],
+)
+def test_every_worker_has_gpus_of_its_own(
+    workers: int | None, per_trial: float, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in devices_of_workers(workers, per_trial)] == seen
+    with pytest.raises(RunError, match="A trial takes 6 GPUs, and this machine has 5"):
+        devices_of_workers(None, 6)
+
+
+def test_workers_on_one_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert devices_of_workers(None, 1) == [{}]
+    assert devices_of_workers(3, 1) == [{"OMP_NUM_THREADS": "2"}] * 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert devices_of_workers(3, 1) == [{}] * 3

@@ -56,7 +56,7 @@ def run_local(
         "specification": specification.model_dump(mode="json", exclude_unset=True),
         "save_seconds": save_seconds,
     }
-    devices = _devices(workers, gpus or 1)
+    devices = devices_of_workers(workers, gpus or 1)
     work_all(schedule, [_ProcessSupervisor(schedule, run, on_event, first=first, environment=each) for each in devices])
 
 
@@ -66,7 +66,7 @@ def gpus_of_the_largest_launch(specification: Specification) -> int | None:
     return max((one.processes for one in launches if one is not None and not one.on_cpu), default=None)
 
 
-def _devices(workers: int | None, per_trial: float) -> list[dict[str, str]]:
+def devices_of_workers(workers: int | None, per_trial: float) -> list[dict[str, str]]:
     """What each worker's environment adds: the GPUs that it sees, or its share of the cores.
 
     Raises:
