@@ -23,7 +23,7 @@ from spectra.sweep.execution.local import devices_of_workers
 from spectra.sweep.spec.kinds import kind_from_dict
 from spectra.sweep.spec.plan import plan
 from spectra.sweep.spec.read import read_specification
-from spectra.sweep.trial.launched import result_of
+from spectra.sweep.trial.launched import LaunchDiedError, result_of
 from spectra.training.distributed import own_rows
 from spectra.training.settings import Launch
 from tests import tiny
@@ -110,10 +110,16 @@ def test_two_processes_train_what_one_does_and_go_on_after_a_kill(given: dict[st
 def test_a_process_that_fails_is_reported_in_its_own_words(given: dict[str, Any], tmp_path: Path) -> None:
     there = tmp_path / "launch"
     there.mkdir()
-    for rank, when in ((0, 2.0), (1, 1.0)):
-        write_json(there / f"failure-{rank}.json", {"error": f"The loss is nan in {rank}.", "rank": rank, "when": when})
-    with pytest.raises(RunError, match=r"^The loss is nan in 1\. \(Process 2 of 2\.\)$"):
-        result_of(there, 1, Launch("accelerate.yaml", 2, "fsdp2"))
+    launch = Launch("accelerate.yaml", 2, "fsdp2")
+    # The first to notice that another one is gone: it says nothing of why.
+    lost = {"error": "RuntimeError: Connection closed by peer.", "rank": 0, "when": 0.0, "another_is_gone": True}
+    write_json(there / "failure-0.json", lost)
+    with pytest.raises(LaunchDiedError, match="The launch of 2 processes ended with code 1"):
+        result_of(there, 1, launch)
+    own = {"error": "The loss is nan.", "rank": 1, "when": 1.0, "another_is_gone": False}
+    write_json(there / "failure-1.json", own)
+    with pytest.raises(RunError, match=r"^The loss is nan\. \(Process 2 of 2\.\)$"):
+        result_of(there, 1, launch)
 
 
 @pytest.mark.parametrize(
@@ -205,9 +211,9 @@ def test_the_last_batch_of_an_epoch_has_no_row_twice(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("workers", "per_trial", "seen"),
     [
-        (None, 1, ["0", "1", "2", "3", "4"]),
-        (None, 2, ["0,1", "2,3"]),
-        (3, 2, ["0,1", "2,3", "0,1"]),
+        (None, 1.0, ["0", "1", "2", "3", "4"]),
+        (None, 2.0, ["0,1", "2,3"]),
+        (3, 2.0, ["0,1", "2,3", "0,1"]),
         (None, 0.5, ["0", "0", "1", "1", "2", "2", "3", "3", "4", "4"]),
     ],
 )
@@ -218,14 +224,14 @@ def test_every_worker_has_gpus_of_its_own(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [one["CUDA_VISIBLE_DEVICES"] for one in devices_of_workers(workers, per_trial)] == seen
     with pytest.raises(RunError, match="A trial takes 6 GPUs, and this machine has 5"):
-        devices_of_workers(None, 6)
+        devices_of_workers(None, 6.0)
 
 
 def test_workers_on_one_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert devices_of_workers(None, 1) == [{}]
-    assert devices_of_workers(3, 1) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert devices_of_workers(None, 1.0) == [{}]
+    assert devices_of_workers(3, 1.0) == [{"OMP_NUM_THREADS": "2"}] * 3
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert devices_of_workers(3, 1) == [{}] * 3
+    assert devices_of_workers(3, 1.0) == [{}] * 3

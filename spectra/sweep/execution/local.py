@@ -56,14 +56,14 @@ def run_local(
         "specification": specification.model_dump(mode="json", exclude_unset=True),
         "save_seconds": save_seconds,
     }
-    devices = devices_of_workers(workers, gpus or 1)
+    devices = devices_of_workers(workers, gpus or 1.0)
     work_all(schedule, [_ProcessSupervisor(schedule, run, on_event, first=first, environment=each) for each in devices])
 
 
-def gpus_of_the_largest_launch(specification: Specification) -> int | None:
+def gpus_of_the_largest_launch(specification: Specification) -> float | None:
     """As many as its processes; None where no trial is launched on GPUs."""
     launches = [trial.training.launch for trial in plan(specification) if trial.training is not None]
-    return max((one.processes for one in launches if one is not None and not one.on_cpu), default=None)
+    return max((float(one.processes) for one in launches if one is not None and not one.on_cpu), default=None)
 
 
 def devices_of_workers(workers: int | None, per_trial: float) -> list[dict[str, str]]:

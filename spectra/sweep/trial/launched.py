@@ -137,9 +137,10 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def result_of(there: Path, code: int, launch: Launch) -> Mapping[str, float]:
     """What the processes left in their folder: seconds by part, or the reason why there are none."""
-    failures = sorted((atomic.read_json(path) for path in there.glob("failure-*.json")), key=lambda one: one["when"])
-    if failures:
-        first = failures[0]
+    failures = [atomic.read_json(path) for path in there.glob("failure-*.json")]
+    own = [failure for failure in failures if not failure["another_is_gone"]]
+    if own:
+        first = min(own, key=lambda failure: failure["when"])
         raise RunError(f"{first['error']} (Process {first['rank'] + 1} of {launch.processes}.)")
     if not (there / "result.json").exists():
         raise LaunchDiedError(

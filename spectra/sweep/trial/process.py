@@ -20,6 +20,8 @@ from spectra.training.driver import TrainingPaused, TrainingStopped
 from spectra.training.settings import TrainingSettings
 
 ORPHANED = 70
+# What gloo and NCCL say in the processes that are left when one is gone; why it went they do not know.
+OF_A_LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 
 
 def main() -> None:
@@ -33,7 +35,12 @@ def main() -> None:
         result = _train(there, order, folder)
     except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
         traceback.print_exc()
-        failure = {"error": sentence(error, folder.log), "rank": rank, "when": time.time()}
+        failure = {
+            "error": sentence(error, folder.log),
+            "rank": rank,
+            "when": time.time(),
+            "another_is_gone": any(words in str(error) for words in OF_A_LOST_PROCESS),
+        }
         atomic.write_json(there / f"failure-{rank}.json", failure)
         sys.stderr.flush()
         os._exit(1)  # at once: the others wait for this one in the middle of a sum
