@@ -85,6 +85,9 @@ class Evaluation:
     cut: Cut | None = None  # what was lost to the limit of the length, where that is known
 
 
+Spent = Mapping[Literal["training", "validation", "trajectory"], float]  # seconds by part
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """A trained model and what it took.
@@ -112,7 +115,7 @@ class Trained:
     history: tuple[dict[str, Any], ...]
     steps: int
     seconds: float
-    spent: Mapping[Literal["training", "validation", "trajectory"], float]
+    spent: Spent
     tokens: int
     trainable_parameters: int
     optimiser_bytes: int

@@ -111,7 +111,7 @@ class PairedTrainer(Trainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         """The Trainer's own, and weights that are divided on CPUs, too."""
-        super().create_accelerator_and_postprocess()  # type: ignore[no-untyped-call]
+        super().create_accelerator_and_postprocess()
         divide_on_cpu(self.accelerator.state)
         self.is_fsdp_enabled = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from spectra.errors import RunError
 from spectra.runs import TrialFolder
 from spectra.storage import atomic
 from spectra.sweep.spec.specification import Specification
-from spectra.training.driver import TrainingPaused, TrainingStopped
+from spectra.training.driver import Spent, TrainingPaused, TrainingStopped
 from spectra.training.settings import Launch, TrainingSettings
 
 LISTENING_SECONDS = 0.1
@@ -56,7 +56,7 @@ class LaunchedTraining:
     points: int
     save_seconds: float
 
-    def train(self, on_step: OnStep, stop: Callable[[], bool]) -> Mapping[str, float]:
+    def train(self, on_step: OnStep, stop: Callable[[], bool]) -> Spent:
         """Train, or go on from the last whole checkpoint; the weights are written when this returns.
 
         Returns:
@@ -135,7 +135,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def result_of(there: Path, code: int, launch: Launch) -> Mapping[str, float]:
+def result_of(there: Path, code: int, launch: Launch) -> Spent:
     """What the processes left in their folder: seconds by part, or the reason why there are none."""
     failures = [atomic.read_json(path) for path in there.glob("failure-*.json")]
     own = [failure for failure in failures if not failure["another_is_gone"]]
@@ -152,7 +152,7 @@ def result_of(there: Path, code: int, launch: Launch) -> Mapping[str, float]:
         raise TrainingPaused(result["paused"])
     if "stopped" in result:
         raise TrainingStopped
-    spent: dict[str, float] = result["spent"]
+    spent: Spent = result["spent"]
     return spent
 
 

@@ -3,7 +3,7 @@
 Each job leaves whole files and does nothing twice: what is already written is taken as it is.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,12 +29,12 @@ from spectra.sweep.trial.launched import LaunchedTraining, OnStep
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
-from spectra.sweep.trial.seconds import Clock, Part
+from spectra.sweep.trial.seconds import Clock
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import METHODS, scaling, weights_kind
 from spectra.training.callback import SpectraCallback
 from spectra.training.distributed import is_main_process
-from spectra.training.driver import Evaluation, TrainingPaused, TrainingStopped, train
+from spectra.training.driver import Evaluation, Spent, TrainingPaused, TrainingStopped, train
 from spectra.training.families import FAMILIES, family_of
 from spectra.training.metrics import WRITTEN, FamilyName, metric_of
 from spectra.training.settings import TrainingSettings
@@ -333,7 +333,7 @@ class Runner:
         name: str,
         points: int,
         on_step: OnStep,
-    ) -> Mapping[Part, float]:
+    ) -> Spent:
         """Train in this process, and in those that share the training; the first of them writes.
 
         Args:
