@@ -137,6 +137,11 @@ def run_study(
         SpecificationError: If the specification is not valid, or something in it is bound to fail.
         RunError: If the folder was begun with other questions.
         ClusterError: If there is no Ray cluster to join.
+
+    Example:
+        >>> study = spectra.run_study(questions, studied, executor="inline")
+        >>> study.to_dataframe().columns.tolist()
+        ['question', 'text', 'verdict', 'sentence']
     """
     study = read_study(specification, axes)
     sweep, folder = study.sweep, Path(out)
