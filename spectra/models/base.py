@@ -94,10 +94,11 @@ def load_config(reference: str, revision: str | None = None) -> Any:
         resolved = resolve_model(reference)
         from transformers import AutoConfig, PreTrainedConfig
 
-        if not trusts_remote_code():
-            told, _ = PreTrainedConfig.get_config_dict(resolved, revision=revision)
-            require_no_kernels(told, reference)
-        return AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=trusts_remote_code())
+        with quietly():  # transformers prints the kind of a model as it stands in the file
+            if not trusts_remote_code():
+                told, _ = PreTrainedConfig.get_config_dict(resolved, revision=revision)
+                require_no_kernels(told, reference)
+            return AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=trusts_remote_code())
     except UNREADABLE as error:
         raise _not_loaded(f"The configuration of '{reference}'", reference, error) from error
 

@@ -253,7 +253,7 @@ def _loaded(folder: Path) -> nn.Module:
     config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
     require_no_kernels(config, str(folder))
     named = config.get("architectures")
-    model_class = getattr(transformers, str(named[0]), None) if named else None
+    model_class = getattr(transformers, str(named[0]), None) if named and isinstance(named, list) else None
     try:
         with quietly():
             chosen: Any = model_class or transformers.AutoModel
