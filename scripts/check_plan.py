@@ -262,7 +262,7 @@ def choices(case: Case, power: dict[str, float]) -> list[dict[str, Any]]:
         rows.append({
             "case": case.name, "who": who, "label": label, "asked": rate, "rate": nearest, "regret": best - score,
             "rate_regret": float(means[label].max()) - score,
-            "grid_regret": best - max(score for one, score in means[label].items() if abs(math.log(one / rate)) < 1.3),
+            "grid_regret": best - max(score, *(other for one, other in means[label].items() if abs(math.log(one / rate)) < 1.3), score),
         })  # fmt: skip
     own = [float(means[label].max()) - at(label, planned(label))[1] for label in first]
     ten = [float(means[label].max()) - at(label, 10 * float(full.idxmax()))[1] for label in first]
