@@ -5,6 +5,7 @@ matrix is small or the rank is not; either way the bracket (`eckart_young`) is f
 leave out. A factorisation at random (a randomised SVD) has no such bracket, and a gap that it misses shows nowhere.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.linalg.eckart_young import RESIDUAL_ROUNDINGS, ErrorBracket, error_bracket, frobenius
-from spectra.linalg.krylov import BlockLanczos, gram_together, random_columns
+from spectra.linalg.krylov import BlockLanczos, random_columns, smaller_gram
 from spectra.linalg.operators import Dense
 from spectra.linalg.placement import numbers
 from spectra.linalg.precision import full_precision
@@ -23,11 +24,16 @@ from spectra.linalg.svd import require_finite, thin_svd
 FACTORISED_UP_TO = 512
 # A Krylov space of more than this share of the smaller dimension costs as much as a factorisation.
 LARGEST_SHARE = 0.3
-# Columns of the start: as many as triplets are wanted fill a space in which they converge after a few steps.
-LEAST_BLOCK = 32
-BESIDE = 8
+# Random columns of the start: a quarter of the rank and some more. With fewer than the rank a space of the same size
+# holds higher powers of D; with still fewer a pass costs no less, since it waits for the memory.
+LEAST_BLOCK = 24
+LARGEST_BLOCK = 96
+BESIDE = 16
+BLOCK_UNKNOWN = 32
 # The iteration ends when the triplets could lower the squared error by no more than this share of it.
 GAIN_TOLERANCE = 1e-3
+# A look at the projected problem costs as much as a pass: at most so many steps from one to the next.
+LONGEST_WAIT = 3
 # ... and a value that the choice of the rank rests on is known to this share of it.
 VALUE_TOLERANCE = 0.05
 
@@ -75,25 +81,30 @@ def truncated(D: Float[Tensor, "d_out d_in"], rule: RankRule, *, seed: int = 0) 
 
     Source: Eckart & Young 1936. Block Krylov iteration: Musco & Musco 2015, arXiv:1504.05477.
         Difference: the iteration ends by the residuals, and the result is bracketed.
-    Cost: about ten products of D with as many columns as the rank, and those of `error_bracket`.
+    Cost: about ten passes with a quarter as many columns as the rank and 16 more, and those of `error_bracket`.
     """
     require_finite(D)
     norm = frobenius(D)
+    # Seen from its smaller side, where the iteration runs: W has no more rows than columns.
+    turned = D.shape[0] >= D.shape[1]
+    W = D.mH if turned else D
     U, S, method = _leading(D, rule, norm, seed)
     # Rotated within their span to singular vectors; values that are rounding of the norm are no part of the update.
-    Q, R = torch.linalg.qr((U.mH @ D).mH.double())
+    Q, R = torch.linalg.qr((U.mH @ W).mH.double())
     core = thin_svd(R.mH)
     rank = int((RESIDUAL_ROUNDINGS * torch.finfo(D.dtype).eps * norm < core.S).sum())
     U = (U.double() @ core.U[:, :rank]).to(D.dtype)
     A = (core.S[:rank, None] * (core.Vh[:rank] @ Q.mH)).to(D.dtype)
     S = torch.cat([numbers(core.S), S[core.S.shape[0] :]])
-    D.addmm_(U, A, alpha=-1)
-    bracket = error_bracket(D, A, norm, seed=seed + 1)
+    W.addmm_(U, A, alpha=-1)
+    bracket = error_bracket(W, A, norm, seed=seed + 1)
     if method == "svd":
         bracket = _known(bracket, S, rank, norm, D)
     # Powers of two move no digit, so that B A is what was measured.
     shares = torch.exp2(torch.round(torch.log2(core.S[:rank]) / 2)).to(D.dtype)
-    return Truncation(U * shares, A / shares[:, None], S, norm, bracket, method)
+    U, A = U * shares, A / shares[:, None]
+    B, A = (A.mH, U.mH) if turned else (U, A)
+    return Truncation(B.contiguous(), A.contiguous(), S, norm, bracket, method)
 
 
 @full_precision()
@@ -114,65 +125,71 @@ def _known(bracket: ErrorBracket, S: Tensor, rank: int, norm: float, D: Tensor) 
 
 
 def _leading(D: Tensor, rule: RankRule, norm: float, seed: int) -> tuple[Tensor, Tensor, str]:
-    """Left singular vectors, as many as the rule asks for; the singular values that were found; the method."""
+    """Singular vectors of the smaller side, as many as the rule asks for; the singular values found; the method."""
     n = min(D.shape)
     if norm == 0:
-        return D.new_zeros(D.shape[0], 0), torch.zeros(n, dtype=torch.float64), "svd"
+        return D.new_zeros(n, 0), torch.zeros(n, dtype=torch.float64), "svd"
     found = None if n <= FACTORISED_UP_TO else _by_krylov(D, rule, norm, seed)
     if found is not None:
         return found
     svd = thin_svd(D)
     S = numbers(svd.S)
     rank = rule(S.square(), float(S.square().sum()))
-    return svd.U[:, : n if rank is None else rank], S, "svd"
+    vectors = svd.Vh.mH if D.shape[0] >= D.shape[1] else svd.U
+    return vectors[:, : n if rank is None else rank], S, "svd"
 
 
 def _by_krylov(D: Tensor, rule: RankRule, norm: float, seed: int) -> tuple[Tensor, Tensor, str] | None:
     """The same from a Krylov space; None where it would become too large."""
     operator, n, total = Dense(D), min(D.shape), norm**2
     known = rule(torch.zeros(0, dtype=torch.float64), total)
-    width = LEAST_BLOCK if known is None else max(LEAST_BLOCK, min(known + BESIDE, 128))
+    width = BLOCK_UNKNOWN if known is None else max(LEAST_BLOCK, min(known // 4 + BESIDE, LARGEST_BLOCK))
     run = BlockLanczos(random_columns(width, D.new_empty(n, 0), seed))
     limit = int(LARGEST_SHARE * n)
+    if known is not None and known >= limit:
+        return None
+    before, waited, wait = float("inf"), 1, 0
     while True:
         if not run.exhausted:
             if run.basis.shape[1] + width > limit:
                 return None
-            run.advance(*gram_together(operator, [None], [run.pending]))
+            run.advance(smaller_gram(operator, run.pending))
+            wait -= 1
+        if not run.exhausted and (run.basis.shape[1] <= (known or 0) or wait > 0):
+            continue
         pairs = run.ritz()
         squares = pairs.values.clamp_min(0)
         rank = rule(squares, total)
-        if rank is None and run.exhausted:
-            rank = squares.shape[0]
-        if rank is not None and rank <= squares.shape[0]:
-            rank = min(rank, squares.shape[0])
-            if run.exhausted or _settled(squares, pairs.residuals, rank, total, chosen=known is None):
-                break
         if run.exhausted:
-            return None
-    vectors = run.ritz_vectors(pairs, rank)
-    if D.shape[0] > D.shape[1]:
-        vectors = D @ vectors
-    U = torch.linalg.qr(vectors.double()).Q.to(D.dtype)
+            rank = min(squares.shape[0] if rank is None else rank, squares.shape[0])
+            break
+        if rank is None or rank >= squares.shape[0]:
+            continue
+        shortfall = _shortfall(squares, pairs.residuals, rank, total, chosen=known is None)
+        if shortfall <= 1:
+            break
+        # The next look waits for half the steps that are due at this rate.
+        rate = math.log(before / shortfall) / waited
+        due = math.log(shortfall) / rate if 0 < rate < math.inf else 1.0
+        waited = wait = max(min(int(due / 2), LONGEST_WAIT), 1)
+        before = shortfall
+    U = torch.linalg.qr(run.ritz_vectors(pairs, rank).double()).Q.to(D.dtype)
     return U, squares.sqrt(), "krylov"
 
 
-def _settled(squares: Tensor, residuals: Tensor, rank: int, total: float, *, chosen: bool) -> bool:
-    """True when the leading triplets can hardly grow: each by its residual squared over its distance to the rest.
+def _shortfall(squares: Tensor, residuals: Tensor, rank: int, total: float, *, chosen: bool) -> float:
+    """By how many times what the leading triplets could still grow, in all, exceeds what is tolerated.
 
-    Where the values chose the rank, the first one left out has to be settled too, since it only grows.
+    Each may grow by its residual squared over its distance to the rest. Where the values chose the rank, the first one
+    left out has to be settled too, since it only grows.
     """
-    if rank >= squares.shape[0]:
-        return False
-    if chosen and float(residuals[rank]) > max(VALUE_TOLERANCE * float(squares[rank]), 1e-12 * total):
-        return False
-    if rank == 0:
-        return True
-    rest = float(squares[rank])
-    gaps = torch.maximum(squares[:rank] - rest, residuals[:rank])
+    following = 0.0
+    if chosen:
+        following = float(residuals[rank]) / max(VALUE_TOLERANCE * float(squares[rank]), 1e-12 * total)
+    gaps = torch.maximum(squares[:rank] - squares[rank], residuals[:rank])
     gain = float((residuals[:rank].square() / gaps.clamp_min(1e-300)).sum())
     left = max(total - float(squares[:rank].sum()), 0.0)
-    return gain <= max(GAIN_TOLERANCE * left, 1e-12 * total)
+    return max(following, gain / max(GAIN_TOLERANCE * left, 1e-12 * total))
 
 
 def rank_of_energy(share: float) -> RankRule:

@@ -143,7 +143,7 @@ def test_exact_triplets_can_gain_nothing() -> None:
     D = planted((40, 40), [9.0, 7, 5, 3, 1])
     U, S, Vh = torch.linalg.svd(D)
     A = S[:3, None] * Vh[:3]
-    assert possible_gain(D - U[:, :3] @ A, A, float(S[3])) == pytest.approx(0, abs=1e-12)
+    assert possible_gain(D - U[:, :3] @ A, A)(float(S[3])) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_largest_krylov_space_is_a_share_of_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
