@@ -13,8 +13,7 @@ are at most those of
     [ R       tau I ]      with tau repeated,                                                      (1)
 
 and the best squared error is at least  ||E||^2 - (their sum - ||A||^2): what the leading vectors could still gain. The
-gain is computed from the residual itself, so that a small error beside a large D loses no digits to a difference of
-large numbers. Nothing is assumed of where U comes from.
+sums are of float64, whose rounding is added to the gain. Nothing is assumed of where U comes from.
 
 **tau.** A block Krylov run on E E^H from p random columns b_j. If its largest eigenvalue were t, its eigenvector u
 would obey |<u, b_j>| <= || sum_i g_ij c_i / (theta_i - t) || (relation (1) of `completeness`) for every j. tau is the
@@ -26,7 +25,7 @@ Source: Eckart & Young 1936; Horn & Johnson, Matrix Analysis, Corollary 4.3.12 (
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import pairwise
 
 import torch
@@ -52,6 +51,8 @@ INTERVAL_RATIO = 2**0.25
 NEAREST_SHARE = 1e-4
 # A residual entry may be off by the rounding of D and of a product of r terms; their norm by about this many roundings.
 RESIDUAL_ROUNDINGS = 8.0
+# The sums that the gain is a difference of may be off by this many roundings of float64.
+GAIN_ROUNDINGS = 16.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class ErrorBracket:
     least: float
     spectral: float
     spectral_found: float
+
+    def scaled(self, factor: float) -> "ErrorBracket":
+        """The bracket of a multiple of D."""
+        return ErrorBracket(*(factor * number for number in astuple(self)))
 
 
 def error_bracket(
@@ -129,7 +134,8 @@ def possible_gain(E: Float[Tensor, "d_out d_in"], A: Float[Tensor, "rank d_in"])
         whole = torch.cat([torch.cat([own, R.mH], dim=1), torch.cat([R, tau * one], dim=1)])
         values = torch.linalg.eigvalsh(whole).flip(0)
         # tau is repeated: none of the r leading eigenvalues is smaller.
-        return max(float(values[:rank].clamp_min(tau).sum()) - captured, 0.0)
+        rounding = GAIN_ROUNDINGS * torch.finfo(values.dtype).eps * max(captured, rank * tau)
+        return max(float(values[:rank].clamp_min(tau).sum()) - captured, 0.0) + rounding
 
     return gain
 
