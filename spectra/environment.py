@@ -26,11 +26,13 @@ HUB_VARIABLES = (
     "HF_HUB_CACHE",
 )
 
+# By package: the extra of this distribution that brings it, and what it is for.
 OPTIONAL = {
-    "gguf": "reads GGUF files as a base",
-    "ray": "spreads sweeps and large scans over a cluster",
-    "lm-eval": "scores held-out tasks of lm-evaluation-harness",
-    "bitsandbytes": "not needed to scan: its checkpoints are read without it",
+    "gguf": ("gguf", "reads GGUF files as a base"),
+    "ray": ("ray", "spreads sweeps and large scans over a cluster"),
+    "lm-eval": ("lm-eval", "scores held-out tasks of lm-evaluation-harness"),
+    "powerlaw": ("powerlaw", "fits power laws to the spectra of a scan"),
+    "bitsandbytes": ("quant", "trains on quantised bases; scans read its checkpoints without it"),
 }
 
 

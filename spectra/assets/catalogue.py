@@ -3,6 +3,7 @@
 import difflib
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from spectra.errors import AssetError
@@ -252,6 +253,15 @@ def catalogue() -> tuple[Asset, ...]:
         _standard_library("python-docs", "Docstrings of this interpreter's standard library"),
         _standard_library("python-code", "Source code of this interpreter's standard library"),
     )
+
+
+def model_asset(reference: str) -> Asset | None:
+    """The asset that a reference to a model names; None where a local file or folder has that name, or it is a hub id.
+
+    Every command resolves bases and checkpoints by this rule.
+    """
+    named = next((entry for entry in catalogue() if entry.kind == "model" and entry.name == reference), None)
+    return None if named is None or Path(reference).exists() else named
 
 
 def asset(name: str) -> Asset:

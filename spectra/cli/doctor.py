@@ -65,10 +65,10 @@ def _cache_rows(found: "Environment") -> Iterable[tuple[str, str]]:
         yield entry.name, f"{_size(entry.bytes)} in {entry.items} {'entry' if entry.items == 1 else 'entries'}"
 
 
-def _optional_rows(found: "Environment", purposes: dict[str, str]) -> Iterable[tuple[str, str]]:
-    for name, purpose in purposes.items():
-        version = found.optional[name]
-        yield name, f"{version}: {purpose}" if version else f"absent (pip install {name}): {purpose}"
+def _optional_rows(found: "Environment", purposes: dict[str, tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    for name, (extra, purpose) in purposes.items():
+        absent = f"absent (pip install 'lora-spectra[{extra}]')"
+        yield name, f"{found.optional[name] or absent}: {purpose}"
 
 
 def _size(size: int) -> str:

@@ -9,6 +9,7 @@ import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.gate import Gate, gate_options
 from spectra.cli.options import (
+    base_option,
     device_option,
     heldout_option,
     limit_option,
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
     "checkpoints", nargs=-1, required=True, metavar="CKPT...", type=click.Path(exists=True, file_okay=False)
 )
 @heldout_option
-@click.option(
-    "--base", metavar="BASE", help="Base model: asset, folder or hub id.  [default: the one that the adapters name]"
-)
+@base_option
 @limit_option
 @max_length_option
 @prompt_options

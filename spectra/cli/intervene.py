@@ -11,6 +11,7 @@ import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
 from spectra.cli.option_types import CONTROLS, Controls, Lambdas, Task
 from spectra.cli.options import (
+    base_option,
     device_option,
     heldout_option,
     limit_option,
@@ -99,9 +100,7 @@ measuring_options = stacked(
     epilog="Example:  spectra intervene my-adapter --heldout bbc-news --task movie-sentiment --lambdas 0,0.5,1 -o out",
 )
 @click.argument("checkpoint", metavar="CKPT", type=click.Path(exists=True, file_okay=False))
-@click.option(
-    "--base", metavar="BASE", help="Base model: asset, folder or hub id.  [default: the one that the adapter names]"
-)
+@base_option
 @task_options
 @edit_options
 @name_options

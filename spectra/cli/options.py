@@ -40,7 +40,8 @@ def selected(command: Command) -> Command:
 base_option = click.option(
     "--base",
     metavar="BASE",
-    help="Pre-trained checkpoint: folder, file or hub id.  [default: the one that the adapter names]",
+    help="Pre-trained model: folder, file, asset of `spectra assets list` or hub id."
+    "  [default: the one that the adapter names]",
 )
 
 revision_option = click.option("--revision", metavar="REV", help="Branch, tag or commit of the checkpoint on the hub.")

@@ -117,27 +117,29 @@ def _sentence(event: "Event", out: Path | None) -> str:
         case "started":
             return f"{where}: {event.stage}"
         case "step":
-            return f"{where}: training, step {event.step} of {event.steps}"
+            return f"{where}: training, step {event.step} of {event.steps}{_validation(event.validation)}"
         case "done":
-            return f"{where}: {'tested' if event.job.kind == 'test' else f'done{_validation(event, out)}'}"
+            return f"{where}: {'tested' if event.job.kind == 'test' else f'done{_validation(_final(event, out))}'}"
         case "elsewhere":
             return f"{where}: another process works on it"
         case _:
             return f"{where}: {event.what}: {event.message}"
 
 
-def _validation(event: "Event", out: Path | None) -> str:
-    """What the validation split says of a finished training, where the run folder is known."""
+def _final(event: "Event", out: Path | None) -> tuple[str, float] | None:
+    """Metric and score of a finished training on the validation split, where the run folder is known."""
     from spectra.runs import Run
 
-    if out is None:
-        return ""
-    metrics = Run(out).trial(event.job.trial.id).metrics or {}
+    metrics = (Run(out).trial(event.job.trial.id).metrics or {}) if out is not None else {}
     score = metrics.get("validation_score")
-    if not isinstance(score, float):
+    return (str(metrics.get("task_metric")), score) if isinstance(score, float) else None
+
+
+def _validation(scored: tuple[str, float] | None) -> str:
+    """What the validation split says; a loss is stored as a score, of which more is better."""
+    if scored is None:
         return ""
-    # A loss is stored as a score, of which more is better.
-    metric = str(metrics.get("task_metric"))
+    metric, score = scored
     name, value = ("loss", -score) if "loss" in metric else (metric, score)
     return f", validation {name} {value:.4g}"
 

@@ -1,4 +1,4 @@
-"""Pre-trained models by asset name, folder or hub id."""
+"""Pre-trained models by folder, asset name or hub id."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from safetensors import SafetensorError
 
-from spectra.assets import catalogue, fetch
+from spectra.assets import fetch, model_asset
 from spectra.errors import ModelError, first_five
 from spectra.models.gguf import dequantised
 from spectra.models.kinds import LoadedModel, ModelKind, class_of, kind_of_architecture
@@ -23,14 +23,13 @@ UNREADABLE = build_errors(OSError, SafetensorError)
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:
-    """What `from_pretrained` understands: an asset's folder (fetched and converted on first use), a folder, a hub id.
+    """What `from_pretrained` understands: a folder, an asset's folder (fetched and converted on first use), a hub id.
 
     Raises:
         ModelError: If the reference is a path that does not exist.
         AssetError: If the asset cannot be fetched.
     """
-    entries = {entry.name: entry for entry in catalogue() if entry.kind == "model"}
-    if reference in entries:
+    if model_asset(reference) is not None:
         folder = fetch(reference, progress=progress)
         weights = sorted(folder.glob("*.gguf"))
         return str(dequantised(folder, weights[0], progress) if weights else folder)
@@ -56,7 +55,7 @@ def load_base(
     """Load a pre-trained model in evaluation mode.
 
     Args:
-        reference: Asset name, folder or hub id.
+        reference: Folder, asset name or hub id.
         kind: Which head to put on the body. A head that the checkpoint lacks is drawn from torch's generator.
         num_labels: Width of a classification head; None keeps the checkpoint's own.
         dtype: Arithmetic and storage of the weights.

@@ -21,7 +21,7 @@ def content_of(reference: str | Path) -> str:
     process. Cost: one pass over the weights.
 
     Args:
-        reference: Asset name, folder, file or hub id.
+        reference: Folder, file, asset name or hub id.
 
     Raises:
         ModelError: If it is a path that does not exist.

@@ -31,6 +31,11 @@ def told_apart(names: Mapping[Key, str], facts: Mapping[Key, Mapping[str, Any]])
     return _numbered(told)
 
 
+def trains_all_weights(method: str) -> bool:
+    """Whether a training method is full fine-tuning, by itself ("full") or with something added ("full-replay")."""
+    return method == "full" or method.startswith("full-")
+
+
 def written(value: Any) -> str:
     """A value in a name: as it is, or the beginning of its hash where it would be long."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)

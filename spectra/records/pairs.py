@@ -7,10 +7,17 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from spectra.records.naming import trains_all_weights
+
 if TYPE_CHECKING:
     import pandas as pd
 
 COMPARED = {"score": "validation_score", "norm": "update_frobenius", "count": "count"}
+
+
+def adapter_rows(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of a table with a column "method" that do not belong to full fine-tuning, plain or with additions."""
+    return table[~table["method"].map(trains_all_weights).astype(bool)]
 
 
 def matched_pairs(trials: "pd.DataFrame", forgetting: "pd.DataFrame") -> "pd.DataFrame":
@@ -35,7 +42,7 @@ def matched_pairs(trials: "pd.DataFrame", forgetting: "pd.DataFrame") -> "pd.Dat
 
     done = trials[(trials["status"] == "done") & trials["validation_score"].notna()]
     full = done[done["method"] == "full"]
-    adapters = done[(done["method"] != "full") & done["chosen"].fillna(False).astype(bool)]
+    adapters = adapter_rows(done[done["chosen"].fillna(False).astype(bool)])
     lost = {key: rows.set_index("heldout")["forgetting"] for key, rows in forgetting.groupby("trial")}
     rows = [
         {**_pair(adapter, partner), "matched_on": kind, "gap": gap, **measured}

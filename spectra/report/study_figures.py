@@ -28,6 +28,11 @@ COUNTED = {
     "full_count": "full fine-tuning, interpolated",
 }
 MOST = 40  # effects in one chart
+# What was compared, and below it over which configuration and held-out task.
+TWO_LINES = (
+    "indexof(datum.label, ' · ') < 0 ? datum.label : "
+    "[split(datum.label, ' · ')[0], join(slice(split(datum.label, ' · '), 1), ' · ')]"
+)
 
 
 def effects(material: StudyMaterial, question: str) -> Figure | None:
@@ -45,10 +50,9 @@ def effects(material: StudyMaterial, question: str) -> Figure | None:
     }  # fmt: skip
     names, units = list(dict.fromkeys(table["what"])), list(dict.fromkeys(table["unit"]))
     base = alt.Chart(rows())
-    y = alt.Y("what:N", sort=names, title=None, axis=alt.Axis(labelLimit=520))
-    shade = alt.Opacity(
-        "weight:N", scale=alt.Scale(domain=["decides", "beside it"], range=[1.0, 0.45]), legend=alt.Legend(title=None)
-    )
+    y = alt.Y("what:N", sort=names, title=None, axis=alt.Axis(labelLimit=520, labelExpr=TWO_LINES))
+    legend = alt.Legend(title=None, orient="bottom", symbolType="circle", symbolFillColor="currentColor")
+    shade = alt.Opacity("weight:O", scale=alt.Scale(domain=["decides", "beside it"], range=[1.0, 0.45]), legend=legend)
     layers = alt.layer(
         alt.Chart(constants(zero=[0])).mark_rule(strokeDash=[4, 3]).encode(x="zero:Q"),
         base.mark_rule(strokeWidth=2).encode(
@@ -64,7 +68,7 @@ def effects(material: StudyMaterial, question: str) -> Figure | None:
         shows=f"Each point is an effect, each line its {level:.4g} interval; dark ones decide the verdict.",
         caveat="Effects of different units stand on one axis; an effect without an interval has no line.",
         alternative=listed(told),
-        chart=page_wide(layers, 26 * len(names) + 10),
+        chart=page_wide(layers, 32 * len(names) + 10),
         table=table[list(headings)],
         headings=headings,
     )
@@ -178,7 +182,9 @@ def forgetting_beside_norm(material: StudyMaterial) -> Figure | None:
         .encode(
             x=alt.X("update_relative:Q", scale=LOG, title=AXES["update_relative"]),
             y=alt.Y("forgetting:Q", title=f"Forgetting ({unit})"),
-            size=alt.Size("share:Q", title=headings["share"], scale=alt.Scale(range=[30, 500])),
+            size=alt.Size(
+                "share:Q", title=headings["share"], scale=alt.Scale(range=[30, 500]), legend=alt.Legend(orient="bottom")
+            ),
             color=colour_of_label(trials),
             shape=shape_of_label(trials),
             tooltip=fields(headings, table),

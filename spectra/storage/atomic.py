@@ -60,14 +60,14 @@ def _partial_folder(path: Path) -> Iterator[Path]:
         # Nobody can guess the name and put a symbolic link there.
         folder = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
         folder.mkdir()
-        try:
-            with _locked(folder) as mine:
-                if not mine or not folder.is_dir():
-                    continue  # somebody who clears up was faster than the lock
+        with _locked(folder) as mine:
+            if mine is False or not folder.is_dir():
+                continue  # somebody who clears up was faster than the lock, and removes it
+            try:
                 yield folder
                 return
-        finally:
-            remove(folder)
+            finally:
+                remove(folder)  # under the lock: nobody else is removing it
 
 
 @contextmanager

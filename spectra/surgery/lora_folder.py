@@ -9,6 +9,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.assets import fetched, model_asset
 from spectra.weights import MatrixPair
 from spectra.weights.matching.names import EMBEDDING, module_of
 from spectra.weights.methods.scaling import exact_patterns
@@ -108,10 +109,13 @@ def plain_config(
 
 
 def named_base(base: str | Path | None) -> str | None:
-    """The base as an adapter names it: a folder by its whole path, so that it is found from anywhere."""
+    """The base as an adapter names it: a folder by its whole path, so that peft finds it from anywhere."""
     if base is None:
         return None
-    return str(Path(base).resolve()) if Path(base).exists() else str(base)
+    folder = fetched(str(base)) if model_asset(str(base)) else Path(base)
+    if folder is None or not folder.exists() or any(folder.glob("*.gguf")):  # peft cannot open an asset in GGUF
+        return str(base)
+    return str(folder.resolve())
 
 
 def task_type_of(config: Mapping[str, Any]) -> str | None:

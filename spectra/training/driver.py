@@ -39,6 +39,7 @@ from spectra.training.store import KeepWeights, initial_factors
 from spectra.training.trainer import (
     UNTRACKED,
     OnStep,
+    OnValidation,
     PairedTrainer,
     Tracking,
     Watch,
@@ -107,6 +108,7 @@ def train(
     *,
     save_seconds: float = 120.0,
     on_step: OnStep | None = None,
+    on_validation: OnValidation | None = None,
     stop: Callable[[], bool] = lambda: False,
     watching: SpectraCallback | None = None,
     keeping: KeepWeights | None = None,
@@ -121,6 +123,7 @@ def train(
         folder: For the Trainer's checkpoints.
         save_seconds: Time between checkpoints.
         on_step: Called after every optimiser step.
+        on_validation: Called with every validation score, and with the last one of a training that is taken up again.
         stop: Asked after every optimiser step; True writes a checkpoint and ends with `TrainingStopped`.
         watching: Scans the weights along the way; its rows are taken up again when a training goes on.
         keeping: Saves the weights along the way.
@@ -141,7 +144,7 @@ def train(
     model = attach(loaded.model, settings, FAMILIES[family].task_type)
     initial = initial_factors(model, settings)
     clock = StepClock()
-    watch = Watch(save_seconds, on_step, stop)
+    watch = Watch(save_seconds, on_step, stop, on_validation)
     learned, train_cut = _examples(first(task.train, settings.train_examples), family, loaded.tokenizer, settings)
     validated, validation_cut = evaluation_examples(task, "validation", family, loaded.tokenizer, settings)
     trainer = _trainer(

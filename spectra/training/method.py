@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
-from spectra.records.naming import written
+from spectra.records.naming import trains_all_weights, written
 from spectra.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ class Method:
     own_arguments: tuple[str, ...] = ()
     rule: Callable[[TrainingSettings], "UpdateRule"] | None = None
     text_arguments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.config is None) != trains_all_weights(self.name):
+            raise ValueError(
+                f"Training method '{self.name}': a method that trains all weights (config=None) is called 'full-...', "
+                "and no adapter is, so that tables tell the two apart."
+            )
 
     def label(self, settings: TrainingSettings) -> str:
         """What a person calls this configuration, seed and learning rate aside."""

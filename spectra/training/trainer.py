@@ -20,6 +20,7 @@ from spectra.training.resumption import load_progress, save_progress
 from spectra.training.settings import Scoring, TrainingSettings
 
 OnStep = Callable[[int, int], None]  # optimiser step, of how many
+OnValidation = Callable[[float], None]  # the score, higher is better
 
 
 @dataclass(frozen=True)
@@ -141,14 +142,30 @@ def _has_penalty(model: Any) -> bool:
 
 
 class Watch(TrainerCallback):
-    """Reports steps, asks for checkpoints by the clock, ends the training when asked to, stops at a lost loss."""
+    """Reports steps and scores, asks for checkpoints by the clock, ends when asked to, stops at a lost loss."""
 
-    def __init__(self, save_seconds: float, on_step: OnStep | None, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        save_seconds: float,
+        on_step: OnStep | None,
+        stop: Callable[[], bool],
+        on_validation: OnValidation | None = None,
+    ) -> None:
         self.stopped = False
         self._save_seconds = save_seconds
         self._on_step = on_step
+        self._on_validation = on_validation
         self._stop = stop
         self._saved = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        scores = [entry["eval_score"] for entry in state.log_history if "eval_score" in entry]
+        if self._on_validation and scores:  # of a training that is taken up again
+            self._on_validation(scores[-1])
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        if self._on_validation:
+            self._on_validation(metrics["eval_score"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._on_step:

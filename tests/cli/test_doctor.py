@@ -1,6 +1,8 @@
 """`spectra doctor`, and what the command group answers to a mistyped command."""
 
 import json
+import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import torch
 from click.testing import CliRunner
 
 from spectra.cli.main import main
+from spectra.environment import OPTIONAL
+
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +65,16 @@ def test_the_state_of_the_hub_client_is_told(offline: bool, monkeypatch: pytest.
 
 def test_absent_optional_packages_are_null_and_come_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spectra.environment.package_version", lambda name: "1.2" if name == "gguf" else None)
-    assert diagnosed()["optional"] == {"gguf": "1.2", "ray": None, "lm-eval": None, "bitsandbytes": None}
+    assert diagnosed()["optional"] == {
+        "gguf": "1.2",
+        **dict.fromkeys(("ray", "lm-eval", "powerlaw", "bitsandbytes")),
+    }
     table = CliRunner().invoke(main, ["doctor"]).stdout
-    assert "pip install ray" in table and "pip install gguf" not in table
+    table = " ".join(table.split())
+    assert "pip install 'lora-spectra[ray]'" in table and "[gguf]" not in table
+    extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for package, (extra, _) in OPTIONAL.items():
+        assert any(re.match(rf"{package}\b", needed) for needed in extras[extra]), package
 
 
 def test_the_tables_fit_80_columns_and_take_no_name_for_markup(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from fabricated import SHOWN, hostile_scan_report, scan_of, sweep_tables, write_
 from fabricated_interventions import write_intervention
 from test_report_course import continual, pairs, trajectory
 
-from spectra.report import write_comparison, write_report, write_scan_report
+from spectra.report import report_on, write_comparison, write_report, write_scan_report
 
 Open = Callable[..., Any]
+REPORTS = Path(__file__).resolve().parents[2] / "reports"
 
 
 @pytest.fixture
@@ -296,14 +297,18 @@ FAULTS = """() => {
         const label = place.querySelector("[aria-label]");
         if (label && label.getAttribute("aria-label") === "Vega visualization") faults.push(`no label: ${name}`);
         const frame = svg.getBoundingClientRect();
+        for (const text of svg.querySelectorAll("text")) {
+            const box = text.getBoundingClientRect();
+            if (box.width && getComputedStyle(text).opacity > 0 && (box.left < frame.left - 2
+                || box.right > frame.right + 2 || box.top < frame.top - 2 || box.bottom > frame.bottom + 2)) {
+                faults.push(`clipped in ${name}: ${text.textContent}`);
+            }
+        }
         for (const group of svg.querySelectorAll(".role-axis-label, .role-legend-entry, .role-header")) {
             const texts = [...group.querySelectorAll("text")].filter((text) => text.textContent.trim()
                 && getComputedStyle(text).opacity > 0);
             const boxes = texts.map((text) => text.getBoundingClientRect());
             boxes.forEach((box, at) => {
-                if (box.left < frame.left - 2 || box.right > frame.right + 2) {
-                    faults.push(`clipped in ${name}: ${texts[at].textContent}`);
-                }
                 boxes.slice(at + 1).forEach((other) => apart(box, other)
                     || faults.push(`overlap in ${name}: ${texts[at].textContent}`));
             });
@@ -324,9 +329,24 @@ def test_nothing_overlaps_is_clipped_or_empty(
         page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         page.emulate_media(media="print")
         assert page.evaluate(FAULTS) == []
+        cut = """() => [...document.querySelectorAll('.scroll')].filter((box) => box.scrollHeight > box.clientHeight + 1
+            || box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label'))"""
+        page.set_viewport_size({"width": 690, "height": 1000})  # A4 without its margins
+        assert page.evaluate(cut) == []
+        page.set_viewport_size({"width": width, "height": 900})
         narrow = """() => [...document.querySelectorAll('[data-figure] svg')].filter((svg) =>
             svg.getBoundingClientRect().width < 0.9 * document.querySelector('main').clientWidth).length"""
         assert page.evaluate(narrow) == 0
+
+
+@pytest.mark.parametrize("kind", ["study", "comparison", "intervention"])
+def test_other_pages_fit_a_narrow_screen(kind: str, run_folder: Path, tmp_path: Path, opened: Open) -> None:
+    path = REPORTS / "study" / "run" / "study.html"
+    if kind == "comparison":
+        path = write_comparison([run_folder, write_run(tmp_path / "other", sweep_tables())], tmp_path / "both.html")
+    elif kind == "intervention":
+        path = report_on([write_intervention(tmp_path / "run")], tmp_path / "intervention.html")
+    assert opened(path, width=400, color_scheme="dark").evaluate(FAULTS) == []
 
 
 def test_the_first_screen_answers_without_scrolling(sweep_report: Path, opened: Open) -> None:

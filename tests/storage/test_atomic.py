@@ -1,8 +1,10 @@
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -110,3 +112,38 @@ def test_a_folder_that_a_killed_writer_had_set_aside_is_put_back(
         raise KeyboardInterrupt
     assert (path / "weights").read_text() == "2"
     assert [entry.name for entry in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_writers_and_those_who_clear_up_do_not_disturb_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the disk would take most of the time
+    failures: list[OSError] = []
+
+    def write(number: int) -> None:
+        for time_ in range(40):
+            try:
+                atomic.write_text(tmp_path / f"{number}-{time_ % 3}", "text")
+                atomic.clear_abandoned(tmp_path)
+            except OSError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(switch)
+    assert failures == []
+    assert len(list(tmp_path.iterdir())) == 12
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    atomic.write_text(tmp_path / "file", "text")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -72,6 +72,16 @@ def test_a_few_configurations_are_not_enough_for_an_association() -> None:
     assert "3 configurations" in answer.sentence
 
 
+def test_full_fine_tuning_with_an_addition_is_no_adapter() -> None:
+    tables = simulated(Plant(contrast=True, rise=True), np.random.default_rng(3))
+    arms = tables.trials[tables.trials["method"] == "full"].copy()
+    arms[["method", "label"]] = "full-replay"
+    arms[["trial", "count"]] = np.array([[f"{one}-replay", 250] for one in arms["trial"]], dtype=object)
+    more = StudyTables(**{**vars(tables), "trials": pd.concat([tables.trials, arms], ignore_index=True)})
+    plain, added = answered(tables)["a"], answered(more)["a"]
+    assert added.sentence == plain.sentence and added.comparisons == plain.comparisons
+
+
 def test_full_fine_tuning_is_interpolated_between_learning_rates_and_never_extrapolated() -> None:
     def row(method: str, rate: float, score: float, norm: float, count: int, **more: object) -> dict[str, object]:
         return {

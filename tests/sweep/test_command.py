@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from spectra.cli.main import main
-from spectra.cli.sweep_progress import Pace, duration, shown_progress
+from spectra.cli.sweep_progress import Lines, Pace, duration, shown_progress
 from spectra.cli.tables import print_table
 from spectra.runs import Run
-from spectra.sweep import presets, read_specification
+from spectra.sweep import Event, presets, read_specification, run_sweep
 from spectra.sweep.spec.plan import plan
 from spectra.sweep.trial.seconds import Clock
 
@@ -238,3 +239,20 @@ def test_presets_complete_in_the_shell() -> None:
     shell = ShellComplete(main, {}, "spectra", "_SPECTRA_COMPLETE")
     found = [item.value for item in shell.get_completions(["sweep", "--preset"], "paper-r")]
     assert found == ["paper-roberta", "paper-roberta-deconfounded"]
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_the_progress_of_a_training_tells_its_last_validation(
+    executor: Any, specification: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {**specification, "methods": specification["methods"][1:], "evaluate_every": 5, "heldout": []}
+    events: list[Event] = []
+    run = run_sweep(asked, tmp_path / "run", executor=executor, axes=["rank=1"], on_event=events.append)
+    told = {event.step: event.validation for event in events if event.what == "step"}
+    history = run.table("history").set_index("step")["validation_score"]
+    assert told[5] is None and told[6] == told[10] == ("accuracy", history[5]) and told[11] == ("accuracy", history[10])
+    Lines(Pace(1))(next(event for event in events if event.step == 11))
+    assert f"training, step 11 of 12, validation accuracy {history[10]:.4g} (" in capsys.readouterr().err
+    loss = replace(next(event for event in events if event.step == 11), validation=("negative loss", -2.5))
+    Lines(Pace(1))(loss)
+    assert "step 11 of 12, validation loss 2.5 (" in capsys.readouterr().err

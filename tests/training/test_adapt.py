@@ -11,6 +11,7 @@ from spectra.errors import ModelError, SpecificationError
 from spectra.models import load_base, load_tuned
 from spectra.training.adapt import METHODS, attach, parameter_groups, scaling
 from spectra.training.driver import train
+from spectra.training.method import Method, lora_config
 from spectra.training.modules import head_modules, linear_modules, target_pattern
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import save_trained
@@ -211,3 +212,10 @@ def test_arguments_that_peft_refuses_are_named(bert: str) -> None:
     given = settings(bert, "peft", arguments={"peft_type": "LOHA", "ranks": 3})
     with pytest.raises(SpecificationError, match=r"peft refuses .*ranks.* Give peft_type"):
         attach(model, given, "SEQ_CLS")
+
+
+def test_a_method_that_trains_all_weights_says_so_in_its_name() -> None:
+    with pytest.raises(ValueError, match=r"is called 'full-"):
+        Method("everything", "All weights.", None)
+    with pytest.raises(ValueError, match="no adapter is"):
+        Method("full-lora", "An adapter.", lora_config())

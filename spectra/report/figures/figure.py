@@ -45,7 +45,7 @@ THEME: Mapping[str, Any] = {
         "labelLimit": 190,
     },
     "axisX": {"tickCount": 8},
-    "legend": {**INK, **TEXT, "titleLimit": 320},
+    "legend": {**INK, **TEXT, "titleLimit": 320, "layout": {"bottom": {"direction": "vertical"}}},
     "header": {**INK, "labelFontSize": 12, "labelLimit": 250, "labelFontWeight": 600},
     "text": {"color": "currentColor"},
     "rule": {"color": "currentColor"},

@@ -6,6 +6,7 @@ import altair as alt
 import numpy as np
 
 from spectra.records.looks import AXES
+from spectra.records.pairs import adapter_rows
 from spectra.report.figures.figure import (
     Figure,
     at_rate,
@@ -127,7 +128,7 @@ def _score_scale(table: "pd.DataFrame") -> alt.Scale:
 def _pairs(table: "pd.DataFrame") -> dict[str, list[float]]:
     """Line ends from each trial to the fully fine-tuned one of the same seed; empty without a partner."""
     full = table[table["method"] == "full"][["seed", "forgetting", "task_score"]]
-    joined = table[table["method"] != "full"].merge(full, on="seed", suffixes=("", "_full"))
+    joined = adapter_rows(table).merge(full, on="seed", suffixes=("", "_full"))
     if joined.empty:
         return {}
     ends = {"x": "forgetting", "y": "task_score", "x2": "forgetting_full", "y2": "task_score_full"}

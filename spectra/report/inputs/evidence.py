@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spectra.records.naming import trains_all_weights
 from spectra.records.scan import Scan
 from spectra.report.tables.numbers import absent
 from spectra.statistics.proportions import wilson
@@ -72,7 +73,7 @@ def null_of_scan(scan: Scan) -> NullCount | None:
 
 def _preferred(method: str) -> tuple[str, str]:
     """The controls that suit a method: noise of full rank for full fine-tuning, factors of its rank otherwise."""
-    return (NOISE, LOW_RANK) if method == "full" else (LOW_RANK, NOISE)
+    return (NOISE, LOW_RANK) if trains_all_weights(method) else (LOW_RANK, NOISE)
 
 
 @dataclass(frozen=True)

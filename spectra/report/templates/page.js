@@ -163,6 +163,33 @@
     return Math.max(1, Math.floor((place.clientWidth - beside) / panel));
   };
 
+  // The specification with every value of some keys, however deep, replaced.
+  function replaced(node, changes) {
+    if (Array.isArray(node)) return node.map((inner) => replaced(inner, changes));
+    if (node === null || typeof node !== "object") return node;
+    const pairs = Object.entries(node).filter(([key]) => key !== "datasets");
+    const changed = pairs.map(([key, value]) => [key, changes[key]?.(value) ?? replaced(value, changes)]);
+    return { ...node, ...Object.fromEntries(changed) };
+  }
+
+  function inLines(title, count) {
+    const lines = [""];
+    for (const word of title.split(" ")) {
+      const longer = `${lines.at(-1)} ${word}`.trim();
+      if (lines.at(-1) && longer.length > title.length / count + 3) lines.push(word);
+      else lines[lines.length - 1] = longer;
+    }
+    return lines;
+  }
+
+  const isTooWide = (place) => {
+    const frame = place.getBoundingClientRect();
+    return [...place.querySelectorAll(".role-axis-title text")].some((title) => {
+      const box = title.getBoundingClientRect();
+      return box.right > frame.right + 1 || box.left < frame.left - 1;
+    });
+  };
+
   async function draw(place) {
     const id = place.dataset.figure;
     const figure = data.figures[id];
@@ -179,7 +206,15 @@
     const legend = { ...spec.config.legend, columns, labelLimit: Math.min(300, place.clientWidth - 90) };
     spec.config = { ...spec.config, legend };
     const options = { renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip: showTip };
-    const { view } = await vegaEmbed(place, spec, options);
+    // Long labels of an axis leave half of the place to the plot.
+    const fitted = replaced(spec, { labelLimit: (limit) => Math.min(limit, place.clientWidth / 2) });
+    let { view } = await vegaEmbed(place, fitted, options);
+    for (let lines = 2; lines <= 4 && isTooWide(place); lines += 1) {
+      view.finalize();
+      const x = (channel) => typeof channel?.title === "string"
+        ? { ...channel, title: inLines(channel.title, lines) } : undefined;
+      ({ view } = await vegaEmbed(place, replaced(fitted, { x }), options));
+    }
     views[id] = view;
     if (id === "layer-map") {
       view.addEventListener("click", (_event, item) => {

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from spectra.errors import first_five
+from spectra.records.pairs import adapter_rows
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
 from spectra.report.tables.statistics import Association, association
@@ -79,7 +80,7 @@ def equal_score_findings(material: Material, rows: "pd.DataFrame") -> list[str]:
     table = material.telling.merge(rows, on="trial")
     table = table[table["task_score"].notna()]
     full = table[table["method"] == "full"]
-    low_rank = groups(table[table["method"] != "full"])
+    low_rank = groups(adapter_rows(table))
     if full.empty or not low_rank:
         return []
     full_score = float(full["task_score"].mean())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from spectra.errors import first_five
 from spectra.records.counts import primary_side, random_direction_cosine
+from spectra.records.naming import trains_all_weights
 from spectra.report.inputs.evidence import WORDS
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
@@ -166,7 +167,7 @@ def _contrast(material: Material) -> list[str]:
     """
     configurations = counted(material)
     full = [one for one in configurations if one.method == "full"]
-    adapters = [one for one in configurations if one.method not in ("full", "")]
+    adapters = [one for one in configurations if one.method and not trains_all_weights(one.method)]
     if not full or not adapters:
         return []
     most = max(count for one in full for count in one.counts)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from spectra.records.naming import trains_all_weights
+from spectra.records.pairs import adapter_rows
 from spectra.runs.study_schema import study_table
 from spectra.study.answers.over_seeds import over_seeds
 from spectra.study.answers.score_matching import MATCHED, interpolated
@@ -20,7 +22,7 @@ def matched(tables: StudyTables) -> pd.DataFrame:
     used = used[used["count"].notna()]
     by_seed = {seed: rows.sort_values("learning_rate") for seed, rows in used[used["method"] == "full"].groupby("seed")}
     none = used.iloc[:0]
-    adapters = tables.chosen[(tables.chosen["method"] != "full") & tables.chosen["count"].notna()]
+    adapters = adapter_rows(tables.chosen[tables.chosen["count"].notna()])
     rows = [
         {
             **{name: adapter[name] for name in ("trial", "label", "seed", *FIGURES)},
@@ -77,7 +79,7 @@ def headline(trials: pd.DataFrame) -> Sequence[str]:
         beside = (
             "no control was made" if pd.isna(control) else f"a random update of equal norm and rank has {control:.3g}"
         )
-        if rows["method"].iloc[0] == "full" and not pd.isna(control):
+        if trains_all_weights(rows["method"].iloc[0]) and not pd.isna(control):
             beside = f"dense noise of equal norm has {control:.3g}"
         slots = int(rows["slots"].max())
         told.append(f"{label}: {count:.3g} of {slots} (mean over {len(rows)} seeds), where {beside}")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from spectra.records.pairs import adapter_rows
 from spectra.statistics.interval import Estimate, interval_text
 from spectra.statistics.over_units import mean_over_units
 from spectra.statistics.rank_correlation import rank_correlation
@@ -139,7 +140,7 @@ def _correlations(tables: StudyTables, level: float) -> Iterable[Sign]:
 def _interventions(tables: StudyTables, level: float) -> Iterable[Sign]:
     points = tables.interventions[tables.interventions["heldout"] == tables.primary]
     points = points.merge(tables.used[["trial", "label", "seed", "method"]], on="trial")
-    points = points[points["method"] != "full"]
+    points = adapter_rows(points)
     tuned = points[(points["arm"] == "intruders") & (points["factor"] == 1)]
     points = points.merge(tuned[["trial", "forgetting", "task_score"]], on="trial", suffixes=("", "_before"))
     factors = sorted({factor for factor in points.loc[points["arm"] == "intruders", "factor"] if factor < 1})
@@ -281,8 +282,6 @@ def _beside_control(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     count, control = rows["count"].mean(), rows["control_count"].mean()
-    random = (
-        "dense noise of equal norm" if (rows["method"] == "full").all() else "random updates of equal norm and rank"
-    )
+    random = "dense noise of equal norm" if adapter_rows(rows).empty else "random updates of equal norm and rank"
     told = f"{count:.3g} intruder dimensions"
     return told if pd.isna(control) else f"{told}, where {random} have {control:.3g}"

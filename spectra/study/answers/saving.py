@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spectra.records.pairs import adapter_rows
 from spectra.statistics.over_units import mean_over_units
 from spectra.study.comparison import Comparison, Verdict, comparison
 from spectra.sweep.trial.learning_rate_selection import best_configuration
@@ -39,7 +40,7 @@ def saving_comparisons(
         level: Of the intervals.
         reason: Why there are no advised trials.
     """
-    best = best_configuration(trials[trials["method"] != "full"])
+    best = best_configuration(adapter_rows(trials))
     if advised is None or best.empty or advised.trials.empty:
         nothing = mean_over_units(np.empty(0), level=level)
         note = reason or "there is no advised adapter, or none to hold it against"

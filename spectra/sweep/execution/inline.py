@@ -11,8 +11,8 @@ from spectra.sweep.trial.runner import Runner, Stage
 def do(runner: Runner, job: Job, on_event: OnEvent) -> Outcome:
     """Do one job, whatever its kind."""
 
-    def on_stage(stage: Stage, step: int, steps: int) -> None:
-        on_event(Event("step" if step else "started", job, stage, step, steps))
+    def on_stage(stage: Stage, step: int, steps: int, validation: tuple[str, float] | None = None, /) -> None:
+        on_event(Event("step" if step else "started", job, stage, step, steps, validation))
 
     match job.kind:
         case "base":

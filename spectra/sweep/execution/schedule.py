@@ -37,6 +37,7 @@ class Event:
         stage: What is being done now, such as "training" or "scanning".
         step: Optimiser steps done.
         steps: Optimiser steps in all; 0 when not known.
+        validation: Metric and score of the last validation, once there was one in this training.
         message: Why it failed.
     """
 
@@ -45,6 +46,7 @@ class Event:
     stage: str = ""
     step: int = 0
     steps: int = 0
+    validation: tuple[str, float] | None = None
     message: str = ""
 
 

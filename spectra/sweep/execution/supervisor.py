@@ -55,7 +55,8 @@ class Supervisor(ABC):
             Whether the job ended with it.
         """
         if "outcome" not in answer:
-            self.on_event(Event(answer["event"], job, answer["stage"], answer["step"], answer["steps"]))
+            validation = tuple(answer["validation"]) if answer["validation"] else None
+            self.on_event(Event(answer["event"], job, answer["stage"], answer["step"], answer["steps"], validation))
             return False
         if answer["outcome"] == "failed":
             self.failed(job, answer["error"], again=False)

@@ -4,8 +4,8 @@ Started as `python -m spectra.sweep.execution.worker`. The first line is {"run",
 "began"}; every further one is {"job", "trial"}, {"stop": true} or {"end": true}. When its input closes, because the
 process that started it is gone, it ends at once; the run folder is whole at any moment.
 
-An answer is {"event", "stage", "step", "steps"} while working and {"outcome"} at the end, with {"error"} where the
-outcome is "failed", and {"unforeseen"} where nobody knows what state it left the worker in.
+An answer is {"event", "stage", "step", "steps", "validation"} while working and {"outcome"} at the end, with {"error"}
+where the outcome is "failed", and {"unforeseen"} where nobody knows what state it left the worker in.
 """
 
 import json
@@ -70,7 +70,13 @@ def do_and_tell(runner: Runner, job: Job, tell: Tell) -> None:
 
 
 def _described(event: Event) -> dict[str, Any]:
-    return {"event": event.what, "stage": event.stage, "step": event.step, "steps": event.steps}
+    return {
+        "event": event.what,
+        "stage": event.stage,
+        "step": event.step,
+        "steps": event.steps,
+        "validation": event.validation,
+    }
 
 
 class _Orders:

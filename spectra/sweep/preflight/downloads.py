@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectra.assets import asset, cache_folder, catalogue, fetched
+from spectra.assets import asset, cache_folder, fetched, model_asset
 from spectra.data.asset_tasks import ASSET_TASKS
 from spectra.data.hub import is_cached
 from spectra.sweep.spec.specification import Specification
@@ -32,7 +32,7 @@ class Download:
 
 def model_download(reference: str, role: str = "base") -> Download | None:
     """What would be fetched or converted for a model; None when it is at hand."""
-    entry = next((entry for entry in catalogue() if entry.kind == "model" and entry.name == reference), None)
+    entry = model_asset(reference)
     if entry is None:
         path = Path(reference).expanduser()
         known = path.exists() or reference.startswith((".", "~", "/")) or locate_locally(reference) is not None

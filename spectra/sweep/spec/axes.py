@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spectra.errors import SpecificationError
+from spectra.records.naming import trains_all_weights
 from spectra.sweep.spec.values import one_or_many
 from spectra.sweep.spec.yaml_text import read_yaml
 from spectra.training.adapt import METHODS
@@ -56,7 +57,7 @@ def _chosen(methods: Any, names: list[str]) -> list[dict[str, Any]]:
     chosen: list[dict[str, Any]] = []
     for name in names:
         named = [entry for entry in entries if entry.get("method") == name]
-        adapters = [entry for entry in entries if entry.get("method") != "full"]
+        adapters = [entry for entry in entries if not trains_all_weights(str(entry.get("method")))]
         if not named and not adapters:
             raise SpecificationError(f"method={name} has no settings. Add an entry for '{name}' under methods.")
         chosen += named or [_in_the_image_of(adapters[0], name)]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -33,14 +33,20 @@ from spectra.training.adapt import METHODS, scaling, weights_kind
 from spectra.training.callback import SpectraCallback
 from spectra.training.driver import Evaluation, TrainingStopped, train
 from spectra.training.families import FAMILIES, family_of
-from spectra.training.metrics import WRITTEN, FamilyName
+from spectra.training.metrics import WRITTEN, FamilyName, metric_of
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import KeepWeights, save_trained
 from spectra.training.trainer import Tracking
 from spectra.weights.formats.hub import locate
 
 Stage = Literal["training", "scanning", "measuring", "testing"]
-OnStage = Callable[[Stage, int, int], None]  # stage, steps done, steps in all (0 and 0 where there are none)
+
+
+@runtime_checkable
+class OnStage(Protocol):
+    """Hears what is being done: a stage, steps done and in all where there are any, and the last validation."""
+
+    def __call__(self, stage: Stage, step: int, steps: int, validation: tuple[str, float] | None = None, /) -> None: ...
 
 
 @dataclass
@@ -297,12 +303,15 @@ class Runner:
         if METHODS[settings.method].text_arguments:
             _ = self.replayed  # refuses texts that have changed
         watching, keeping = self._along_the_way(settings, folder, points)
+        metric = metric_of(self.family, settings.validation_metric, task).name
+        validations: list[tuple[str, float]] = []
         trained = train(
             settings,
             task,
             folder.training,
             save_seconds=self.save_seconds,
-            on_step=lambda step, steps: on_stage("training", step, steps),
+            on_step=lambda step, steps: on_stage("training", step, steps, validations[-1] if validations else None),
+            on_validation=lambda score: validations.append((metric, score)),
             stop=self.stop,
             watching=watching,
             keeping=keeping,

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from spectra.records.naming import trains_all_weights
 from spectra.records.pairs import matched_pairs
 from spectra.runs import BASE_TASK, SCHEMAS, Run, TrialFolder
 from spectra.sweep.spec.kinds import kind_from_dict
@@ -43,7 +44,7 @@ def _order(trial: PlannedTrial) -> tuple[Any, ...]:
     """Full fine-tuning first, then by method, alpha rule, rank, learning rate and seed: the same on every machine."""
     known = trial.kind.to_dict()
     return (
-        known["method"] != "full",
+        not trains_all_weights(known["method"]),
         known["method"],
         known["rank"] or 0,
         known["alpha"] or 0.0,

@@ -1,8 +1,9 @@
-"""Where a checkpoint lies: a local path, a model of the hub in the local cache or online, or an address."""
+"""Where a checkpoint lies: a local path, an asset, a model of the hub in the local cache or online, or an address."""
 
 import re
 from pathlib import Path
 
+from spectra.assets import fetch, fetched, model_asset
 from spectra.errors import CheckpointError
 from spectra.storage.json_file import read_object
 from spectra.storage.regular import require_regular, require_regular_entries
@@ -18,7 +19,8 @@ def locate(name: str | Path, revision: str | None = None, *, role: str = "checkp
     """The local path of a checkpoint, downloading it if the hub can be reached and it is in no cache.
 
     Args:
-        name: A path, a hub id such as "roberta-base" or "org/name", or an address such as "s3://bucket/folder".
+        name: A path, the name of an asset, a hub id such as "roberta-base" or "org/name", or an address such as
+            "s3://bucket/folder"; the first of these that it is.
         revision: Branch, tag or commit of a hub id.
         role: What it is, for messages.
         stream: Do not download: give a folder that stands for the distant files, of which only what is read travels.
@@ -26,6 +28,7 @@ def locate(name: str | Path, revision: str | None = None, *, role: str = "checkp
 
     Raises:
         CheckpointError: If it is neither on disk, nor in the cache, nor to be had.
+        AssetError: If it is an asset that cannot be fetched.
     """
     path = Path(name).expanduser()
     if path.exists():
@@ -37,6 +40,8 @@ def locate(name: str | Path, revision: str | None = None, *, role: str = "checkp
     from huggingface_hub import constants
 
     text = str(name)
+    if model_asset(text) is not None:
+        return fetch(text)
     if is_address(text):
         if not stream:
             raise no_stream(text)
@@ -75,6 +80,8 @@ def locate_locally(name: str, revision: str | None = None) -> Path | None:
     path = Path(name).expanduser()
     if path.exists():
         return path
+    if model_asset(name) is not None:
+        return fetched(name)
     cached = _snapshot(name, revision, local_files_only=True) if HUB_ID.fullmatch(name) else None
     return cached if cached is not None and any(cached.glob(pattern) for pattern in WEIGHTS) else None
 
