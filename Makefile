@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
+WORKERS ?= 2
 
-.PHONY: demo test check format docs notebooks clean
+.PHONY: demo test coverage check format docs notebooks clean
 
 demo: $(VENV)/.demo
-	$(BIN)/spectra sweep --out $(RUN)
+	$(BIN)/spectra sweep --out $(RUN) --workers $(WORKERS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# The share of lines that the tests reach in their own processes, workers not counted; below the floor it fails.
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov=spectra --cov-report=term:skip-covered
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check spectra tests scripts

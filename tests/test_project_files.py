@@ -52,6 +52,13 @@ def test_python_versions_of_the_workflow_are_the_classifiers() -> None:
     assert single - {"${{ matrix.python }}"} <= set(versions)
 
 
+def test_coverage_has_a_floor_that_continuous_integration_holds() -> None:
+    assert 50 < PROJECT["tool"]["coverage"]["report"]["fail_under"] < 100
+    steps = read(".github/workflows/ci.yml")["jobs"]["coverage"]["steps"]
+    assert "make coverage" in [step.get("run") for step in steps]
+    assert "--cov=spectra" in (ROOT / "Makefile").read_text(encoding="utf-8").split("\ncoverage:")[1].split("\n\n")[0]
+
+
 @pytest.mark.parametrize("path", WORKFLOWS)
 def test_a_workflow_has_steps_and_holds_no_secret(path: str) -> None:
     workflow = read(path)

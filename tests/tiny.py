@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -106,3 +107,26 @@ def save_prose(path: Path, rows: int = 200, seed: int = 0) -> str:
 def _save(path: Path, rows: list[dict[str, str]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+def study(folder: Path) -> dict[str, Any]:
+    """A study of two methods, two seeds and a few steps."""
+    heldout = save_prose(folder / "heldout.jsonl", 100, seed=5)
+    return {
+        "title": "A tiny study",
+        "base": save_model(folder / "llama", "llama"),
+        "task": save_answers(folder / "task.jsonl", 100),
+        "heldout": [{"task": f"{heldout}:lm-loss", "max_length": 16}],
+        "methods": [
+            {"method": "full", "learning_rate": 1e-2},
+            {"method": "lora", "rank": [4], "learning_rate": 5e-2},
+        ],
+        "seeds": [0, 1],
+        "steps": 5,
+        "batch_size": 4,
+        "max_length": 16,
+        "trajectory": 2,
+        "k": 3,
+        "epsilon": 0.9,
+        "study": {"interventions": {"lambdas": [0.0], "controls": ["shrink"], "resamples": 200}},
+    }

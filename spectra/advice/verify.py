@@ -46,6 +46,12 @@ def verify_advice(
 
     Raises:
         RunError: If the source is no run folder, or no LoRA trial says how to train.
+
+    Example:
+        >>> advice = spectra.advise(run, k=4, draws=1, measure=False)
+        >>> trained = spectra.verify_advice(advice, run, folder / "advised", executor="inline")
+        >>> [outcome.label for outcome in trained.verification.outcomes]
+        ['advised', 'LoRA r=2 α=4']
     """
     run = Run.open(source)
     trials = run.table("trials")

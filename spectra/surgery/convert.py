@@ -135,6 +135,11 @@ def convert(
 
     The scaling of every module stays: peft and kohya-ss store alpha per module, mlx-lm one scale for all modules; where
     theirs differ, the scale is 1 and B is multiplied.
+
+    Example:
+        >>> converted = spectra.convert(adapter, to="mlx", out=folder / "for-mlx")
+        >>> len(converted.to_dataframe()) == len(spectra.open_pair(None, adapter).matrices)
+        True
     """
     if to not in WRITERS:
         raise AdapterError(f"'{to}' is no format that is written. Choose one of {', '.join(WRITERS)}.")

@@ -111,6 +111,11 @@ def extract(
         SpectrumError: If a setting has no meaning.
         DestinationError: If `out` exists and `force` is not given, or it is no adapter that spectra wrote.
 
+    Example:
+        >>> lora = spectra.extract(full, base=base, out=folder / "lora", rank=2, count=False)
+        >>> set(lora.to_dataframe()["rank"])
+        {2}
+
     Source: Eckart & Young 1936.
         Difference: ranks per matrix, and a bracket of the error where the matrix is too large to be factorised.
     """

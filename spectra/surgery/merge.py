@@ -111,6 +111,11 @@ def merge(
         CheckpointError: If the adapters have different bases, or a file cannot be read.
         SpectrumError: If a setting has no meaning.
         DestinationError: If a destination exists and `force` is not given.
+
+    Example:
+        >>> forecast = spectra.merge([adapter, other_adapter], weights=[1.0, 0.5], k=4, draws=9, critical=False)
+        >>> len(forecast.to_dataframe()) == len(spectra.open_pair(None, adapter).matrices)
+        True
     """
     scales = _weights(adapters, weights)
     choice = _choice(rank, energy, error, parameters, out)

@@ -114,6 +114,11 @@ def resize(
         SpectrumError: If a setting has no meaning.
         DestinationError: If `out` exists and `force` is not given, or it is no adapter that spectra wrote.
 
+    Example:
+        >>> smaller = spectra.resize(adapter, out=folder / "smaller", rank=1, count=False)
+        >>> set(smaller.to_dataframe()["rank"])
+        {1}
+
     Source: Eckart & Young 1936. Difference: exact, from the QR factors of B and A^T.
     """
     choice = RankChoice(rank, energy, error, parameters)

@@ -1,6 +1,7 @@
 """A tiny language model with an adapter, a fully tuned copy, texts and a finished sweep."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 import spectra
+from spectra.study import advised
 from tests import tiny
 
 
@@ -36,22 +38,30 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
             "keep": "all",
         }
         spectra.run_sweep(specification, folder / "run", executor="inline", report=False)
+        with pytest.MonkeyPatch.context() as quicker:  # the thresholds of the advice take longer than all the rest
+            quicker.setattr(advised, "advise", partial(spectra.advise, draws=1, measure=False))
+            (folder / "inputs").mkdir()
+            questions = {**tiny.study(folder / "inputs"), "trajectory": 0, "steps": 2}
+            spectra.run_study(questions, folder / "studied", executor="inline")
         yield SimpleNamespace(
             spectra=spectra,
             folder=folder,
             base=base,
             adapter=_adapter(base, folder / "adapter"),
+            other_adapter=_adapter(base, folder / "other", seed=3),
             full=_full(base, folder / "full"),
             texts=texts,
             task=task,
             specification=specification,
+            questions=questions,
+            studied=str(folder / "studied"),
             run=str(folder / "run"),
         )
 
 
-def _adapter(base: str, folder: Path) -> str:
+def _adapter(base: str, folder: Path, seed: int = 1) -> str:
     """LoRA of rank 2, large enough to have intruders."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     config = peft.LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
     model = peft.get_peft_model(LlamaForCausalLM.from_pretrained(base), config)
     for name, parameter in model.named_parameters():

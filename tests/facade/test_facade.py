@@ -68,6 +68,30 @@ CASES: dict[str, tuple[Callable[[SimpleNamespace, Path], list[object]], Callable
         ),
     ),
     "plugins": (lambda w, out: [], lambda w, out: spectra.plugins()),
+    "convert": (
+        lambda w, out: [w.adapter, "--to", "mlx", "-o", out / "written", "--force"],
+        lambda w, out: spectra.convert(w.adapter, to="mlx", out=out / "written", force=True),
+    ),
+    "extract": (
+        lambda w, out: [w.full, "--base", w.base, "--rank", 2, "-k", 4, "-o", out / "written", "--force"],
+        lambda w, out: spectra.extract(w.full, base=w.base, rank=2, k=4, out=out / "written", force=True),
+    ),
+    "merge": (
+        lambda w, out: [
+            w.adapter, w.other_adapter, "--weights", "1,0.5", "-k", 4, "--draws", 9, "-o", out / "written", "--force",
+        ],
+        lambda w, out: spectra.merge(
+            [w.adapter, w.other_adapter], weights=[1.0, 0.5], k=4, draws=9, out=out / "written", force=True
+        ),
+    ),
+    "resize": (
+        lambda w, out: [w.adapter, "--energy", 0.5, "-k", 4, "-o", out / "written", "--force"],
+        lambda w, out: spectra.resize(w.adapter, energy=0.5, k=4, out=out / "written", force=True),
+    ),
+    "study": (
+        lambda w, out: [_written(w.questions, out), "--out", w.studied],
+        lambda w, out: spectra.run_study(w.questions, w.studied),
+    ),
     "scan": (
         lambda w, out: [w.adapter, "-k", 4, "--metrics", "intruders,update,nulls", "--layers", 0, "--no-cache"],
         lambda w, out: spectra.scan(
@@ -80,9 +104,8 @@ CASES: dict[str, tuple[Callable[[SimpleNamespace, Path], list[object]], Callable
         lambda w, out: spectra.run_sweep(w.specification, w.run, executor="inline"),
     ),
 }  # fmt: skip
-SURGERY = {"convert", "extract", "merge", "resize"}
-# Those that print no JSON, and what takes longer.
-ELSEWHERE = {"figures", "report", "study", *SURGERY}
+# Those that print no JSON.
+ELSEWHERE = {"figures", "report"}
 
 
 def _written(specification: dict[str, Any], folder: Path) -> Path:
@@ -132,7 +155,7 @@ def test_the_literals_are_the_tables() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *(name for name in FUNCTIONS if name not in ("fetch_assets", "run_study", "verify_advice", *SURGERY)),
+        *(name for name in FUNCTIONS if name != "fetch_assets"),
         "open_pair",
     ],
 )
@@ -157,7 +180,7 @@ def test_the_json_of_a_command_is_that_of_its_function(
         monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
     arguments, call = CASES[command]
     words = [command, *arguments(world, tmp_path)]
-    quiet = [] if command in ("assets", "doctor", "inspect", "plugins", "status") else ["--quiet"]
+    quiet = [] if command in ("assets", "convert", "doctor", "inspect", "plugins", "status") else ["--quiet"]
     printed = CliRunner().invoke(main, [*map(str, words), "--json", *quiet])
     assert printed.exit_code == 0, printed.output
     result = call(world, tmp_path)

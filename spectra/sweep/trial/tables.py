@@ -33,7 +33,7 @@ def write_tables(run: Run) -> pd.DataFrame:
         rows = [
             _row(trial, folders[trial.id], trial.id in at_chosen_rate, base)
             for trial in ordered
-            if folders[trial.id].is_finished or folders[trial.id].failure
+            if folders[trial.id].is_over
         ]
         table = run.write_table("trials", rows)
         run.write_table("pairs", matched_pairs(table, written["forgetting"]))
@@ -76,8 +76,13 @@ def _row(trial: PlannedTrial, folder: TrialFolder, is_chosen: bool, base: dict[s
         **base,
         **(folder.metrics or {}),
         **(test or {}),
-        "status": "done" if folder.is_finished else "failed",
-        "error": ""
-        if failure is None
-        else failure["error"],  # a finished trial may still have failed on the test split
+        "status": _status(folder),
+        # A finished trial may still have failed on the test split.
+        "error": folder.why_stopped or ("" if failure is None else failure["error"]),
     }
+
+
+def _status(folder: TrialFolder) -> str:
+    if folder.is_finished:
+        return "done"
+    return "stopped early" if folder.stopped_at is not None else "failed"
