@@ -150,7 +150,7 @@ def _alpha(alpha: float | str | None, rank: int | None) -> float | None:
 
 def _hash(values: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits. Absent values are left out, so that a field added later moves no old trial."""
-    given = {name: value for name, value in values.items() if value not in (None, {}, False)}
+    given = {name: value for name, value in values.items() if value or value not in (None, {}, False)}
     return digest(given)[:12]
 
 
