@@ -259,10 +259,11 @@ def choices(case: Case, power: dict[str, float]) -> list[dict[str, Any]]:
     rows = []
     for who, label, rate in asked:
         nearest, score = at(label, rate)
+        near_by = [float(one) for tried, one in means[label].items() if abs(math.log(tried / rate)) < 1.3]
         rows.append({
             "case": case.name, "who": who, "label": label, "asked": rate, "rate": nearest, "regret": best - score,
             "rate_regret": float(means[label].max()) - score,
-            "grid_regret": best - max(score, *(other for one, other in means[label].items() if abs(math.log(one / rate)) < 1.3), score),
+            "grid_regret": best - max([score, *near_by]),
         })  # fmt: skip
     own = [float(means[label].max()) - at(label, planned(label))[1] for label in first]
     ten = [float(means[label].max()) - at(label, 10 * float(full.idxmax()))[1] for label in first]
