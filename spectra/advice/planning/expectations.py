@@ -1,7 +1,7 @@
 """What a pilot lets expect of the longer training: sizes of updates, intruders, forgetting, the best rate.
 
-The laws were fitted by `scripts/check_plan.py`, which holds them against sweeps that ended; how well a setting is
-foretold that took no part in the fit is told in `reports/plan_calibration.md`.
+`scripts/check_plan.py` fits the laws to sweeps that ended and holds them against others; what has been measured of them
+so far is told in `reports/plan_calibration.md`.
 """
 
 import math

@@ -5,9 +5,8 @@ logarithms; from the pilot's length to that of the training they grow with the s
 
     log q = log q_pilot(rate) + growth log(E / E_pilot) + by_rank log(rank / rank_pilot) + offset,
 
-E being the sum of the schedule's factors. `Law` holds growth, by_rank, offset and the errors that were found when this
-was held against sweeps that ended (`scripts/check_plan.py`, which also fits them; `reports/plan_calibration.md` tells
-how well it did).
+E being the sum of the schedule's factors. `Law` holds growth, by_rank, offset and the errors of this;
+`scripts/check_plan.py` fits them to sweeps that ended.
 """
 
 import math
