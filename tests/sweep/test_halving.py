@@ -125,6 +125,7 @@ def test_a_sweep_stops_hopeless_rates_and_says_so(tmp_path: Path) -> None:
     assert table["chosen"].to_dict() == {1e-6: False, 3e-2: True}
     assert table.loc[1e-6, "error"].startswith("Trial stopped early at step 8 because its learning rate 1e-06 had")
     assert table.loc[1e-6, ["validation_score", "count"]].isna().all()
+    assert set(run.table("timings")["trial"]) == set(table["trial"])
     assert sorted(row["state"] for row in status(run.path)) == ["done", "stopped early"]
     assert "1 of 2 trials were stopped early" in write_report(run.path).read_text()
     [stopped] = [trial for trial in run.trials() if trial.stopped_at]

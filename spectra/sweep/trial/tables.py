@@ -28,7 +28,8 @@ def write_tables(run: Run) -> pd.DataFrame:
         finished = [folders[trial.id] for trial in ordered if folders[trial.id].is_finished]
         collected = {name: _together(name, finished) for name in SCHEMAS if name not in ("trials", "pairs", "timings")}
         written = {name: run.write_table(name, table) for name, table in collected.items()}
-        run.write_table("timings", [row for folder in finished for row in _timings(folder)])
+        worked_on = [folders[trial.id] for trial in ordered if _status(folders[trial.id]) != "failed"]
+        run.write_table("timings", [row for folder in worked_on for row in _timings(folder)])
         base = run.base_result(BASE_TASK) or {}
         rows = [
             _row(trial, folders[trial.id], trial.id in at_chosen_rate, base)
