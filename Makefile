@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
+WORKERS ?= 2
 
 .PHONY: demo test coverage check format docs notebooks clean
 
 demo: $(VENV)/.demo
-	$(BIN)/spectra sweep --out $(RUN)
+	$(BIN)/spectra sweep --out $(RUN) --workers $(WORKERS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -43,7 +43,7 @@ cluster_options = stacked(
     click.option(
         "--gpus-per-trial",
         type=click.FloatRange(0),
-        help="GPUs per trial, with --ray.  [default: one where the cluster has GPUs]",
+        help="GPUs per trial.  [default: one where there are GPUs, or one per process of a launch]",
     ),
 )
 

@@ -74,9 +74,9 @@ def shown_progress(
 
     trials = share(plan(specification), *(shard or (1, 1)))
     folders = [Run(out).trial(trial.id) for trial in trials]
-    finished = [folder for folder in folders if folder.is_finished]
+    finished = [folder for folder in folders if folder.is_finished or folder.stopped_at is not None]
     # Names of held-out tasks are known once they are opened; their number is enough, for none can be left out.
-    measuring = sum(len(folder.measured) < len(specification.heldout) for folder in finished)
+    measuring = sum(folder.is_finished and len(folder.measured) < len(specification.heldout) for folder in finished)
     pace = Pace(len(trials) - len(finished) + measuring)
     if not quiet:
         done = f", {len(finished) - measuring} of them done already" if len(finished) > measuring else ""
@@ -102,7 +102,7 @@ def _count(pace: Pace, event: "Event") -> None:
         pace.started(event.job.trial.id)
     elif event.what == "step":
         pace.trained(event.job.trial.id, event.step, event.steps)
-    elif event.what in ("done", "failed"):
+    elif event.what in ("done", "failed", "stopped early"):
         pace.ended(event.job.trial.id)
 
 
@@ -122,6 +122,10 @@ def _sentence(event: "Event", out: Path | None) -> str:
             return f"{where}: {'tested' if event.job.kind == 'test' else f'done{_validation(_final(event, out))}'}"
         case "elsewhere":
             return f"{where}: another process works on it"
+        case "paused":
+            return f"{where}: paused until its other learning rates are as far"
+        case "stopped early":
+            return f"{where}: {event.message}"
         case _:
             return f"{where}: {event.what}: {event.message}"
 
@@ -182,7 +186,7 @@ def _bar(pace: Pace, out: Path) -> Iterator[Callable[["Event"], None]]:
                 _count(pace, event)
                 said = _sentence(event, out)
                 is_done = event.what == "done" and event.job.kind == "trial"
-                if is_done or event.what in ("failed", "retried"):
+                if is_done or event.what in ("failed", "retried", "stopped early"):
                     progress.console.print(said, markup=False)
                 left = f"{pace.finished}/{pace.trials}, {duration(pace.seconds_left)}"
                 progress.update(task, completed=pace.done, description=said, left=left)

@@ -117,7 +117,7 @@ def run_sweep(
         workers: Worker processes; None starts one per GPU, or one. With "ray": at most so many trials at once.
         ray: With "ray": "auto" for the cluster that this machine is part of, or HOST:PORT of its head.
         cpus_per_trial: With "ray": CPUs, and threads, of a trial.
-        gpus_per_trial: With "ray": GPUs of a trial; None means one where the cluster has GPUs.
+        gpus_per_trial: GPUs of a trial; None means one where there are GPUs, or one per process of its launch.
         save_seconds: Time between training checkpoints.
         report: Write the HTML report of the folder as well.
         on_event: Called with every event, from another thread unless the executor is "inline".

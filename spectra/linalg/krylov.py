@@ -247,6 +247,13 @@ def gram_together(
     return full
 
 
+def smaller_gram(W: LinearOperator, X: Float[Tensor, "d _"]) -> Float[Tensor, "d _"]:
+    """H @ X for the smaller Gram operator of one matrix; of a square one W^H W, for which it is read once."""
+    if W.shape[0] == W.shape[1] and isinstance(W, Dense):
+        return W.gram(X)
+    return gram_together(W, [None], [X])[0]
+
+
 def _in_one_pass(
     W0: RowChunked, updates: Sequence[LowRankUpdate | None], blocks: Sequence[Float[Tensor, "d _"]]
 ) -> list[Float[Tensor, "d _"]]:

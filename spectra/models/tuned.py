@@ -11,6 +11,7 @@ from spectra.models.base import load_base, load_kind, load_model, load_tokenizer
 from spectra.models.heads import adapter_label_names, name_outputs
 from spectra.models.kinds import KIND_OF_TASK_TYPE, LoadedModel, ModelKind
 from spectra.storage.json_file import read_object
+from spectra.storage.regular import require_regular
 from spectra.weights.methods.bounded_patterns import require_bounded
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def adapter_labels(folder: Path) -> int | None:
 def _names(folder: Path) -> list[str]:
     """Names of the tensors that an adapter holds."""
     file = folder / "adapter_model.safetensors"
+    require_regular(file, AdapterError)
     if not file.is_file():
         found = ", ".join(sorted(path.name for path in folder.glob("adapter_model*"))) or "no weights"
         raise AdapterError(f"Adapter '{folder}' has {found} instead of adapter_model.safetensors. Save it again.")

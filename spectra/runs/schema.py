@@ -65,8 +65,8 @@ TRIALS = (
     Column("train_seconds", "number", "Time in the training loop, evaluation aside, over all resumptions."),
     Column("tokens_per_second", "number", "Tokens that are not padding, per second of training."),
     Column("peak_memory_bytes", "integer", "Peak memory of the training process (of the GPU where one is used)."),
-    Column("status", "text", '"done" or "failed".'),
-    Column("error", "text", "Why it failed."),
+    Column("status", "text", '"done", "failed" or "stopped early".'),
+    Column("error", "text", "Why it failed or was stopped early."),
     Column("notes", "text", "Sentences of the scan that a reader of the counts has to know."),
 )
 

@@ -32,10 +32,10 @@ class RunStatus(Listing):
     def train_seconds_left(self) -> float | None:
         """Training time that is left at the pace of the trials that are done; None where nothing is left, or known.
 
-        Failed trials wait for the next call.
+        Failed trials wait for the next call, and what was stopped early is over.
         """
         known = [row["train_seconds"] for row in self.entries if row["state"] == "done" and row["train_seconds"]]
-        left = sum(row["state"] not in ("done", "failed") for row in self.entries)
+        left = sum(row["state"] not in ("done", "failed", "stopped early") for row in self.entries)
         return left * sum(known) / len(known) if known and left else None
 
     @property
@@ -89,7 +89,7 @@ def _state(run: Run, planned: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **planned,
         "state": folder.state,
-        "error": failure.get("error", ""),
+        "error": folder.why_stopped or failure.get("error", ""),
         "attempts": failure.get("attempts", 0),
         "train_seconds": train_seconds,
         "seconds": folder.seconds,

@@ -12,6 +12,7 @@ row_account.parquet, history.parquet, trajectory.parquet,
 test.json           the score on the test split, of a chosen trial only
 continual.parquet   of a sequence of tasks: every task's score after each of them
 steps/<n>/          of a sequence of tasks: a folder like this one per task, with merged/ and head.safetensors
+rungs.json          validation scores at the steps where hopeless learning rates are stopped, and what was decided
 failure.json        attempts and the reason of the last failure
 log.txt             what the trial said while it ran
 finished            written last: everything above is whole; names the held-out tasks that were measured
@@ -32,7 +33,7 @@ from spectra.storage.tables import read_parquet, write_parquet
 if TYPE_CHECKING:
     import pandas as pd
 
-TrialState = Literal["done", "failed", "running", "interrupted", "waiting"]
+TrialState = Literal["done", "failed", "running", "interrupted", "waiting", "paused", "stopped early"]
 
 SPECTRAL_TABLES = {"matrices", "vectors", "controls", "update_spectra", "similarity"}
 
@@ -213,7 +214,54 @@ class TrialFolder:
         path = self.path / name
         return atomic.read_json(path) if path.exists() else None
 
+    # Whether it is worth going on.
+
+    @property
+    def scores_on_the_way(self) -> dict[int, float]:
+        """Validation scores at the steps where it is decided whether the training goes on."""
+        return {int(step): float(score) for step, score in self._rungs["scores"].items()}
+
+    @property
+    def passed(self) -> frozenset[int]:
+        """Steps where it was decided that the training goes on."""
+        return frozenset(self._rungs["passed"])
+
+    @property
+    def stopped_at(self) -> int | None:
+        """The step at which the training was stopped for good; None where it was not."""
+        step: int | None = self._rungs["stopped"]
+        return step
+
+    @property
+    def why_stopped(self) -> str:
+        """The sentence of an early stop; empty where there was none."""
+        return str(self._rungs["because"])
+
+    def score_on_the_way(self, step: int, score: float) -> None:
+        """Write the validation score at a step."""
+        self._write_rungs(scores={**self._rungs["scores"], str(step): score})
+
+    def pass_on(self, step: int) -> None:
+        """Write that the training goes on after a step."""
+        self._write_rungs(passed=sorted({*self.passed, step}))
+
+    def stop_early(self, step: int, because: str) -> None:
+        """Write that the training was stopped for good."""
+        self._write_rungs(stopped=step, because=because)
+
+    @property
+    def _rungs(self) -> dict[str, Any]:
+        return {"scores": {}, "passed": [], "stopped": None, "because": "", **(self._optional("rungs.json") or {})}
+
+    def _write_rungs(self, **changed: Any) -> None:
+        atomic.write_json(self.path / "rungs.json", {**self._rungs, **changed})
+
     # Where it stands.
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing is left to do in this call: it is finished, it failed, or it was stopped early."""
+        return self.is_finished or self.failure is not None or self.stopped_at is not None
 
     @property
     def is_finished(self) -> bool:
@@ -267,8 +315,12 @@ class TrialFolder:
             return "done"
         if is_locked(self.path / "lock"):
             return "running"
+        if self.stopped_at is not None:
+            return "stopped early"
         if self.failure:
             return "failed"
+        if set(self.scores_on_the_way) - self.passed:
+            return "paused"
         return "interrupted" if self.training.exists() or self.weights else "waiting"
 
     @property

@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path = path.resolve()  # the link stays, and what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_abandoned(path.parent, path.name)
-    with _partial_folder(path) as folder:
+    with partial_folder(path) as folder:
         partial = folder / path.name
         yield partial
         _flush(partial)
@@ -54,7 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _partial_folder(path: Path) -> Iterator[Path]:
+def partial_folder(path: Path) -> Iterator[Path]:
     """A locked folder beside `path`, removed at the end."""
     while True:
         # Nobody can guess the name and put a symbolic link there.

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from spectra.errors import SpectraError
+from spectra.storage.atomic import clear_abandoned, partial_folder
 
 KEY_BYTES = 32
 logger = logging.getLogger("spectra")
@@ -112,6 +113,7 @@ def _key(folder: Path) -> bytes:
     """The user's key, drawn on first use, in a file that only this user can read."""
     require_private(folder)
     path = folder / "key"
+    clear_abandoned(folder, path.name)
     try:
         if not path.exists():
             _draw(path)
@@ -130,12 +132,9 @@ def _key(folder: Path) -> bytes:
 
 def _draw(path: Path) -> None:
     """Write a new key whole; of two processes that do it at once, one wins and both use its key."""
-    partial = path.with_name(f".key.{secrets.token_hex(6)}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
+    with partial_folder(path) as folder:
+        descriptor = os.open(folder / path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(secrets.token_bytes(KEY_BYTES))
         with contextlib.suppress(FileExistsError):
-            path.hardlink_to(partial)
-    finally:
-        partial.unlink(missing_ok=True)
+            path.hardlink_to(folder / path.name)

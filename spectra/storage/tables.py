@@ -88,6 +88,9 @@ def read_arrow(path: Path, *, error: type[SpectraError]) -> "pa.Table":
             size += sum(_expanded_bytes(column) for column in batch.columns)
             _require_bounded(path, cells, size, error)
             batches.append(batch)
+        counts = {told.num_rows, sum(group.num_rows for group in groups), sum(batch.num_rows for batch in batches)}
+        if len(counts) > 1:
+            raise error(f"'{path}' has another number of rows than the {told.num_rows} that it claims. Write it again.")
         return pa.Table.from_batches(batches, schema=file.schema_arrow).cast(schema)
 
 

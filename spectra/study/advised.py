@@ -59,7 +59,7 @@ def missing_advice(run: Run) -> list[str]:
         return []
     there = Run(advised_folder(run))
     trials = plan(Specification.model_validate(advice["specification"]))
-    left = [trial for trial in trials if not (there.trial(trial.id).is_finished or there.trial(trial.id).failure)]
+    left = [trial for trial in trials if not there.trial(trial.id).is_over]
     return [f"advised adapter, seed {trial.seed}" for trial in left]
 
 

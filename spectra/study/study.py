@@ -124,7 +124,7 @@ def run_study(
         workers: Worker processes; None starts one per GPU, or one.
         ray: With "ray": "auto" for the cluster that this machine is part of, or HOST:PORT of its head.
         cpus_per_trial: With "ray": CPUs, and threads, of a trial.
-        gpus_per_trial: With "ray": GPUs of a trial; None means one where the cluster has GPUs.
+        gpus_per_trial: GPUs of a trial; None means one where there are GPUs, or one per process of its launch.
         save_seconds: Time between training checkpoints.
         on_event: Called with every event of a sweep.
         on_progress: Called with the news of every intervention.
@@ -234,11 +234,11 @@ def _to_treat(run: Run, study: StudySpecification, bar: Bar) -> list[str]:
 
 
 def _untrained(run: Run, study: StudySpecification) -> list[str]:
-    """Trials of the sweep that have neither finished nor failed."""
+    """Trials of the sweep that are still to be trained."""
     return [
         f"{trial.label}, learning rate {trial.learning_rate:g}, seed {trial.seed}"
         for trial in plan(study.sweep)
-        if not (run.trial(trial.id).is_finished or run.trial(trial.id).failure)
+        if not run.trial(trial.id).is_over
     ]
 
 

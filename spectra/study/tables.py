@@ -117,6 +117,8 @@ def _row(run: Run, trial: Mapping[Any, Any], bar: Bar, controls: Mapping[str, in
 
 def _exclusion(trial: Mapping[Any, Any], bar: Bar) -> str:
     """Why a trial is not used, or ""."""
+    if trial["status"] == "stopped early":
+        return "it was stopped early"
     if trial["status"] != "done":
         return "it failed"
     score = trial["validation_score"]

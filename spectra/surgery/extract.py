@@ -124,6 +124,8 @@ def extract(
     inputs = [Path(str(named)) for named in (tuned, base, beside) if named is not None]
     require_folder(Path(out), "adapter", force=force, inputs=inputs)
     pair = open_pair(base, tuned, selection)
+    if beside is not None:
+        open_pair(str(pair.base), beside, replace(selection, revision=None))  # refused before anything is written
     adapted, left = _adaptable(pair)
     choice.require_within([(str(each.pair.name), each.pair.shape) for each in adapted])
     records, factors = _factored(adapted, choice, settings, pair, progress)

@@ -128,6 +128,8 @@ def resize(
     named = base if base is not None else opened.base
     kept = [opened.path, *([Path(named)] if named is not None else [])]
     require_folder(Path(out), "adapter", force=force, inputs=kept)
+    everything = replace(selection, include=".", exclude=None, roles=None, layers=None, split_fused=False)
+    pair = open_pair(base, adapter, everything) if count else None  # what does not fit is refused before it is written
     updates = spectral_updates(opened, selection)
     modules = [(each.name, each.update.shape) for each in updates]
     ranks = chosen_ranks_of([each.squares for each in updates], modules, choice)
@@ -152,9 +154,7 @@ def resize(
         warnings=tuple(_warnings(updates)),
         versions=versions(),
     )
-    if count:
-        everything = replace(selection, include=".", exclude=None, roles=None, layers=None, split_fused=False)
-        pair = open_pair(base, adapter, everything)
+    if pair is not None:
         result = counted(result, pair, settings, selection, cache=cache, progress=progress)
     if heldout or task is not None:
         found = measured(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from spectra.records.provenance import commit, hardware, versions
 from spectra.runs import Run
-from spectra.sweep.execution.local import run_local
+from spectra.sweep.execution.local import gpus_of_the_largest_launch, run_local
 from spectra.sweep.execution.schedule import OnEvent, Schedule
 from spectra.sweep.preflight.look import preflight
 from spectra.sweep.preflight.registered import require_known_to_workers
@@ -49,7 +49,7 @@ def run_sweep(
         workers: Worker processes; None starts one per GPU, or one. With "ray": at most so many trials at once.
         ray: With "ray": "auto" for the cluster that this machine is part of, or HOST:PORT of its head.
         cpus_per_trial: With "ray": CPUs, and threads, of a trial.
-        gpus_per_trial: With "ray": GPUs of a trial; None means one where the cluster has GPUs.
+        gpus_per_trial: GPUs of a trial; None means one where there are GPUs, or one per process of its launch.
         save_seconds: Time between training checkpoints.
         on_event: Called with every event, from another thread unless the executor is "inline".
         command: The command line, for the record.
@@ -63,6 +63,7 @@ def run_sweep(
         ClusterError: If there is no Ray cluster to join.
     """
     specification = read_specification(specification, axes)
+    gpus_per_trial = gpus_per_trial or gpus_of_the_largest_launch(specification)
     everything = plan(specification)
     trials = share(everything, *shard)
     with ExitStack() as cluster:
@@ -104,7 +105,15 @@ def run_sweep(
                 save_seconds=save_seconds,
             )
         else:
-            run_local(schedule, run, specification, on_event, workers=workers, save_seconds=save_seconds)
+            run_local(
+                schedule,
+                run,
+                specification,
+                on_event,
+                workers=workers,
+                gpus=gpus_per_trial,
+                save_seconds=save_seconds,
+            )
     write_tables(run)
     return run
 

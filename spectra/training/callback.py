@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from transformers import Trainer, TrainerCallback
@@ -17,6 +17,7 @@ from spectra.records.matrix_scan import MatrixScan
 from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.scan import PartialScan, prepare
 from spectra.scanning.settings import ScanSettings
+from spectra.training.distributed import WholeModel, divides_weights
 from spectra.training.live import LiveWeights
 from spectra.training.trajectory import Trajectory, writer_of
 from spectra.weights import CheckpointPair
@@ -47,7 +48,9 @@ class SpectraCallback(TrainerCallback, ExportableState):
     The verdicts are those of `spectra.intruders` on a checkpoint saved at the same step; nothing is saved, and the
     training is not changed: same batches, same random numbers, same weights. W0 is what `base` names, else the frozen
     base under an adapter, else a temporary copy of the weights as they were when the callback was attached. In
-    distributed training the main process scans while the others wait.
+    distributed training the main process scans while the others wait. Weights that FSDP2 divides among processes are
+    gathered into a copy of the model on the main process's CPU, and scanned there; of FSDP1 and DeepSpeed ZeRO-3 the
+    callback says that it cannot.
 
     Cost: one pass over the factors of W0 per scan. Matrices of up to 2048 on their smaller side are factorised before
     the first step, once per base: the factors stay in the cache folder of spectra.
@@ -108,6 +111,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
         self._log_matrices = log_matrices
         self._cache = cache or FactorCache()
         self._live: LiveWeights | None = None
+        self._whole: WholeModel | None = None
         self._trainer: Trainer | None = None
         self._pending: dict[str, Any] = {}
         self._loss: float | None = None
@@ -128,10 +132,13 @@ class SpectraCallback(TrainerCallback, ExportableState):
 
     def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Learn what W0 is, before a resumed training loads other weights into the model."""
-        if model is not None and self._live is None and state.is_world_process_zero:
-            self._live = LiveWeights(
-                extract_model_from_parallel(model, keep_torch_compile=False), self._base, self._chosen
-            )
+        if model is None or self._live is not None or self._whole is not None:
+            return
+        plain = extract_model_from_parallel(model, keep_torch_compile=False)
+        if divides_weights() and state.global_step == 0 and not hasattr(self._trainer, "whole_model"):
+            self._whole = WholeModel(plain)
+        if state.is_world_process_zero:
+            self._live = LiveWeights(plain, self._base, self._chosen)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Take up the rows of a resumed training, and factorise W0 where that has not been done before."""
@@ -139,6 +146,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
         if isinstance(kept, dict) and "trajectory" in kept.get("attributes", {}):
             self.trajectory = Trajectory.from_state(kept["attributes"]["trajectory"])
         self.trajectory.cut_after(state.global_step)
+        model = self._gathered(model)
         if not state.is_world_process_zero:
             return
         if self._live is None and state.global_step > 0 and self._base is None:
@@ -155,6 +163,7 @@ class SpectraCallback(TrainerCallback, ExportableState):
         if not self._is_due(state.global_step, state.max_steps, model):
             return
         count = 0
+        model = self._gathered(model)
         if state.is_world_process_zero:
             count = self._scan(args, state, control, model)
         if self._stop_at is not None:
@@ -196,6 +205,14 @@ class SpectraCallback(TrainerCallback, ExportableState):
             wrapped = extract_model_from_parallel(model, keep_torch_compile=False)
             every = EVERY if hasattr(wrapped, "peft_config") else EVERY_OF_A_DENSE_UPDATE
         return step in self._at or (every > 0 and (step % every == 0 or step == steps))
+
+    def _gathered(self, model: Any) -> Any:
+        """The model with all of its weights, gathered by all processes where they are divided."""
+        if not divides_weights():
+            return model
+        if hasattr(self._trainer, "whole_model"):
+            return cast(Any, self._trainer).whole_model()
+        return model if self._whole is None else self._whole.taken_up(model)
 
     def _pair(self, model: Any, args: Any, state: Any) -> CheckpointPair:
         self.on_init_end(args, state, None, model)

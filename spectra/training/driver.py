@@ -21,6 +21,7 @@ from spectra.data.splits import first
 from spectra.errors import RunError
 from spectra.models import name_outputs
 from spectra.models.causal import require_causal
+from spectra.storage.keyed import digest
 from spectra.training.adapt import METHODS, attach
 from spectra.training.callback import SpectraCallback
 from spectra.training.cost import (
@@ -52,8 +53,26 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+# Splits that this process has cut into tokens, by all that decides these: the trials of a sweep share them. datasets
+# gives rows of other content another fingerprint.
+_KNOWN: dict[tuple[str, ...], tuple["Dataset", Cut]] = {}
+KEPT_SPLITS = 8
+
+
 class TrainingStopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """Training was asked to stop; a checkpoint was written and the next run goes on from it."""
+
+
+class TrainingPaused(TrainingStopped):
+    """Training reached the step where it was to be paused; a checkpoint was written.
+
+    Attributes:
+        score: On the validation split, at that step.
+    """
+
+    def __init__(self, score: float) -> None:
+        super().__init__()
+        self.score = score
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,9 @@ class Evaluation:
     score: float
     examples: int
     cut: Cut | None = None  # what was lost to the limit of the length, where that is known
+
+
+Spent = Mapping[Literal["training", "validation", "trajectory"], float]  # seconds by part
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +115,7 @@ class Trained:
     history: tuple[dict[str, Any], ...]
     steps: int
     seconds: float
-    spent: Mapping[Literal["training", "validation", "trajectory"], float]
+    spent: Spent
     tokens: int
     trainable_parameters: int
     optimiser_bytes: int
@@ -110,6 +132,7 @@ def train(
     on_step: OnStep | None = None,
     on_validation: OnValidation | None = None,
     stop: Callable[[], bool] = lambda: False,
+    pause_at: int | None = None,
     watching: SpectraCallback | None = None,
     keeping: KeepWeights | None = None,
     tracking: Tracking = UNTRACKED,
@@ -125,6 +148,7 @@ def train(
         on_step: Called after every optimiser step.
         on_validation: Called with every validation score, and with the last one of a training that is taken up again.
         stop: Asked after every optimiser step; True writes a checkpoint and ends with `TrainingStopped`.
+        pause_at: An optimiser step after which the training is scored, saved and ended with `TrainingPaused`.
         watching: Scans the weights along the way; its rows are taken up again when a training goes on.
         keeping: Saves the weights along the way.
         tracking: Trackers that receive what the Trainer logs.
@@ -132,6 +156,7 @@ def train(
 
     Raises:
         TrainingStopped: If `stop` said so.
+        TrainingPaused: At `pause_at`.
         RunError: If the loss or the validation score is not finite.
     """
     start_peak_memory()
@@ -144,7 +169,10 @@ def train(
     model = attach(loaded.model, settings, FAMILIES[family].task_type)
     initial = initial_factors(model, settings)
     clock = StepClock()
-    watch = Watch(save_seconds, on_step, stop, on_validation)
+    resumed = last_checkpoint(folder)
+    if resumed is not None and step_of(resumed) == pause_at and (score := _score_at(resumed, pause_at)) is not None:
+        raise TrainingPaused(score)
+    watch = Watch(save_seconds, on_step, stop, on_validation, pause_at)
     learned, train_cut = _examples(first(task.train, settings.train_examples), family, loaded.tokenizer, settings)
     validated, validation_cut = evaluation_examples(task, "validation", family, loaded.tokenizer, settings)
     trainer = _trainer(
@@ -157,6 +185,7 @@ def train(
         train_dataset=learned,
         eval_dataset=validated,
         callbacks=[clock, watch],
+        pause_at=pause_at,
         tensorboard=tracking.folder,
     )
     if (rule := METHODS[settings.method].rule) is not None:
@@ -164,11 +193,13 @@ def train(
     if watching is not None:
         watching.attach(trainer)
     if keeping is not None:
-        keeping.begin(loaded.tokenizer, initial)
+        keeping.begin(loaded.tokenizer, initial, trainer.whole_model)
         trainer.add_callback(keeping)
-    trainer.train(resume_from_checkpoint=(resumed := last_checkpoint(folder)))
+    trainer.train(resume_from_checkpoint=resumed)
     if watch.stopped:
         raise TrainingStopped
+    if trainer.state.global_step == pause_at:
+        raise TrainingPaused(next(row["eval_score"] for row in trainer.state.log_history[::-1] if "eval_score" in row))
     began = time.perf_counter()
     validation = validate(model, loaded.tokenizer) if validate else _evaluation(trainer, metric)
     last_validation = time.perf_counter() - began if validate else 0.0
@@ -176,7 +207,7 @@ def train(
     if not math.isfinite(validation.score):
         raise RunError(f"The validation score is {validation.score}. Lower the learning rate of this method.")
     return Trained(
-        model=model,
+        model=trainer.whole_model(),
         tokenizer=loaded.tokenizer,
         initial=initial,
         validation=validation,
@@ -232,15 +263,36 @@ def evaluation_examples(
     """A validation or test split as tokens, by length, so that little of a batch is padding."""
     limit = settings.validation_examples if split == "validation" else settings.test_examples
     encoded, cut = _examples(first(getattr(task, split), limit), family, tokenizer, settings)
-    by_length = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
-    return encoded.select(by_length), cut
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    return encoded.select(sorted(range(len(encoded)), key=lengths.__getitem__)), cut
 
 
 def _examples(rows: "Dataset", family: FamilyName, tokenizer: Any, settings: Scoring) -> tuple["Dataset", Cut]:
+    """A split as tokens, cut once for all trainings of this process."""
+    content = _content(tokenizer)
+    if content is None:
+        return _cut(rows, family, tokenizer, settings.max_length)
+    key = (rows._fingerprint, family, content, str(settings.max_length))
+    if key not in _KNOWN:
+        _KNOWN[key] = _cut(rows, family, tokenizer, settings.max_length)
+        if len(_KNOWN) > KEPT_SPLITS:
+            del _KNOWN[next(iter(_KNOWN))]
+    return _KNOWN[key]
+
+
+def _cut(rows: "Dataset", family: FamilyName, tokenizer: Any, max_length: int) -> tuple["Dataset", Cut]:
     from datasets import Dataset
 
-    encoded = encode(rows, family, tokenizer, settings.max_length)
+    encoded = encode(rows, family, tokenizer, max_length)
     return Dataset.from_list(list(encoded.examples)), encoded.cut
+
+
+def _content(tokenizer: Any) -> str | None:
+    """All of a tokenizer that decides the tokens; None where it cannot be told."""
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        return None
+    state = [tokenizer.backend_tokenizer.to_str(), tokenizer.special_tokens_map, tokenizer.chat_template]
+    return digest([*state, tokenizer.truncation_side, tokenizer.model_input_names])
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -256,6 +308,12 @@ def last_checkpoint(folder: Path) -> str | None:
 def step_of(checkpoint: str) -> int:
     """The optimiser step at which the Trainer wrote a checkpoint."""
     return int(checkpoint.rpartition("-")[2])
+
+
+def _score_at(checkpoint: str, step: int) -> float | None:
+    """The validation score at a step, as a checkpoint remembers it."""
+    history = json.loads((Path(checkpoint) / "trainer_state.json").read_text())["log_history"]
+    return next((row["eval_score"] for row in history if row["step"] == step and "eval_score" in row), None)
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -184,8 +184,10 @@ def _dequantised(name: str, layer: Any) -> TensorInMemory:
 def _require_whole(model: nn.Module) -> None:
     """Refuse weights that FSDP or ZeRO-3 have divided among processes."""
     for name, parameter in model.named_parameters():
-        if hasattr(parameter, "ds_id") or type(parameter.data).__name__ == "DTensor" or "_flat_param" in name:
+        divided = hasattr(parameter, "ds_id") or type(parameter.data).__name__ == "DTensor"
+        if divided or "_flat_param" in name or "_fsdp_wrapped_module" in name:
             raise ModelError(
-                f"'{name}' is divided among processes (FSDP or DeepSpeed ZeRO-3), so no process holds W_tuned. "
-                "Remove SpectraCallback and scan saved checkpoints with `spectra intruders`."
+                f"'{name}' is divided among processes in a way that cannot be gathered here, so no process holds "
+                "W_tuned. Use FSDP2 by `accelerate launch`, or remove SpectraCallback and scan saved checkpoints with "
+                "`spectra intruders`."
             )

@@ -9,10 +9,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from spectra.training.distributed import fill
 
 FILE = "trained.safetensors"
 SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # AdaLoRA's running importance of every number, as peft names it
@@ -45,8 +46,7 @@ def load_progress(model: Any, trained: Collection[str], folder: Path) -> None:
             if kind in scores:
                 scores[kind][name] = tensor
                 continue
-            with torch.no_grad():
-                parameters.pop(name).copy_(tensor)
+            fill(parameters.pop(name), tensor)
     if parameters:
         raise KeyError(f"{folder / FILE} lacks {sorted(parameters)}")
     if (allocator := _allocator(model)) is not None and pattern is not None:

@@ -19,6 +19,25 @@ BaseDtype = Literal["bfloat16"]
 Optimiser = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"]
 Attention = Literal["eager", "sdpa", "flash_attention_2"]
 Count = Annotated[int, Gt(0)]
+# Whole copies of the weights (PyTorch's DistributedDataParallel), or weights divided among the processes.
+Distribution = Literal["ddp", "fsdp2"]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Several processes that share one training, started by `accelerate launch`.
+
+    Attributes:
+        accelerate: Path of accelerate's configuration.
+        processes: How many.
+        distribution: What each of them holds of the weights.
+        on_cpu: Whether they leave GPUs alone.
+    """
+
+    accelerate: str
+    processes: Annotated[int, Gt(1)]
+    distribution: Distribution
+    on_cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,7 +46,7 @@ class Scoring:
 
     Attributes:
         base: The pre-trained model: hub id, folder or asset.
-        batch_size: Examples per device and backward pass; twice as many are scored at once.
+        batch_size: Examples per backward pass, of all processes of a launch together; twice as many are scored at once.
         max_length: Tokens per example; longer ones are cut.
         precision: Arithmetic of the forward and backward pass; weights and optimiser stay in float32.
         validation_metric: What a score is, by its name in `training.metrics`; None takes the family's own (accuracy,
@@ -68,6 +87,8 @@ class Recipe(Scoring):
         gradient_checkpointing: Recompute activations in the backward pass to save memory.
         evaluate_every: Optimiser steps between validations; None validates once, at the end.
         train_examples: At most this many training examples; None takes all.
+        group_by_length: Put examples of similar length into a batch, so that little of it is padding; the batches are
+            other ones, and still the same for all methods of a seed.
     """
 
     _: KW_ONLY
@@ -86,6 +107,7 @@ class Recipe(Scoring):
     gradient_checkpointing: bool = False
     evaluate_every: Count | None = None
     train_examples: Count | None = None
+    group_by_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +122,7 @@ class TrainingSettings(Recipe):
         alpha: LoRA's alpha; None where the method has none.
         target_modules: "all-linear", "attention", "qv" or module names.
         arguments: Further arguments of the method, passed through to peft.
+        launch: The processes that share the training; None trains in one.
     """
 
     method: str
@@ -109,6 +132,7 @@ class TrainingSettings(Recipe):
     alpha: Annotated[float, Gt(0)] | None = None
     target_modules: str | tuple[str, ...] = "all-linear"
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    launch: Launch | None = None
 
     def __post_init__(self) -> None:
         """Exactly one of steps and epochs decides the length of the training."""
@@ -118,6 +142,7 @@ class TrainingSettings(Recipe):
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them."""
         values = {**vars(self), "arguments": dict(self.arguments)}
+        values["launch"] = None if self.launch is None else dict(vars(self.launch))
         if isinstance(self.target_modules, tuple):
             values["target_modules"] = list(self.target_modules)
         return values
@@ -128,5 +153,11 @@ class TrainingSettings(Recipe):
         known = {one.name for one in fields(cls)}
         if unknown := set(values) - known:
             raise TypeError(f"Unknown settings: {sorted(unknown)}")
-        modules = values.get("target_modules", "all-linear")
-        return cls(**{**values, "target_modules": tuple(modules) if isinstance(modules, list) else modules})
+        modules, launch = values.get("target_modules", "all-linear"), values.get("launch")
+        return cls(
+            **{
+                **values,
+                "target_modules": tuple(modules) if isinstance(modules, list) else modules,
+                "launch": None if launch is None else Launch(**launch),
+            }
+        )

@@ -152,6 +152,8 @@ def padded_length(settings: TrainingSettings, task: TaskData) -> float:
     rows = first(task.train, SAMPLED_BATCHES * settings.batch_size)
     encoded = examples(rows, family, load_tokenizer(settings.base), settings.max_length)
     lengths = [len(ids) for ids in encoded["input_ids"]]
+    if settings.group_by_length:
+        lengths.sort()
     longest = [
         max(lengths[start : start + settings.batch_size]) for start in range(0, len(lengths), settings.batch_size)
     ]

@@ -86,14 +86,19 @@ class KeepWeights(TrainerCallback):
         self._saving = saving
         self._dtype = dtype
         self._save: Callable[[Any, Path], None] = lambda model, folder: None
+        self._whole: Callable[[], Any] = lambda: None
 
-    def begin(self, tokenizer: Any, initial: dict[str, Tensor]) -> None:
-        """Learn what `save_trained` needs beside the model."""
+    def begin(self, tokenizer: Any, initial: dict[str, Tensor], whole: Callable[[], Any]) -> None:
+        """Learn what `save_trained` needs: `whole` gathers the model, in all processes at the same time."""
         self._save = lambda model, folder: save_trained(model, tokenizer, initial, folder, self._dtype)
+        self._whole = whole
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save, if this is one of the steps."""
-        if state.global_step in self._steps and state.is_world_process_zero:
+        if state.global_step not in self._steps:
+            return
+        model = self._whole()
+        if state.is_world_process_zero:
             with self._saving(state.global_step) as folder:
                 self._save(model, folder)
 

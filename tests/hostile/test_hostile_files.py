@@ -1,6 +1,7 @@
 """Files of others that would hang, run, deceive or fill: each gets one sentence within seconds, and nothing happens."""
 
 import json
+import logging
 import os
 import pickle
 import socket
@@ -15,9 +16,12 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from spectra.cli.main import main
+from spectra.models import load_base
+from tests import tiny
 from tests.scanning.checkpoints import Checkpoints, save
 
 SECONDS = 5.0
+FILE = "adapter_model.safetensors"
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
 
 
@@ -62,7 +66,7 @@ def change_config(folder: Path, **fields: object) -> None:
 
 
 def rename_tensors(folder: Path, rename: Callable[[str], str]) -> None:
-    file = folder / "adapter_model.safetensors"
+    file = folder / FILE
     tensors = {rename(name): tensor for name, tensor in load_file(file).items()}
     save_file(tensors, file)
 
@@ -79,7 +83,7 @@ class Payload:
 
 
 def pickled(folder: Path) -> None:
-    (folder / "adapter_model.safetensors").unlink()
+    (folder / FILE).unlink()
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Payload()))
 
 
@@ -111,20 +115,39 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "regular expression",
     ),
-    "FIFO of weights": (replaced("adapter_model.safetensors", os.mkfifo), "is a FIFO"),
+    "an expression that is none": (
+        lambda f: change_config(f, target_modules="(("),
+        "regular expression '((', which is none",
+    ),
+    "a target that is a number": (lambda f: change_config(f, target_modules=7), "is 7, and a text or a list"),
+    "more targets than modules": (
+        lambda f: change_config(f, target_modules=[f"m{n}" for n in range(100_000)]),
+        "has 100000 entries, more than",
+    ),
+    "factors without axes": (
+        lambda f: save_file(
+            {name: tensor.flatten()[0].clone() for name, tensor in load_file(f / FILE).items()}, f / FILE
+        ),
+        "no matrices where factors belong",
+    ),
+    "metadata of numbers": (
+        lambda f: header(f / FILE, b'{"__metadata__": {"format": [1]}}'),
+        "other values than texts",
+    ),
+    "FIFO of weights": (replaced(FILE, os.mkfifo), "is a FIFO"),
     "FIFO of a configuration": (replaced("adapter_config.json", os.mkfifo), "is a FIFO"),
-    "socket": (replaced("adapter_model.safetensors", bound), "is a socket"),
+    "socket": (replaced(FILE, bound), "is a socket"),
     "endless device": (replaced("adapter_config.json", lambda p: p.symlink_to("/dev/zero")), "is a device"),
     "deep JSON": (lambda f: (f / "adapter_config.json").write_text('{"a":' * 200_000), "nested too deeply"),
-    "deep header": (lambda f: header(f / "adapter_model.safetensors", b'{"a":' * 200_000), "no valid safetensors"),
-    "huge header": (lambda f: header(f / "adapter_model.safetensors", b" " * 30_000_000), "truncated"),
+    "deep header": (lambda f: header(f / FILE, b'{"a":' * 200_000), "no valid safetensors"),
+    "huge header": (lambda f: header(f / FILE, b" " * 30_000_000), "truncated"),
     "a name ten thousand times": (
-        lambda f: header(f / "adapter_model.safetensors", b"{" + b'"a":1,' * 300_000 + b'"b":2}'),
+        lambda f: header(f / FILE, b"{" + b'"a":1,' * 300_000 + b'"b":2}'),
         "stands in it twice",
     ),
     "many axes": (
         lambda f: header(
-            f / "adapter_model.safetensors",
+            f / FILE,
             json.dumps({"a": {"dtype": "F32", "shape": [10**4000] * 200, "data_offsets": [0, 4]}}).encode(),
         ),
         "is no shape",
@@ -177,6 +200,38 @@ def test_an_allowed_pickle_still_runs_nothing_and_is_refused_in_our_words(copy: 
     told = refused("intruders", copy, "--allow-pickle", "-q")
     assert "weights_only" not in told and "torch" not in told
     assert not (copy.parent / "owned").exists()
+
+
+def test_a_pickle_in_the_name_of_safetensors_is_refused(copy: Path) -> None:
+    torch.save({"a": Payload()}, copy / FILE)
+    assert "cannot be opened safely" in refused("intruders", copy, "--allow-pickle", "-q")
+    assert not (copy.parent / "owned").exists()
+
+
+def unknown_matrices(folder: Path) -> None:
+    rename_tensors(folder, lambda name: name.replace("q_proj", "=1+1"))
+
+
+# What is wrong only beside a base, or in a second checkpoint: it is found before anything is written.
+LATE: dict[str, tuple[str, ...]] = {
+    "resize": ("resize", "{hostile}", "--rank", "2", "-q", "-o", "out"),
+    "extract": ("extract", "{full}", "--base", "{base}", "--rank", "2", "--beside", "{hostile}", "-q", "-o", "out"),
+    "mitigate": ("mitigate", "{hostile}", "-q", "-o", "out"),
+    "merge": ("merge", "{good}", "{hostile}", "-q", "-o", "out"),
+    "compare": ("compare", "{good}", "{hostile}", "-q"),
+    "advise": ("advise", "{hostile}", "-q", "--no-measure", "-o", "lora.json"),
+    "scan": ("scan", "{hostile}", "-q", "-o", "out"),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_an_adapter_of_matrices_that_the_base_lacks_leaves_nothing_behind(
+    copy: Path, saved: Checkpoints, name: str
+) -> None:
+    unknown_matrices(copy)
+    places = {"hostile": copy, "good": saved.adapters[0], "full": saved.full, "base": saved.base}
+    assert "the base has no such matrix" in refused(*(part.format(**places) for part in LATE[name]))
+    assert {path.name for path in copy.parent.iterdir()} <= {"adapter", "cache"}
 
 
 SPECIFICATIONS: dict[str, tuple[str, str]] = {
@@ -236,6 +291,12 @@ def test_a_table_is_read_within_bounds(tmp_path: Path) -> None:
     table = pa.table({"a": [1, 2]}).replace_schema_metadata({b"pandas": json.dumps(described).encode()})
     pq.write_table(table, path)
     assert read_parquet(path, error=RunError)["a"].tolist() == [1, 2]
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[-8:-4], "little")
+    footer = raw[-8 - length : -8].replace(bytes([0x16, 4]), bytes([0x16, 2]), 1)  # of the file: one row, not two
+    path.write_bytes(raw[: -8 - length] + footer + raw[-8:])
+    with pytest.raises(RunError, match="has another number of rows than the 1 that it claims"):
+        read_parquet(path, error=RunError)
     for content, told in ((b"PAR1", "no readable Parquet"), (b"[" * 1000, "no readable Parquet")):
         path.write_bytes(content)
         with pytest.raises(RunError, match=told):
@@ -255,6 +316,25 @@ def test_a_csv_neither_steers_a_terminal_nor_computes(tmp_path: Path) -> None:
     lines = csv_text(table).splitlines()
     assert [line[0] for line in lines[1:4]] == ["'"] * 3
     assert "\x1b" not in "".join(lines) and lines[1].endswith(",-1.5") and lines[5] == "plain,5.0"
+
+
+def test_names_of_tensors_do_not_reach_the_terminal_through_the_loader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(tiny.save_model(tmp_path / "model", "llama"))
+    file = model / "model.safetensors"
+    save_file({**load_file(file), f"x{ESCAPE}": torch.ones(1)}, file, {"format": "pt"})
+    heard: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: heard.append(record.getMessage()))
+    told_by = logging.getLogger("transformers")
+    monkeypatch.setattr(told_by, "level", logging.INFO)
+    told_by.addHandler(handler)
+    try:
+        load_base(str(model), "causal-lm")
+    finally:
+        told_by.removeHandler(handler)
+    assert not [text for text in heard if "\x1b" in text]
 
 
 def test_a_model_brings_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

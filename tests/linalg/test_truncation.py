@@ -48,6 +48,46 @@ def test_the_bracket_holds_eckart_youngs_error_and_the_error_is_the_factors_own(
     assert found.bracket.spectral_found - slack <= spectral <= found.bracket.spectral + 1e-12
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12, 1e25])
+def test_the_bracket_holds_at_any_size_of_the_entries(size: float) -> None:
+    """Squares of squares of such numbers leave the range of single precision."""
+    D = planted((560, 530), np.concatenate([np.full(10, 30.0), np.linspace(2, 1, 520)])).float() * size
+    S = np.linalg.svd(D.double().numpy(), compute_uv=False)
+    found = truncated(D.clone(), fixed_rank(8))
+    own = D.double() - found.B.double() @ found.A.double()
+    slack = 2e-6 * float(np.linalg.norm(S))
+    assert found.norm == pytest.approx(float(np.linalg.norm(S)), rel=1e-5)
+    assert found.S[:8].tolist() == pytest.approx(S[:8].tolist(), rel=1e-4)
+    assert found.bracket.error == pytest.approx(float(torch.linalg.vector_norm(own)), abs=slack)
+    assert found.bracket.least <= float(np.linalg.norm(S[8:])) <= found.bracket.error + slack
+    assert float(torch.linalg.matrix_norm(own, 2)) <= found.bracket.spectral * (1 + 1e-6)
+    assert leading_values(D, 8)[:8].tolist() == pytest.approx(S[:8].tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "S", [np.repeat([8.0, 4.0, 2.0, 1.0], 140), np.ones(560), 0.7 ** np.arange(560)], ids=["steps", "flat", "fast"]
+)
+def test_a_krylov_space_that_ends_too_early_is_not_the_last_word(S: np.ndarray) -> None:
+    """More equal values than the block has columns, and values that their squares do not resolve."""
+    D = planted((560, 600), S).float()
+    found = truncated(D.clone(), fixed_rank(100))
+    best = float(np.linalg.norm(np.linalg.svd(D.double().numpy(), compute_uv=False)[found.rank :]))
+    assert found.rank == 100 or S[found.rank] < 2e-6 * found.norm
+    assert best <= found.bracket.error + 1e-6 * found.norm
+    assert found.bracket.error <= 1.02 * best + 2e-6 * found.norm
+    assert found.bracket.least <= best
+
+
+def test_a_small_gain_beside_a_large_matrix_is_not_lost_to_rounding() -> None:
+    """U misses a direction of 1e-10 and holds one of 1e-12: no rank-2 matrix is within less than 1e-12 of D."""
+    D = planted((60, 50), [300.0, 1e-10, 1e-12])
+    left = torch.linalg.svd(D).U
+    U = left[:, [0, 2]]
+    A = U.mH @ D
+    found = error_bracket(D - U @ A, A, float(torch.linalg.vector_norm(D)))
+    assert found.least <= 1e-12
+
+
 def test_a_large_matrix_takes_the_krylov_space_and_a_small_one_the_factorisation() -> None:
     assert truncated(planted((700, 640), SPECTRA["decaying"](640)).float(), fixed_rank(8)).method == "krylov"
     assert truncated(planted((96, 96), SPECTRA["decaying"](96)).float(), fixed_rank(8)).method == "svd"
@@ -143,7 +183,7 @@ def test_exact_triplets_can_gain_nothing() -> None:
     D = planted((40, 40), [9.0, 7, 5, 3, 1])
     U, S, Vh = torch.linalg.svd(D)
     A = S[:3, None] * Vh[:3]
-    assert possible_gain(D - U[:, :3] @ A, A, float(S[3])) == pytest.approx(0, abs=1e-12)
+    assert possible_gain(D - U[:, :3] @ A, A)(float(S[3])) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_largest_krylov_space_is_a_share_of_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """What was kept between calls is believed only if this user wrote it."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,25 @@ def test_a_seal_binds_every_part_and_the_key(tmp_path: Path, monkeypatch: pytest
     assert not is_sealed(found, b"name", b"value")
     assert (tmp_path / "another" / "key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in (tmp_path / "another").iterdir()] == ["key"]
+
+
+def test_a_process_killed_while_it_draws_the_key_leaves_nothing_that_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "config"
+    monkeypatch.setenv("SPECTRA_CONFIG", str(folder))
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from spectra.storage.private import seal\n"
+        "Path.hardlink_to = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "seal(b'x')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    left = list(folder.iterdir())
+    assert [one.is_dir() for one in left] == [True] and "key" not in {one.name for one in left}
+    seal(b"x")
+    assert [path.name for path in folder.iterdir()] == ["key"]
 
 
 def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

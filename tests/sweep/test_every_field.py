@@ -16,7 +16,7 @@ from spectra.forgetting import HeldOut
 from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTrial
 from spectra.sweep.spec.plan import planned
 from spectra.training.adapt import METHODS
-from spectra.training.settings import TrainingSettings
+from spectra.training.settings import Launch, TrainingSettings
 
 LENGTHS = ("steps", "epochs")  # exactly one of them is given
 OF_A_HELD_OUT_TASK = {"name", "data"}  # the name decides nothing, and the data's content is hashed by itself
@@ -40,6 +40,8 @@ def values_of(annotation: Any, bounds: tuple[Any, ...] = ()) -> list[Any]:
         return [{}, {"a": 0}, {"a": None}, {"a": 1}]
     if annotation is type(None):
         return [None]
+    if annotation is Launch:  # where its configuration lies, and on which device it runs, decides no figure
+        return [Launch("a.yaml", 2, "ddp"), Launch("a.yaml", 3, "ddp"), Launch("a.yaml", 2, "fsdp2")]
     if annotation is bool:
         return [False, True]
     if annotation in (int, float):

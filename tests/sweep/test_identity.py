@@ -31,6 +31,7 @@ ADD_TRIALS: dict[str, Any] = {
     "methods": [{"method": "lora", "rank": 4, "alpha": 8, "learning_rate": 1e-3}],
     "checkpoints": ["some/adapter"],
     "seeds": [1],
+    "launch": {"accelerate": "accelerate.yaml"},  # of which only what reaches a figure is hashed: see test_launch
 }
 REACH_A_FIGURE: dict[str, Any] = {
     "base": "other", "task": "other.jsonl", "tasks": ["a.jsonl", "b.jsonl"], "merge": False, "steps": 20, "epochs": 2.0,
@@ -39,7 +40,7 @@ REACH_A_FIGURE: dict[str, Any] = {
     "quantisation": "nf4", "base_dtype": "bfloat16", "optimiser": "adafactor", "attention": "eager",
     "gradient_checkpointing": True, "evaluate_every": 5, "validation_metric": "rouge-l",
     "train_examples": 9, "validation_examples": 9, "test_examples": 9, "k": 4, "epsilon": 0.3, "controls": False,
-    "trajectory": 3, "keep_steps": [3], "store_dtype": "bfloat16",
+    "group_by_length": True, "early_stopping": [5], "trajectory": 3, "keep_steps": [3], "store_dtype": "bfloat16",
 }  # fmt: skip
 
 
@@ -90,7 +91,7 @@ OTHER_METHODS: dict[str, dict[str, Any]] = {
 
 
 def test_every_field_of_a_method_is_looked_at() -> None:
-    assert {*OTHER_METHODS, "learning_rate"} == set(MethodSpecification.model_fields)
+    assert {*OTHER_METHODS, "learning_rate", "launch"} == set(MethodSpecification.model_fields)
 
 
 @pytest.mark.parametrize("field", OTHER_METHODS)

@@ -13,7 +13,7 @@ from spectra.data import TaskData, load_task
 from spectra.errors import RunError, SpecificationError
 from spectra.training import driver
 from spectra.training.adapt import METHODS
-from spectra.training.driver import Trained, TrainingStopped, evaluate, last_checkpoint, train
+from spectra.training.driver import Trained, TrainingPaused, TrainingStopped, evaluate, last_checkpoint, train
 from spectra.training.settings import TrainingSettings
 from spectra.training.store import save_trained
 from tests import tiny
@@ -71,6 +71,40 @@ def test_a_stopped_training_goes_on_to_the_same_end(method: str, bert: str, task
     assert same(undisturbed, resumed)
     assert resumed.seconds > 0
     assert resumed.trainable_parameters == undisturbed.trainable_parameters
+
+
+def test_batches_of_similar_length_go_on_to_the_same_end_in_another_epoch(
+    bert: str, task: TaskData, tmp_path: Path
+) -> None:
+    given = settings(bert, train_examples=14, group_by_length=True, steps=10)  # an epoch is four steps
+    undisturbed = train(given, task, tmp_path / "a")
+    resumed, _ = interrupted(given, task, tmp_path / "b", 6)
+    assert same(undisturbed, resumed)
+    assert not same(undisturbed, train(replace(given, group_by_length=False), task, tmp_path / "c"))
+
+
+def test_a_paused_training_is_the_one_it_would_have_been(bert: str, task: TaskData, tmp_path: Path) -> None:
+    given = settings(bert, steps=6)
+    undisturbed = train(given, task, tmp_path / "a")
+    with pytest.raises(TrainingPaused) as paused:
+        train(given, task, tmp_path / "b", pause_at=4)
+    with pytest.raises(TrainingPaused) as again:  # a kill came before the score was written elsewhere
+        train(given, task, tmp_path / "b", pause_at=4)
+    assert 0.0 <= paused.value.score == again.value.score
+    assert same(undisturbed, train(given, task, tmp_path / "b"))
+
+
+def test_a_split_is_cut_into_tokens_once(
+    bert: str, task: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[int] = []
+    original = driver.encode
+    monkeypatch.setattr(driver, "_KNOWN", {})
+    monkeypatch.setattr(driver, "encode", lambda rows, *more: cut.append(len(rows)) or original(rows, *more))
+    for name, changes in (("a", {}), ("b", {"rank": 4}), ("c", {"max_length": 6}), ("d", {"train_examples": 9})):
+        train(settings(bert, steps=1, **changes), task, tmp_path / name)
+    whole, held = len(task.train), len(task.validation)
+    assert cut == [whole, held, whole, held, 9]
 
 
 def test_adalora_goes_on_to_the_same_end_from_every_phase(bert: str, task: TaskData, tmp_path: Path) -> None:
@@ -151,8 +185,9 @@ def test_checkpoints_are_written_by_the_clock(bert: str, task: TaskData, tmp_pat
     assert len(list(tmp_path.glob("checkpoint-*"))) == 1
 
 
+@pytest.mark.parametrize("group_by_length", [False, True])
 def test_all_methods_of_a_seed_see_the_same_head_and_the_same_batches(
-    bert: str, task: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group_by_length: bool, bert: str, task: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heads, batches = [], []
     original = driver.PairedTrainer.training_step
@@ -167,7 +202,7 @@ def test_all_methods_of_a_seed_see_the_same_head_and_the_same_batches(
 
     monkeypatch.setattr(driver.PairedTrainer, "training_step", spy)
     for method in ("full", "lora", "dora", "pissa"):
-        train(settings(bert, method, steps=1), task, tmp_path / method)
+        train(settings(bert, method, steps=1, group_by_length=group_by_length), task, tmp_path / method)
     assert len(heads) == len(batches) == 4
     for head, batch in zip(heads[1:], batches[1:], strict=True):
         assert torch.equal(batch, batches[0])

@@ -22,6 +22,7 @@ def warnings(material: Material) -> list[str]:
     return [
         *failed_trials(material),
         *unbeaten_finding(material),
+        *stopped_trials(material),
         *lost_rows(material),
         *different_questions(material),
         *skipped_matrices(material),
@@ -47,6 +48,18 @@ def failed_trials(material: Material) -> list[str]:
         ]
     )
     return [f"{len(failed)} of {len(trials)} trials failed: {names}. First reason: {failed['error'].iloc[0]}"]
+
+
+def stopped_trials(material: Material) -> list[str]:
+    """Trials whose learning rate was hopeless by the validation score, with the first of them in full."""
+    trials = material.tables["trials"]
+    stopped = trials[trials["status"] == "stopped early"]
+    if stopped.empty:
+        return []
+    return [
+        f"{len(stopped)} of {len(trials)} trials were stopped early and stand in no figure: the better half of the "
+        f"learning rates of each configuration went on. First reason: {stopped['error'].iloc[0]}"
+    ]
 
 
 def lost_rows(material: Material) -> list[str]:

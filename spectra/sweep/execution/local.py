@@ -5,6 +5,7 @@ failed, and the rest goes on in a new worker.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,11 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spectra.errors import RunError
 from spectra.runs import Run
 from spectra.sweep.execution.logs import last_words, log_of
 from spectra.sweep.execution.schedule import Job, OnEvent, Schedule
 from spectra.sweep.execution.supervisor import Supervisor, work_all
+from spectra.sweep.spec.plan import plan
 from spectra.sweep.spec.specification import Specification
+
+THREADS = "OMP_NUM_THREADS"
 
 
 def run_local(
@@ -28,6 +33,7 @@ def run_local(
     on_event: OnEvent,
     *,
     workers: int | None = None,
+    gpus: float | None = None,
     save_seconds: float = 120.0,
 ) -> None:
     """Do all jobs in worker processes.
@@ -37,7 +43,8 @@ def run_local(
         run: The run folder.
         specification: The sweep.
         on_event: Called from the threads that watch the workers.
-        workers: How many; None starts one per GPU, or one on a machine without.
+        workers: How many; None starts one per trial that the GPUs hold at once, or one on a machine without.
+        gpus: GPUs that a trial takes; None means one.
         save_seconds: Time between training checkpoints.
 
     Raises:
@@ -49,19 +56,44 @@ def run_local(
         "specification": specification.model_dump(mode="json", exclude_unset=True),
         "save_seconds": save_seconds,
     }
-    devices = _devices(workers)
+    devices = devices_of_workers(workers, gpus or 1.0)
     work_all(schedule, [_ProcessSupervisor(schedule, run, on_event, first=first, environment=each) for each in devices])
 
 
-def _devices(workers: int | None) -> list[dict[str, str]]:
-    """What each worker's environment adds: the one GPU that it sees."""
+def gpus_of_the_largest_launch(specification: Specification) -> float | None:
+    """As many as its processes; None where no trial is launched on GPUs."""
+    launches = [trial.training.launch for trial in plan(specification) if trial.training is not None]
+    return max((float(one.processes) for one in launches if one is not None and not one.on_cpu), default=None)
+
+
+def devices_of_workers(workers: int | None, per_trial: float) -> list[dict[str, str]]:
+    """What each worker's environment adds: the GPUs that it sees, or its share of the cores.
+
+    Raises:
+        RunError: If the machine has fewer GPUs than a trial takes.
+    """
     import torch
 
     gpus = torch.cuda.device_count()
     if not gpus:
-        return [{}] * (workers or 1)
+        return [_own_threads(workers or 1)] * (workers or 1)
+    own = max(1, math.ceil(per_trial))
+    if own > gpus:
+        raise RunError(f"A trial takes {own} GPUs, and this machine has {gpus}. Ask for fewer --gpus-per-trial.")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-    return [{"CUDA_VISIBLE_DEVICES": visible[position % gpus]} for position in range(workers or gpus)]
+    places = [visible[start : start + own] for start in range(0, gpus - own + 1, own)]
+    if per_trial < 1:
+        places = [place for place in places for _ in range(math.floor(1 / per_trial))]
+    return [
+        {"CUDA_VISIBLE_DEVICES": ",".join(places[position % len(places)])} for position in range(workers or len(places))
+    ]
+
+
+def _own_threads(workers: int) -> dict[str, str]:
+    """Several workers that each use every core would wait for one another."""
+    if workers == 1 or THREADS in os.environ:
+        return {}
+    return {THREADS: str(max(1, (os.cpu_count() or 1) // workers))}
 
 
 @dataclass

@@ -9,11 +9,12 @@ from typing import Literal
 from spectra.runs import Run, TrialFolder
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Keep
+from spectra.sweep.trial.halving import halve
 from spectra.sweep.trial.learning_rate_selection import chosen, groups
 
 JobKind = Literal["base", "trial", "test"]
-Outcome = Literal["done", "busy", "stopped"]
-Happening = Literal["started", "step", "done", "elsewhere", "retried", "failed"]
+Outcome = Literal["done", "busy", "stopped", "paused"]
+Happening = Literal["started", "step", "done", "elsewhere", "retried", "failed", "paused", "stopped early"]
 RETRIES = 2
 LOSSES = 5  # losses of one job before it counts as failed
 
@@ -32,7 +33,7 @@ class Event:
 
     Attributes:
         what: "started" with a stage; "step" within the training stage; "done"; "elsewhere" when another process works
-            on it; "retried" and "failed" with a message.
+            on it; "paused" until its configuration is as far; "retried", "failed" and "stopped early" with a message.
         job: The job.
         stage: What is being done now, such as "training" or "scanning".
         step: Optimiser steps done.
@@ -75,6 +76,7 @@ class Schedule:
         self._open: dict[str, set[str]] = {group: set() for group in self._groups}
         for trial in unfinished:
             self._open[trial.group].add(trial.id)
+        self._paused: dict[str, set[str]] = {group: set() for group in self._groups}
         self._testing: dict[str, set[str]] = {}
         self._waiting: deque[Job] = deque([Job("base", trial) for trial in unfinished[:1]])
         self._later: deque[Job] = deque(Job("trial", trial) for trial in unfinished)
@@ -117,6 +119,10 @@ class Schedule:
         elif outcome == "busy":
             on_event(Event("elsewhere", job))
             self.busy(job)
+        elif outcome == "paused":
+            on_event(Event("paused", job))
+            for trial in self.paused(job):
+                on_event(Event("stopped early", Job("trial", trial), message=self._run.trial(trial.id).why_stopped))
         else:
             self.put_back(job)
 
@@ -132,6 +138,39 @@ class Schedule:
             else:
                 self._tested(job.trial)
             self._changed.notify_all()
+
+    def paused(self, job: Job) -> list[PlannedTrial]:
+        """A trial is scored on its way; when its configuration is as far, it is decided which trials go on.
+
+        Returns:
+            The trials that were stopped.
+        """
+        with self._changed:
+            self._running -= 1
+            self._paused[job.trial.group].add(job.trial.id)
+            stopped = self._halve(job.trial.group)
+            self._changed.notify_all()
+            return stopped
+
+    def _halve(self, group: str) -> list[PlannedTrial]:
+        """Let the better half of the paused trials go on, once nothing of their configuration is still on its way."""
+        paused, stopped = self._paused[group], list[PlannedTrial]()
+        if not paused or self._open[group] - paused:
+            return []
+        trials = [trial for trial in self._groups[group] if trial.id in paused]
+        steps = {trial.id: _pause(self._run.trial(trial.id)) for trial in trials}
+        first = min(steps.values())
+        halve(self._run, self._groups[group], first)
+        decided = [trial for trial in trials if steps[trial.id] == first]
+        paused.difference_update(trial.id for trial in decided)
+        for trial in decided:
+            if self._run.trial(trial.id).stopped_at is None:
+                self._waiting.append(Job("trial", trial))
+            else:
+                stopped.append(trial)
+        for trial in stopped:
+            self._left_open(trial)
+        return stopped
 
     def busy(self, job: Job) -> None:
         """Another process works on it: ask again when nothing else is left."""
@@ -191,6 +230,8 @@ class Schedule:
         self._open[trial.group].discard(trial.id)
         if not self._open[trial.group]:
             self._choose(trial.group)
+        elif not self._open[trial.group] - self._paused[trial.group]:
+            self._halve(trial.group)
 
     def _choose(self, group: str) -> None:
         """Every trial of the group is done: test those at the best learning rate, before anything else."""
@@ -216,4 +257,9 @@ class Schedule:
 
 def _is_complete(folder: TrialFolder, held_out: frozenset[str]) -> bool:
     """Whether nothing is left to do of a trial: a held-out task may have been added since it was finished."""
-    return folder.is_finished and held_out <= folder.measured
+    return folder.stopped_at is not None or (folder.is_finished and held_out <= folder.measured)
+
+
+def _pause(folder: TrialFolder) -> int:
+    """Where a paused trial stands."""
+    return min(set(folder.scores_on_the_way) - folder.passed)

@@ -59,7 +59,7 @@ class Supervisor(ABC):
             self.on_event(Event(answer["event"], job, answer["stage"], answer["step"], answer["steps"], validation))
             return False
         if answer["outcome"] == "failed":
-            self.failed(job, answer["error"], again=False)
+            self.failed(job, answer["error"], again=bool(answer.get("again")))
         else:
             self.schedule.ended(job, answer["outcome"], self.on_event)
         return True

@@ -5,7 +5,8 @@ Started as `python -m spectra.sweep.execution.worker`. The first line is {"run",
 process that started it is gone, it ends at once; the run folder is whole at any moment.
 
 An answer is {"event", "stage", "step", "steps", "validation"} while working and {"outcome"} at the end, with {"error"}
-where the outcome is "failed", and {"unforeseen"} where nobody knows what state it left the worker in.
+where the outcome is "failed", {"again"} where another attempt may help, and {"unforeseen"} where nobody knows what
+state it left the worker in.
 """
 
 import json
@@ -27,6 +28,7 @@ from spectra.sweep.execution.schedule import Event, Job, JobKind
 from spectra.sweep.spec.kinds import kind_from_dict
 from spectra.sweep.spec.plan import planned
 from spectra.sweep.spec.specification import Specification
+from spectra.sweep.trial.launched import LaunchDiedError
 from spectra.sweep.trial.runner import Runner
 
 ORPHANED = 70
@@ -61,7 +63,7 @@ def do_and_tell(runner: Runner, job: Job, tell: Tell) -> None:
             outcome = do(runner, job, lambda event: tell(_described(event)))
         except SpectraError as error:
             print(f"Error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the trial's log
-            tell({"outcome": "failed", "error": str(error)})
+            tell({"outcome": "failed", "error": str(error), "again": isinstance(error, LaunchDiedError)})
         except Exception as error:  # noqa: BLE001 - whatever it is, the other trials go on
             traceback.print_exc()
             tell({"outcome": "failed", "error": sentence(error, log), "unforeseen": True})

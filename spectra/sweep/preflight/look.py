@@ -218,6 +218,13 @@ class _Look:
         precision = self.specification.precision
         if elsewhere or not self.specification.methods:
             return
+        gpus = torch.cuda.device_count()
+        for launch in {one.training.launch: None for one in self.trials if one.training and one.training.launch}:
+            if gpus and not launch.on_cpu and launch.processes > gpus:
+                self.add(
+                    f"'{launch.accelerate}' launches {launch.processes} processes, a GPU each, and this machine has "
+                    f"{gpus}. Lower num_processes and gpus_per_trial."
+                )
         if precision == "float16" and not torch.cuda.is_available():
             self.add("precision is float16, which trains on a GPU only. Use bfloat16 or float32.")
         if self.specification.attention == "flash_attention_2" and not torch.cuda.is_available():

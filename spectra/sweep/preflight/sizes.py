@@ -56,5 +56,5 @@ def _by_rank(
 
 def _key(settings: TrainingSettings) -> str:
     """What decides the shapes of what is trained, beside the rank and what all trials share."""
-    own = [settings.method, settings.target_modules, settings.arguments]
-    return json.dumps(own, sort_keys=True, default=str)
+    arguments = json.dumps(settings.arguments, sort_keys=True, default=str) if settings.arguments else ""
+    return f"{settings.method} {settings.target_modules!r} {arguments}"

@@ -15,7 +15,7 @@ from spectra.training.families import encode, family_of
 from spectra.training.metrics import FamilyName
 
 SPLITS = ("train", "validation", "test")
-FIRST = 8  # rows that as a rule hold two tokens
+FIRST = (1, 8)  # rows that as a rule hold two tokens
 
 
 def text_problems(
@@ -47,7 +47,7 @@ def _too_little(task: TaskData, family: FamilyName, tokenizer: Any, length: int)
     """Texts are joined into blocks, of which the last may be short; one of two tokens is enough."""
     for split in SPLITS:
         rows = getattr(task, split)
-        for count in (FIRST, len(rows)):
+        for count in (*FIRST, len(rows)):
             try:
                 encode(rows.select(range(min(count, len(rows)))), family, tokenizer, length)
                 break

@@ -29,8 +29,15 @@ class _Trained:
         return METHODS[self.settings.method].label(self.settings)
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides its figures."""
-        return self.to_dict()
+        """Everything that decides its figures.
+
+        Of a launch that is how many processes share a batch, and how: sums are then taken in another order, and each
+        process draws dropout for its part of the batch. Where the configuration lies decides nothing.
+        """
+        known = self.to_dict()
+        if (launch := known.pop("launch", None)) is not None:
+            known |= {"processes": launch["processes"], "distribution": launch["distribution"]}
+        return known
 
     def to_dict(self) -> dict[str, Any]:
         """The form of trial.json; each kind adds its task."""

@@ -9,6 +9,7 @@ from spectra.errors import RunError, SpecificationError
 from spectra.records.naming import told_apart
 from spectra.storage.keyed import digest
 from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTrial, TrialKind
+from spectra.sweep.spec.launch import read_launch
 from spectra.sweep.spec.specification import MethodSpecification, Specification
 from spectra.sweep.spec.values import resolved_alpha
 from spectra.training.settings import Recipe, Scoring, TrainingSettings
@@ -70,9 +71,15 @@ def plan(specification: Specification) -> tuple[PlannedTrial, ...]:
 def _kinds(specification: Specification) -> Iterator[TrialKind]:
     shared = {one.name: getattr(specification, one.name) for one in fields(Recipe)}
     for method in specification.methods:
+        asked = method.launch or specification.launch
+        launch = None
+        if asked is not None:
+            launch = read_launch(
+                asked.accelerate, precision=specification.precision, batch_size=specification.batch_size
+            )
         for own in _configurations(method):
             for seed in specification.seeds:
-                settings = TrainingSettings(**shared, **own, seed=seed)
+                settings = TrainingSettings(**shared, **own, seed=seed, launch=launch)
                 if specification.tasks:
                     yield TaskSequence(settings, tuple(specification.tasks), specification.merges)
                 else:
@@ -143,7 +150,7 @@ def _alpha(alpha: float | str | None, rank: int | None) -> float | None:
 
 def _hash(values: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits. Absent values are left out, so that a field added later moves no old trial."""
-    given = {name: value for name, value in values.items() if value not in (None, {}, False)}
+    given = {name: value for name, value in values.items() if value or value not in (None, {}, False)}
     return digest(given)[:12]
 
 

@@ -15,6 +15,7 @@ from spectra.sweep.spec.axes import apply_axes
 from spectra.sweep.spec.specification import (
     CheckpointSpecification,
     HeldOutSpecification,
+    LaunchSpecification,
     MethodSpecification,
     Specification,
 )
@@ -120,6 +121,7 @@ def _nearest(place: Place, model: type[BaseModel]) -> str:
         "methods": MethodSpecification,
         "heldout": HeldOutSpecification,
         "checkpoints": CheckpointSpecification,
+        "launch": LaunchSpecification,
     }
     for part in place[:-1]:
         own = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None

@@ -49,6 +49,15 @@ def best_by_mean(scores: Mapping[Candidate, BySeed]) -> Candidate | None:
     return None
 
 
+def rate_means(scores: Mapping[Candidate, BySeed]) -> dict[Candidate, float]:
+    """The mean score of each candidate over the seeds that all have; over its own where they share none."""
+    finished = {
+        one: {seed: score for seed, score in seeds.items() if score is not None} for one, seeds in scores.items()
+    }
+    common = set.intersection(*map(set, finished.values())) if finished else set()
+    return {one: _mean(seeds, common) for one, seeds in finished.items() if seeds}
+
+
 def _mean(seeds: Mapping[int | None, float], common: set[int | None]) -> float:
     mean = fmean(score for seed, score in seeds.items() if seed in common or not common)
     return mean if math.isfinite(mean) else -math.inf
@@ -65,17 +74,22 @@ def groups(trials: Iterable[PlannedTrial]) -> list[list[PlannedTrial]]:
 def chosen(run: Run, group: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     """The finished trials of a group at its best learning rate (see `best_by_mean`); of equal rates the smaller one.
 
+    A trial that was stopped early has no score at the end of training, and its rate is never chosen.
+
     Empty if no trial of the group is finished.
     """
     scores: dict[float | None, dict[int | None, float | None]] = {}
     for trial in sorted(group, key=lambda one: one.learning_rate or 0.0):
         folder = run.trial(trial.id)
+        if folder.stopped_at is not None:
+            continue
         by_seed = scores.setdefault(trial.learning_rate, {})
         if folder.is_finished:
             by_seed[trial.seed] = (folder.metrics or {}).get("validation_score", -math.inf)
         elif folder.failure:
             by_seed[trial.seed] = None
-    best = best_by_mean(scores)
+    stopped = {one.learning_rate for one in group if run.trial(one.id).stopped_at is not None}
+    best = best_by_mean({rate: seeds for rate, seeds in scores.items() if rate not in stopped})
     return [trial for trial in group if trial.learning_rate == best and run.trial(trial.id).is_finished]
 
 

@@ -11,6 +11,7 @@ from spectra.forgetting.batches import encode as encode_texts
 from spectra.training.families import FAMILIES, family_of
 from spectra.training.settings import Recipe
 
+CHARACTERS = 1000  # of a row, as a mean, up to which a sample of rows is cut into tokens
 LIMITS = {"train": "train_examples", "validation": "validation_examples", "test": "test_examples"}
 
 
@@ -28,7 +29,7 @@ def account_rows(
         held_out: The held-out tasks.
         settings: They say how long a text may be and how many rows are taken.
         tokenizer: Of the base; None leaves out what is said about tokens.
-        most: At most so many rows of a split are cut into tokens; None cuts all.
+        most: At most so many rows of a split are cut into tokens, and of long rows fewer; None cuts all.
     """
     trained = {identity(row) for task in tasks for row in first(task.train, settings.train_examples)}
     for task in tasks:
@@ -37,7 +38,7 @@ def account_rows(
             cut = None
             if tokenizer is not None and len(rows):
                 family = FAMILIES[family_of(task.kind, settings.base)]
-                cut = family.encode(first(rows, most), tokenizer, settings.max_length).cut
+                cut = family.encode(_leading(rows, most), tokenizer, settings.max_length).cut
             yield from _rows(task, task.name, "task", split, cut, _overlap(rows, split, trained))
     for one in held_out:
         if one.data is None:  # a task of the harness has its own account
@@ -46,8 +47,21 @@ def account_rows(
             if len(rows):
                 cut = None
                 if tokenizer is not None:
-                    cut = encode_texts(tokenizer, one.texts(first(rows, most)), one.max_length)[1]
+                    cut = encode_texts(tokenizer, one.texts(_leading(rows, most)), one.max_length)[1]
                 yield from _rows(one.data, one.name, "held out", split, cut, _overlap(rows, split, trained))
+
+
+def _leading(rows: Any, most: int | None) -> Any:
+    """The first rows, up to a number of rows and of characters; one is always among them."""
+    if most is None:
+        return rows
+    left, count = most * CHARACTERS, 0
+    for row in first(rows, most):
+        left -= sum(len(text) for text in row.values() if isinstance(text, str))
+        if left < 0:
+            break
+        count += 1
+    return first(rows, max(1, count))
 
 
 def _overlap(rows: Any, split: str, trained: Collection[str]) -> int | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 
@@ -22,8 +22,10 @@ from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTr
 from spectra.sweep.spec.plan import PlannedTrial
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.continual import SequenceTraining, mean_score
+from spectra.sweep.trial.halving import next_pause
 from spectra.sweep.trial.held_out import HeldOutTasks
 from spectra.sweep.trial.inputs import open_tasks, replayed_tasks, require_unchanged
+from spectra.sweep.trial.launched import LaunchedTraining, OnStep
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
@@ -31,7 +33,8 @@ from spectra.sweep.trial.seconds import Clock
 from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
 from spectra.training.adapt import METHODS, scaling, weights_kind
 from spectra.training.callback import SpectraCallback
-from spectra.training.driver import Evaluation, TrainingStopped, train
+from spectra.training.distributed import is_main_process
+from spectra.training.driver import Evaluation, Spent, TrainingPaused, TrainingStopped, train
 from spectra.training.families import FAMILIES, family_of
 from spectra.training.metrics import WRITTEN, FamilyName, metric_of
 from spectra.training.settings import TrainingSettings
@@ -146,7 +149,8 @@ class Runner:
         """Train and measure one trial, or what is left of it.
 
         Returns:
-            "busy" if another process works on it, "stopped" if `stop` said so.
+            "busy" if another process works on it, "stopped" if `stop` said so, "paused" where it is scored before it is
+            decided whether it goes on.
         """
         folder = self.run.trial(trial.id)
         with folder.claim() as mine:
@@ -155,14 +159,20 @@ class Runner:
                 self._describe(trial, folder)  # first, so that a failure of what follows has its row in the tables
             with self._timed():
                 missing = self.held_out.missing(folder)
-            if folder.is_finished and not missing:
+            if folder.stopped_at is not None or (folder.is_finished and not missing):
                 return "done"
             if not mine:
                 return "busy"
+            if next_pause(folder, self.specification.early_stopping) in folder.scores_on_the_way:
+                return "paused"
             with self._timed(folder):
                 self._require_base()
                 try:
                     weights = self._weights(trial, folder, on_stage)
+                except TrainingPaused as paused:
+                    pause = next_pause(folder, self.specification.early_stopping)
+                    folder.score_on_the_way(cast(int, pause), paused.score)
+                    return "paused"
                 except TrainingStopped:
                     return "stopped"
                 if not folder.is_finished:
@@ -300,6 +310,43 @@ class Runner:
             on_stage: Told of every step.
         """
         on_stage("training", 0, settings.steps or 0)
+
+        def on_step(step: int, steps: int, validation: tuple[str, float] | None) -> None:
+            on_stage("training", step, steps, validation)
+
+        if settings.launch is None:
+            spent = self.train_here(settings, task, folder, name, points, on_step)
+        else:
+            place = next(place for place, one in enumerate(self.tasks) if one is task)
+            spent = LaunchedTraining(
+                self.run.path, self.specification, settings, place, folder, name, points, self.save_seconds
+            ).train(on_step, self.stop)
+        for part, seconds in spent.items():
+            self.clock.move("load", part, seconds)
+        return folder.adapter if weights_kind(settings) == "adapter" else folder.checkpoint
+
+    def train_here(
+        self,
+        settings: TrainingSettings,
+        task: TaskData,
+        folder: TrialFolder,
+        name: str,
+        points: int,
+        on_step: OnStep,
+    ) -> Spent:
+        """Train in this process, and in those that share the training; the first of them writes.
+
+        Args:
+            settings: How.
+            task: On what.
+            folder: Where everything is written.
+            name: What trackers call it.
+            points: How often the weights are looked at along the way.
+            on_step: Told of every step, with the last validation.
+
+        Returns:
+            Seconds by part.
+        """
         if METHODS[settings.method].text_arguments:
             _ = self.replayed  # refuses texts that have changed
         watching, keeping = self._along_the_way(settings, folder, points)
@@ -310,16 +357,17 @@ class Runner:
             task,
             folder.training,
             save_seconds=self.save_seconds,
-            on_step=lambda step, steps: on_stage("training", step, steps, validations[-1] if validations else None),
+            on_step=lambda step, steps: on_step(step, steps, validations[-1] if validations else None),
             on_validation=lambda score: validations.append((metric, score)),
             stop=self.stop,
+            pause_at=next_pause(folder, self.specification.early_stopping),
             watching=watching,
             keeping=keeping,
             tracking=Tracking(tuple(self.specification.report_to), name, folder.path / "tensorboard"),
             validate=_validation(settings, task),
         )
-        for part, spent in trained.spent.items():
-            self.clock.move("load", part, spent)
+        if not is_main_process():
+            return trained.spent
         folder.write_rows("history", trained.history)
         folder.write_rows("trajectory", trajectory_rows(watching, folder))
         folder.write_rows("trajectory_matrices", watching.trajectory.matrices if watching else [])
@@ -337,10 +385,9 @@ class Runner:
                 "peak_memory_bytes": trained.peak_memory_bytes,
             }
         )
-        kind = weights_kind(settings)
-        with folder.saving_weights(kind) as weights:
+        with folder.saving_weights(weights_kind(settings)) as weights:
             save_trained(trained.model, trained.tokenizer, trained.initial, weights, self._store_dtype)
-        return folder.adapter if kind == "adapter" else folder.checkpoint
+        return trained.spent
 
     @property
     def _store_dtype(self) -> torch.dtype | None:

@@ -28,12 +28,13 @@ def write_tables(run: Run) -> pd.DataFrame:
         finished = [folders[trial.id] for trial in ordered if folders[trial.id].is_finished]
         collected = {name: _together(name, finished) for name in SCHEMAS if name not in ("trials", "pairs", "timings")}
         written = {name: run.write_table(name, table) for name, table in collected.items()}
-        run.write_table("timings", [row for folder in finished for row in _timings(folder)])
+        worked_on = [folders[trial.id] for trial in ordered if _status(folders[trial.id]) != "failed"]
+        run.write_table("timings", [row for folder in worked_on for row in _timings(folder)])
         base = run.base_result(BASE_TASK) or {}
         rows = [
             _row(trial, folders[trial.id], trial.id in at_chosen_rate, base)
             for trial in ordered
-            if folders[trial.id].is_finished or folders[trial.id].failure
+            if folders[trial.id].is_over
         ]
         table = run.write_table("trials", rows)
         run.write_table("pairs", matched_pairs(table, written["forgetting"]))
@@ -76,8 +77,13 @@ def _row(trial: PlannedTrial, folder: TrialFolder, is_chosen: bool, base: dict[s
         **base,
         **(folder.metrics or {}),
         **(test or {}),
-        "status": "done" if folder.is_finished else "failed",
-        "error": ""
-        if failure is None
-        else failure["error"],  # a finished trial may still have failed on the test split
+        "status": _status(folder),
+        # A finished trial may still have failed on the test split.
+        "error": folder.why_stopped or ("" if failure is None else failure["error"]),
     }
+
+
+def _status(folder: TrialFolder) -> str:
+    if folder.is_finished:
+        return "done"
+    return "stopped early" if folder.stopped_at is not None else "failed"

@@ -2,12 +2,14 @@
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from spectra.errors import CheckpointError
@@ -81,12 +83,12 @@ def open_pickle(path: Path) -> NamedTensors:
     """
     state = FileState.of(path)
     try:
-        try:
-            value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, ValueError):  # the format before torch 1.6 cannot be mapped
-            value = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on its own arguments, which nobody here can follow
+            value = _loaded(path)
     except (
         OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, pickle.UnpicklingError,
+        SafetensorError,
     ) as error:  # fmt: skip
         raise CheckpointError(_refusal(path, error)) from error
     named = _state_dict(value)
@@ -98,6 +100,13 @@ def open_pickle(path: Path) -> NamedTensors:
         if isinstance(tensor, Tensor)
     }
     return NamedTensors(tensors)
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, ValueError):  # the format before torch 1.6 cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _refusal(path: Path, error: Exception) -> str:

@@ -145,10 +145,12 @@ def open_safetensors(path: Path) -> SafetensorsFile:
     source: ByteSource = streamed or local
     header = _parse(path, text)
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"The __metadata__ of '{path}' holds other values than texts. Save the file again.")
     start = 8 + len(text)
     tensors = {name: _tensor(path, name, entry, start, source) for name, entry in header.items()}
     _check_layout(path, tensors, start, source.size)
-    return SafetensorsFile(path, tensors, metadata if isinstance(metadata, dict) else {})
+    return SafetensorsFile(path, tensors, metadata)
 
 
 def _opened(path: Path) -> tuple[LocalFile, bytes]:
@@ -216,7 +218,7 @@ def _tensor(path: Path, name: str, entry: object, start: int, source: ByteSource
         not all(isinstance(length, int) and not isinstance(length, bool) and 0 <= length < 2**63 for length in shape)
         or len(shape) > MAX_AXES
     ):
-        raise CheckpointError(f"{wrong}: {shape} is no shape. {remedy}")
+        raise CheckpointError(f"{wrong}: {shape!s:.80} is no shape. {remedy}")
     needed = math.prod(shape) * DTYPES[code].itemsize
     if not 0 <= begin <= end or end - begin != needed:
         raise CheckpointError(

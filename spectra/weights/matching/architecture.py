@@ -23,11 +23,12 @@ def build_errors(*further: type[Exception]) -> tuple[type[Exception], ...]:
     A function, so that the hub's client is imported where something failed, and not by every reader of a checkpoint.
     """
     from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
 
     return (
         *further,
         *(NotImplementedError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError),
-        *(ImportError, ZeroDivisionError, AssertionError, StrictDataclassError),
+        *(ImportError, ZeroDivisionError, AssertionError, StrictDataclassError, SafetensorError),
     )
 
 

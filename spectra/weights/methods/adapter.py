@@ -257,6 +257,16 @@ def lora_factors(adapter: Adapter) -> list[Factors]:
         raise AdapterError(
             f"'{adapter.file}' holds integers where factors belong: {first_five(integers)}. Save the adapter again."
         )
+    flat = [
+        f"'{tensor.name}' {tensor.shape}"
+        for kinds in groups.values()
+        for kind, tensor in kinds.items()
+        if len(tensor.shape) < 2 and kind != "lora_magnitude_vector"
+    ]
+    if flat:
+        raise AdapterError(
+            f"'{adapter.file}' holds no matrices where factors belong: {first_five(flat)}. Save the adapter again."
+        )
     return [_factors(module, kinds) for module, kinds in groups.items()]
 
 

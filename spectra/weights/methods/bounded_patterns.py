@@ -23,6 +23,7 @@ PLAIN = re.compile(r"[\w.\-/]*")
 # Fields of a configuration that peft takes for expressions: those of text, and those whose keys are.
 TEXTS = ("target_modules", "exclude_modules", "layers_pattern", "target_parameters")
 KEYS = ("rank_pattern", "alpha_pattern")
+MOST = 10_000  # expressions of a field, or as many as there are modules: peft tries each of them on each
 MATCHING = """
 import json, re, sys
 asked = json.load(sys.stdin)
@@ -42,7 +43,7 @@ for pattern in asked["patterns"]:
 
 
 def require_bounded(config: Mapping[str, Any], names: Iterable[str], source: Path) -> None:
-    """Refuse a configuration whose expressions take too long on the names they are matched with.
+    """Refuse a configuration whose expressions are none, or take too long on the names they are matched with.
 
     Args:
         config: An adapter_config.json.
@@ -50,15 +51,47 @@ def require_bounded(config: Mapping[str, Any], names: Iterable[str], source: Pat
         source: Where the configuration stands, for the message.
 
     Raises:
-        AdapterError: If they do.
+        AdapterError: If they do, or a field holds something else, or more expressions than there can be modules.
     """
+    names = list(names)
+    _require_kinds(config, max(MOST, len(names)), source)
     patterns = [pattern for pattern in _patterns(config) if not PLAIN.fullmatch(pattern)]
-    if patterns and not _returns(patterns, list(names)):
-        worst = next((one for one in patterns if not _returns([one], list(names))), patterns[0])
+    if patterns and not _returns(patterns, names):
+        worst = next((one for one in patterns if not _returns([one], names)), patterns[0])
         raise AdapterError(
             f"'{source}' has the regular expression {worst[:80]!r}, which takes more than {PATIENCE_SECONDS:g} s to "
             "match. Do not use this adapter, or correct the expression."
         )
+    _require_expressions(config, source)
+
+
+def _require_kinds(config: Mapping[str, Any], most: int, source: Path) -> None:
+    """Fields of texts hold one or a list of them, fields of keys an object, and none of them too many."""
+    for field in (*TEXTS, *KEYS):
+        value = config.get(field)
+        if value is None or (isinstance(value, str) and field in TEXTS):
+            continue
+        if not isinstance(value, dict if field in KEYS else list) or not all(isinstance(one, str) for one in value):
+            wanted = "an object" if field in KEYS else "a text or a list of texts"
+            raise AdapterError(
+                f"{field} in '{source}' is {value!r:.80}, and {wanted} is wanted. Save the adapter again."
+            )
+        if len(value) > most:
+            raise AdapterError(
+                f"{field} in '{source}' has {len(value)} entries, more than the {most} that are read. Save the adapter "
+                "again."
+            )
+
+
+def _require_expressions(config: Mapping[str, Any], source: Path) -> None:
+    """A text that stands alone is an expression; the texts of a list are ends of names."""
+    for expression in (value for field in TEXTS if isinstance(value := config.get(field), str)):
+        try:
+            re.compile(expression)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise AdapterError(
+                f"'{source}' has the regular expression {expression[:80]!r}, which is none ({error}). Correct it."
+            ) from error
 
 
 def _patterns(config: Mapping[str, Any]) -> Iterable[str]:
