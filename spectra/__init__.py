@@ -58,6 +58,7 @@ _HOMES = {
     "SpectrumError": "spectra.errors",
     "Study": "spectra.study",
     "SweepPlan": "spectra.facade.sweep",
+    "TrainingPlan": "spectra.advice",
     "advise": "spectra.advice",
     "compare": "spectra.scanning.compare",
     "convert": "spectra.surgery.convert",
@@ -72,6 +73,7 @@ _HOMES = {
     "merge": "spectra.surgery.merge",
     "mitigate": "spectra.facade.mitigate",
     "open_pair": "spectra.weights",
+    "plan": "spectra.advice",
     "plan_sweep": "spectra.facade.sweep",
     "plugins": "spectra.facade.plugins",
     "resize": "spectra.surgery.resize",
@@ -88,7 +90,9 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from spectra.advice import Advice as Advice
+    from spectra.advice import TrainingPlan as TrainingPlan
     from spectra.advice import advise as advise
+    from spectra.advice import plan as plan
     from spectra.advice import verify_advice as verify_advice
     from spectra.engine.cache import FactorCache as FactorCache
     from spectra.environment import Environment as Environment

@@ -1,6 +1,7 @@
 """Advice that follows from a trained checkpoint: which rank, which alpha, which layers; and its verification."""
 
 from spectra.advice.advise import AdviceSettings, advise
+from spectra.advice.planning import TrainingPlan, plan
 from spectra.advice.records import Advice, CriticalScale, MatrixAdvice, Verification
 from spectra.advice.verify import verify_advice, verifying
 
@@ -9,8 +10,10 @@ __all__ = [
     "AdviceSettings",
     "CriticalScale",
     "MatrixAdvice",
+    "TrainingPlan",
     "Verification",
     "advise",
+    "plan",
     "verify_advice",
     "verifying",
 ]

@@ -1,15 +1,17 @@
 """`advise`: rank, alpha and layers of a LoRA configuration, from updates that were trained already."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spectra.advice.critical import critical_scale
 from spectra.advice.evidence import Evidence, read_evidence
+from spectra.advice.ranks import RankRule
 from spectra.advice.records import Advice, CriticalScale, MatrixAdvice
 from spectra.engine.cache import FactorCache
 from spectra.errors import SpectrumError
-from spectra.metrics.explained_variance import rank_for_variance, variance_of_rank
+from spectra.linalg.density import Spectrum
+from spectra.metrics.explained_variance import variance_of_rank
 from spectra.records.provenance import versions
 from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.facts import PairFacts, facts_of
@@ -25,23 +27,23 @@ class AdviceSettings:
     """What advice is asked for.
 
     Attributes:
-        keep: Share of each update's energy that its rank must keep.
-        max_rank: No rank is larger; None: no limit.
+        rule: How ranks are chosen.
         alpha: Rule for alpha where no LoRA update was looked at, such as "2r" or 16.
         headroom: Largest advised scale, as a share of the critical one.
         draws: Random directions behind a predicted threshold.
         seed: Of the draws.
         measure: Scan growing multiples of the update too, where the thin SVD of W0 costs little.
+        own: Predict for each update's own directions too, and not for random ones alone.
         scan: k, epsilon, arithmetic and device.
     """
 
-    keep: float = 0.9
-    max_rank: int | None = None
+    rule: RankRule = field(default_factory=RankRule)
     alpha: float | str = "2r"
     headroom: float = 0.9
     draws: int = 15
     seed: int = 0
     measure: bool = True
+    own: bool = True
     scan: ScanSettings = field(default_factory=ScanSettings)
 
     def __post_init__(self) -> None:
@@ -50,12 +52,10 @@ class AdviceSettings:
         Raises:
             SpectrumError: With the value and the remedy.
         """
-        for name, value in (("keep", self.keep), ("headroom", self.headroom)):
-            if not 0 < value <= 1:
-                raise SpectrumError(f"{name} is {value}, but it is a share in (0, 1]. Use for instance 0.9.")
-        for name, count in (("draws", self.draws), ("max_rank", self.max_rank)):
-            if count is not None and count < 1:
-                raise SpectrumError(f"{name} is {count}, but it is at least 1. Use a positive number.")
+        if not 0 < self.headroom <= 1:
+            raise SpectrumError(f"headroom is {self.headroom}, but it is a share in (0, 1]. Use for instance 0.9.")
+        if self.draws < 1:
+            raise SpectrumError(f"draws is {self.draws}, but it is at least 1. Use a positive number.")
         try:
             alpha_or_rule(self.alpha)
         except ValueError as error:
@@ -69,6 +69,7 @@ def advise(
     selection: Selection = DEFAULT,
     keep: float = 0.9,
     max_rank: int | None = None,
+    budget: int | None = None,
     alpha: float | str = "2r",
     headroom: float = 0.9,
     draws: int = 15,
@@ -83,8 +84,9 @@ def advise(
     """Rank and alpha per matrix for the next LoRA training, from a checkpoint or a sweep of the same task.
 
     Ranks: the smallest that keeps `keep` of ||delta_W||_F^2, matrix by matrix, of a fully tuned checkpoint where the
-    evidence has one. Alphas: the scaling of the LoRA checkpoint in the evidence, lowered where its update has an
-    intruder already, or would have one within `headroom`; without one, the rule `alpha`.
+    evidence has one; with a `budget`, those that together hold most energy. Alphas: the scaling of the LoRA checkpoint
+    in the evidence, lowered where its update has an intruder already, or would have one within `headroom`; without
+    one, the rule `alpha`.
 
     Args:
         source: A checkpoint, or the run folder of `spectra sweep`.
@@ -92,6 +94,8 @@ def advise(
         selection: Which matrices, and how the files are opened.
         keep: Share of each update's energy that its rank must keep.
         max_rank: No rank is larger; None: no limit.
+        budget: Trained numbers of the whole adapter, instead of `keep`: they go where they hold most energy, and a
+            matrix that gets none is left out.
         alpha: Rule for alpha where no LoRA update was looked at, such as "2r" or 16.
         headroom: Largest advised scale, as a share of the critical one.
         draws: Random directions behind a predicted threshold.
@@ -114,8 +118,7 @@ def advise(
         ['alpha_pattern', 'lora_alpha', 'r', 'rank_pattern', 'target_modules']
     """
     asked = AdviceSettings(
-        keep=keep,
-        max_rank=max_rank,
+        rule=RankRule(keep, max_rank, budget),
         alpha=alpha,
         headroom=headroom,
         draws=draws,
@@ -124,60 +127,103 @@ def advise(
         scan=ScanSettings(k=k, epsilon=epsilon, device=device),
     )
     evidence = read_evidence(source, base, selection)
-    scaled = {str(matrix.name): matrix for matrix in evidence.scale.matrices} if evidence.scale else {}
-    advised: list[MatrixAdvice] = []
-    still: list[str] = []
-    total = len(evidence.ranks.matrices)
-    for done, matrix in enumerate(evidence.ranks.matrices, start=1):
-        found = _one(matrix, scaled.get(str(matrix.name)), asked, cache)
-        if found is None:
-            still.append(str(matrix.name))
-        else:
-            advised.append(found)
-        if progress is not None:
-            progress(done, total, str(matrix.name))
-    if not advised:
-        raise SpectrumError(
-            f"'{evidence.ranks.checkpoint}' equals its base in all {total} matrices. Name a checkpoint that was tuned."
-        )
+    found = advised_matrices(evidence, asked, cache, progress)
     return Advice(
         base=evidence.ranks.base or "",  # None only when opened to be inspected
-        keep=asked.keep,
+        keep=asked.rule.keep,
+        budget=asked.rule.budget,
         k=asked.scan.k,
         epsilon=asked.scan.epsilon,
-        evidence=(*evidence.sentences, *_limits(evidence, advised, asked, still)),
-        matrices=tuple(advised),
-        warnings=tuple(dict.fromkeys((*evidence.ranks.warnings, *(evidence.scale.warnings if evidence.scale else ())))),
+        evidence=(*evidence.sentences, *_limits(evidence, found, asked)),
+        matrices=found.matrices,
+        warnings=evidence.warnings,
         versions=versions(),
     )
 
 
-def _one(
+@dataclass(frozen=True)
+class Advised:
+    """What is advised of the matrices of one evidence.
+
+    Attributes:
+        matrices: Those that get a rank.
+        moved: How many the tuning changed.
+        total: How many were looked at.
+    """
+
+    matrices: tuple[MatrixAdvice, ...]
+    moved: int
+    total: int
+
+
+def advised_matrices(
+    evidence: Evidence, asked: AdviceSettings, cache: FactorCache | None, progress: Progress | None
+) -> Advised:
+    """Rank and alpha per matrix: the engine of `advise` and of `plan`.
+
+    Raises:
+        SpectrumError: If nothing was changed by the tuning.
+    """
+    scaled = {str(matrix.name): matrix for matrix in evidence.scale.matrices} if evidence.scale else {}
+    looked: list[_Looked] = []
+    total = len(evidence.ranks.matrices)
+    for done, matrix in enumerate(evidence.ranks.matrices, start=1):
+        looked.append(_look(matrix, scaled.get(str(matrix.name)), asked, cache))
+        if progress is not None:
+            progress(done, total, str(matrix.name))
+    moved = [one for one in looked if one.frobenius > 0]
+    if not moved:
+        raise SpectrumError(
+            f"'{evidence.ranks.checkpoint}' equals its base in all {total} matrices. Name a checkpoint that was tuned."
+        )
+    ranks = asked.rule.ranks([one.spectrum for one in moved], [one.pair.shape for one in moved])
+    given = tuple(_advice(one, rank, asked) for one, rank in zip(moved, ranks, strict=True) if rank)
+    return Advised(given, len(moved), total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """What was found out about one matrix, before any rank is chosen."""
+
+    pair: MatrixPair
+    spectrum: Spectrum
+    frobenius: float
+    spectral: float | None
+    scaling: float | None
+    critical: CriticalScale | None
+
+
+def _look(
     of_ranks: MatrixPair, of_scale: MatrixPair | None, asked: AdviceSettings, cache: FactorCache | None
-) -> MatrixAdvice | None:
-    """The advice on one matrix; None if it was not changed."""
+) -> _Looked:
     settings = replace(asked.scan, groups=("update",), seed=asked.seed)
     sources = [of_ranks] if of_scale is None or of_scale is of_ranks else [of_ranks, of_scale]
     facts = facts_of(sources, settings, cache, judge=False)
-    spectrum = facts[0].delta_spectrum
-    rank = int(-(-spectrum.measure(lambda S, w: rank_for_variance(S, asked.keep, w))[0] // 1))
-    if rank == 0:
-        return None
-    rank = min(rank, asked.max_rank or rank)
-    critical = critical_scale(facts[-1], draws=asked.draws, seed=asked.seed, measure=asked.measure)
-    in_use = None if of_scale is None or of_scale.lora is None else of_scale.lora.scaling * rank
+    return _Looked(
+        of_ranks,
+        facts[0].delta_spectrum,
+        facts[0].delta_frobenius,
+        _spectral(facts[-1]),
+        None if of_scale is None or of_scale.lora is None else of_scale.lora.scaling,
+        critical_scale(facts[-1], draws=asked.draws, seed=asked.seed, measure=asked.measure, own=asked.own),
+    )
+
+
+def _advice(looked: _Looked, rank: int, asked: AdviceSettings) -> MatrixAdvice:
+    """The advice on one matrix."""
+    in_use = None if looked.scaling is None else looked.scaling * rank
     return MatrixAdvice(
-        name=str(of_ranks.name),
-        layer=of_ranks.name.layer,
-        role=of_ranks.name.role,
-        shape=of_ranks.shape,
+        name=str(looked.pair.name),
+        layer=looked.pair.name.layer,
+        role=looked.pair.name.role,
+        shape=looked.pair.shape,
         rank=rank,
-        energy_kept=spectrum.measure(lambda S, w: variance_of_rank(S, rank, w))[0],
-        alpha=_alpha(in_use, critical, rank, asked),
-        frobenius=facts[0].delta_frobenius,
-        spectral=_spectral(facts[-1]),
+        energy_kept=looked.spectrum.measure(lambda S, w: variance_of_rank(S, rank, w))[0],
+        alpha=_alpha(in_use, looked.critical, rank, asked),
+        frobenius=looked.frobenius,
+        spectral=looked.spectral,
         alpha_in_use=in_use,
-        critical=critical,
+        critical=looked.critical,
     )
 
 
@@ -195,21 +241,24 @@ def _spectral(facts: PairFacts) -> float | None:
     return float(delta.S[0]) if delta is not None and delta.S.shape[0] else None
 
 
-def _limits(
-    evidence: Evidence, advised: Sequence[MatrixAdvice], asked: AdviceSettings, still: Sequence[str]
-) -> Iterator[str]:
+def _limits(evidence: Evidence, found: Advised, asked: AdviceSettings) -> Iterator[str]:
     """What the advice does not rest on."""
+    advised = found.matrices
     ranks = [matrix.lora.rank for matrix in evidence.ranks.matrices if matrix.lora is not None]
     if ranks:
         yield (
             f"Ranks are read from a LoRA update, which has at most rank {max(ranks)}: a full update may need more. "
             "Give a fully tuned checkpoint to know."
         )
-    if still:
-        yield f"{len(still)} matrices were not changed by the tuning and are left out."
-    capped = sum(matrix.energy_kept < asked.keep - 1e-9 for matrix in advised)
-    if capped:
-        yield f"Stopped at --max-rank {asked.max_rank}, keeping less than asked: {capped} of {len(advised)} ranks."
+    if found.total > found.moved:
+        yield f"{found.total - found.moved} matrices were not changed by the tuning and are left out."
+    if asked.rule.budget is not None:
+        yield (
+            f"A budget of {asked.rule.budget:,} trained numbers was shared out by energy; "
+            f"{found.moved - len(advised)} of {found.moved} matrices got none and are left out."
+        )
+    elif capped := sum(matrix.energy_kept < asked.rule.keep - 1e-9 for matrix in advised):
+        yield f"Stopped at --max-rank {asked.rule.max_rank}, keeping less than asked: {capped} of {len(advised)} ranks."
     measured = sum(matrix.critical is not None and matrix.critical.searched is not None for matrix in advised)
     if evidence.scale is None:
         yield f"No LoRA update was looked at: alpha follows the rule {asked.alpha}; which are critical is unknown."

@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.advice.ranks import all_values
 from spectra.advice.records import CriticalScale
 from spectra.engine.tuned import Tuned
-from spectra.linalg.density import Spectrum
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.secular import directions_in_basis
+from spectra.metrics.safe_size import safe_size
 from spectra.metrics.thresholds import critical_sizes, first_crossings, random_critical_sizes
 from spectra.scanning.facts import BaseFacts, PairFacts, cosine_bounds
 
@@ -18,13 +19,14 @@ SEARCHED_BELOW, SEARCHED_BEYOND = 0.3, 4.0  # range of the measured search, arou
 OWN = 10  # leading singular directions of an update that are predicted one by one
 
 
-def critical_scale(facts: PairFacts, *, draws: int, seed: int, measure: bool) -> CriticalScale | None:
+def critical_scale(facts: PairFacts, *, draws: int, seed: int, measure: bool, own: bool = True) -> CriticalScale | None:
     """The multiples of delta_W at which the first intruder is predicted, and where it is found.
 
     Args:
         facts: What is known of the matrix.
         draws: Random directions behind the prediction.
         seed: Of the draws.
+        own: Also predict for the update's own leading directions, where the thin SVD of W0 is at hand or cheap.
         measure: Also scan W0 + multiple * delta_W, where the thin SVD of W0 is at hand or cheap.
 
     Returns:
@@ -34,14 +36,17 @@ def critical_scale(facts: PairFacts, *, draws: int, seed: int, measure: bool) ->
     if delta is None or not delta.S.shape[0] or float(delta.S[0]) <= 0:
         return None
     exact = has_vectors(facts.base)
-    sizes = predicted_sizes(facts.base, draws=draws, seed=seed) / float(delta.S[0])
+    largest = float(delta.S[0])
+    sizes = predicted_sizes(facts.base, draws=draws, seed=seed) / largest
     low, predicted, high = (float(torch.quantile(sizes, q, interpolation="nearest")) for q in (0.1, 0.5, 0.9))
-    own = _own(facts) if exact else None
+    of_its_own = _own(facts) if exact and own else None
+    # A promise needs every singular value of W0, and not an estimate of their distribution.
+    safe = _safe(facts.base) / largest if exact else None
     if not (exact and measure):
-        return CriticalScale(predicted, low, high, own)
-    reach = [value for value in (low, high, own) if value is not None and math.isfinite(value)]
+        return CriticalScale(predicted, low, high, of_its_own, safe=safe)
+    reach = [value for value in (low, high, of_its_own) if value is not None and math.isfinite(value)]
     measured, searched = _measured(facts, SEARCHED_BELOW * min(reach), SEARCHED_BEYOND * max(reach))
-    return CriticalScale(predicted, low, high, own, measured, searched)
+    return CriticalScale(predicted, low, high, of_its_own, measured, searched, safe)
 
 
 def predicted_sizes(base: BaseFacts, *, draws: int, seed: int) -> Float[Tensor, " draws"]:
@@ -51,25 +56,14 @@ def predicted_sizes(base: BaseFacts, *, draws: int, seed: int) -> Float[Tensor, 
     return random_critical_sizes(S0, shape, k=base.k, epsilon=base.settings.epsilon, draws=draws, seed=seed)
 
 
+def _safe(base: BaseFacts) -> float:
+    """The spectral norm below which no update at all makes an intruder."""
+    return float(safe_size(base.factors.full().S.cpu(), k=base.k, epsilon=base.settings.epsilon))
+
+
 def has_vectors(base: BaseFacts) -> bool:
     """True where the thin SVD of W0 is at hand or costs little."""
     return base.is_small or base.factors.has_full()
-
-
-def all_values(spectrum: Spectrum, n: int) -> Float[Tensor, " n"]:
-    """n decreasing singular values with the distribution of an estimated spectrum; known ones stay what they are.
-
-    The i-th value is where the weights add up to i + 1/2.
-    """
-    if spectrum.is_exact:
-        return spectrum.values
-    weights = spectrum.weights.mean(dim=0)
-    middles = weights.cumsum(dim=0) - weights / 2
-    wanted = torch.arange(n, dtype=torch.float64, device=middles.device) + 0.5
-    place = torch.searchsorted(middles, wanted).clamp(1, middles.shape[0] - 1)
-    left, right = middles[place - 1], middles[place]
-    share = ((wanted - left) / (right - left).clamp_min(1e-300)).clamp(0, 1)
-    return spectrum.values[place - 1] * (1 - share) + spectrum.values[place] * share
 
 
 def _own(facts: PairFacts) -> float | None:

@@ -32,6 +32,11 @@ class Evidence:
     scale: CheckpointPair | None
     sentences: tuple[str, ...]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of both checkpoints, each once."""
+        return tuple(dict.fromkeys((*self.ranks.warnings, *(self.scale.warnings if self.scale else ()))))
+
 
 def read_evidence(source: str | Path, base: str | Path | None, selection: Selection) -> Evidence:
     """Open a checkpoint, or the best trials of a run folder.

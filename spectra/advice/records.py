@@ -31,6 +31,8 @@ class CriticalScale:
         measured: Where the scan of W0 + multiple * delta_W first counts one; None where it was not measured, or where
             there is none up to `searched`.
         searched: The largest multiple that was scanned; None where it was not measured.
+        safe: Below it no update of this spectral norm makes an intruder, whatever its directions
+            (`metrics.safe_size`); None where not every singular value of W0 is known.
     """
 
     predicted: float
@@ -39,6 +41,7 @@ class CriticalScale:
     own: float | None = None
     measured: float | None = None
     searched: float | None = None
+    safe: float | None = None
 
     @property
     def best(self) -> float | None:
@@ -107,16 +110,30 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class TriedRate:
+    """One learning rate of a verification.
+
+    Attributes:
+        learning_rate: The rate.
+        validation_score: Mean over the seeds, by which the rate was chosen; None where every training failed.
+    """
+
+    learning_rate: float
+    validation_score: float | None
+
+
+@dataclass(frozen=True)
 class Verification:
     """Prediction against outcome.
 
     Attributes:
         run: The folder that holds the advised trials.
-        outcomes: The advised configuration first, then the run's own full and LoRA trials.
+        outcomes: The advised configuration at its chosen rate first, then the run's own full and LoRA trials.
         matrices: Matrices and seeds whose threshold was predicted.
         predicted: Of these, where the trained update exceeds the predicted critical size.
         found: Where the scan counts an intruder.
         agreeing: Where both say the same.
+        rates: All learning rates that were tried, with the validation scores that chose among them.
     """
 
     run: str
@@ -125,6 +142,16 @@ class Verification:
     predicted: int
     found: int
     agreeing: int
+    rates: tuple[TriedRate, ...] = ()
+
+    @property
+    def choice(self) -> str:
+        """Which rates were tried, and which the validation split chose."""
+        tried = ", ".join(f"{one.learning_rate:g} ({number(one.validation_score)})" for one in self.rates)
+        chosen = self.outcomes[0].figures["learning_rate"]
+        edge = chosen in (self.rates[0].learning_rate, self.rates[-1].learning_rate)
+        told = f"Learning rates by validation score: {tried}; chosen: {chosen:g}"
+        return f"{told}, at the edge of the grid: a better one may lie beyond it." if edge else f"{told}."
 
     def sentence(self) -> str:
         """What became of the predicted thresholds."""
@@ -141,7 +168,10 @@ class Verification:
         """One row per configuration, for notebooks."""
         rows = [(one.label, str(one.seeds), *(number(one.figures[name]) for name in FIGURES)) for one in self.outcomes]
         return html_table(
-            f"Prediction against outcome ({self.run})", ("configuration", "seeds", *FIGURES), rows, [self.sentence()]
+            f"Prediction against outcome ({self.run})",
+            ("configuration", "seeds", *FIGURES),
+            rows,
+            [self.choice, self.sentence()],
         )
 
 
@@ -159,6 +189,7 @@ class Advice:
         warnings: Sentences that a reader of the numbers has to know.
         versions: Versions of the software that computed it.
         verification: What became of it in training; None where it was not tried.
+        budget: Trained numbers asked for at most, instead of a share.
     """
 
     base: str
@@ -170,6 +201,14 @@ class Advice:
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     verification: Verification | None = None
+    budget: int | None = None
+
+    @property
+    def asked(self) -> str:
+        """How the ranks were asked for, in words."""
+        if self.budget is not None:
+            return f"at most {self.budget:,} numbers"
+        return f"{100 * self.keep:g} % of each matrix"
 
     @property
     def energy_kept(self) -> float:
@@ -194,6 +233,15 @@ class Advice:
             "alpha_pattern": {matrix.name: matrix.alpha for matrix in self.matrices if matrix.alpha != alpha},
         }
 
+    def method_fields(self) -> dict[str, Any]:
+        """The configuration as fields of a method in the specification of a sweep."""
+        configuration = self.lora_config()
+        return {
+            "rank": [configuration["r"]],
+            "alpha": [configuration["lora_alpha"]],
+            "arguments": {name: configuration[name] for name in ("target_modules", "rank_pattern", "alpha_pattern")},
+        }
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """One flat row per matrix."""
         for matrix in self.matrices:
@@ -211,6 +259,7 @@ class Advice:
             "format": FORMAT,
             "base": self.base,
             "keep": self.keep,
+            "budget": self.budget,
             "k": self.k,
             "epsilon": self.epsilon,
             "energy_kept": self.energy_kept,
@@ -233,7 +282,7 @@ class Advice:
         """One row per matrix, for notebooks, with the evidence below."""
         caption = (
             f"{100 * self.energy_kept:.1f} % of the update's energy with {self.parameters} trained numbers "
-            f"(asked: {100 * self.keep:g} % of each matrix)"
+            f"(asked: {self.asked})"
         )
         rows = [
             (m.name, str(m.rank), f"{100 * m.energy_kept:.1f} %", f"{m.alpha:g}", number(m.critical_alpha))

@@ -1,15 +1,18 @@
 """`verify`: train what was advised, as the run it came from was trained, and hold the outcome against the advice."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from spectra.advice.records import FIGURES, Advice, Outcome, Verification
+from spectra.advice.bracketing import bracketed
+from spectra.advice.rates import carried_over, grid
+from spectra.advice.records import FIGURES, Advice, Outcome, TriedRate, Verification
 from spectra.errors import RunError
 from spectra.runs import Run
-from spectra.sweep import Specification, read_specification, run_sweep
+from spectra.sweep import Specification, read_specification
 from spectra.sweep.execution.schedule import OnEvent
-from spectra.sweep.spec.plan import plan
 from spectra.sweep.sweep import Executor
 from spectra.sweep.trial.learning_rate_selection import best_configuration
 
@@ -28,10 +31,12 @@ def verify_advice(
     on_event: OnEvent = lambda event: None,
     command: str = "",
 ) -> Advice:
-    """Train the advised configuration on the specification of the run that it came from.
+    """Train the advised configuration on the specification of the run that it came from, at a grid of learning rates.
 
-    Everything but method, modules, rank and alpha stays: base, task, steps, seeds, and the learning rate of the run's
-    best LoRA configuration.
+    Everything but method, modules, rank, alpha and rate stays: base, task, steps, seeds. The grid stands around the
+    rate of the run's best LoRA configuration, carried over to the advised ranks and alphas, and is made longer until
+    the rate with the best validation score has a neighbour on either side. Neither the test split nor what is held
+    out takes part in the choice.
 
     Args:
         advice: What `advise` made of the run.
@@ -45,7 +50,7 @@ def verify_advice(
         The advice with its verification: the outcome beside the run's own configurations.
 
     Raises:
-        RunError: If the source is no run folder, or no LoRA trial says how to train.
+        RunError: If the source is no run folder, no LoRA trial says how to train, or no rate could be trained at.
 
     Example:
         >>> advice = spectra.advise(run, k=4, draws=1, measure=False)
@@ -55,38 +60,56 @@ def verify_advice(
     """
     run = Run.open(source)
     trials = run.table("trials")
-    specification = verifying(advice, run)
-    trained = run_sweep(specification, out, executor=executor, on_event=on_event, command=command)
-    table = trained.table("trials")
-    # The folder may hold trials of an earlier advice.
-    table = table[table["trial"].isin([trial.id for trial in plan(specification)])]
-    failed = table[table["status"] != "done"]
-    if len(failed):
-        raise RunError(f"Training the advised configuration failed: {failed['error'].iloc[0]}. See '{trained.path}'.")
-    outcomes = [_outcome("advised", trained, table)]
+    tried = bracketed(
+        lambda rates: verifying(advice, run, rates["lora"]),
+        {"lora": verified_rates(advice, run)},
+        out,
+        executor=executor,
+        on_event=on_event,
+        command=command,
+    )
+    best, trained = tried.best("lora"), tried.run
+    if best.empty:
+        raise RunError(
+            f"Training the advised configuration failed at every rate: {tried.trials['error'].iloc[0]}. "
+            f"See '{trained.path}'."
+        )
+    outcomes = [_outcome("advised", trained, best)]
     for method in COMPARED:
         group = best_configuration(trials[trials["method"] == method])
         if len(group):
             outcomes.append(_outcome(str(group["label"].iloc[0]), run, group))
-    found = Verification(str(trained.path), tuple(outcomes), *_thresholds(advice, trained, table))
+    rates = tuple(TriedRate(rate, tried.score("lora", rate)) for rate in tried.rates["lora"])
+    found = Verification(str(trained.path), tuple(outcomes), *_thresholds(advice, trained, best), rates)
     return replace(advice, verification=found)
 
 
-def verifying(advice: Advice, run: Run) -> Specification:
-    """The specification of a run with the advised configuration for its only method.
+def verified_rates(advice: Advice, run: Run) -> list[float]:
+    """The rates that a verification begins with: those around the run's best one, carried over to the advice.
 
     Raises:
         RunError: If no LoRA trial of the run says how to train.
     """
     lora = _best_lora(run)
-    configuration = advice.lora_config()
-    method = {
-        "method": "lora",
-        "rank": [configuration["r"]],
-        "alpha": [configuration["lora_alpha"]],
-        "learning_rate": [float(lora["learning_rate"])],
-        "arguments": {name: configuration[name] for name in ("target_modules", "rank_pattern", "alpha_pattern")},
-    }
+    scaling = float(lora["scaling"]) if lora["scaling"] == lora["scaling"] else float(lora["alpha"]) / int(lora["rank"])
+    # One rate serves all matrices: that of the typical one.
+    rank = round(median(matrix.rank for matrix in advice.matrices))
+    alpha = median(matrix.alpha for matrix in advice.matrices)
+    return grid(carried_over(float(lora["learning_rate"]), (scaling, int(lora["rank"])), (alpha / rank, rank)))
+
+
+def verifying(advice: Advice, run: Run, rates: Sequence[float] = ()) -> Specification:
+    """The specification of a run with the advised configuration for its only method.
+
+    Args:
+        advice: What is advised.
+        run: The run that it came from.
+        rates: Learning rates; none: those of `verified_rates`.
+
+    Raises:
+        RunError: If no LoRA trial of the run says how to train.
+    """
+    method = {"method": "lora", **advice.method_fields(), "learning_rate": list(rates) or verified_rates(advice, run)}
     given = {name: value for name, value in run.specification.items() if value not in (None, [], {})}
     return read_specification({**given, "methods": [method], "keep": "adapters", "title": "Advised ranks"})
 
@@ -102,14 +125,19 @@ def _best_lora(run: Run) -> "pd.Series[Any]":
     return found.iloc[0]
 
 
+def _mean(values: "pd.Series[Any]") -> float | None:
+    known = values.dropna().astype(float)
+    return float(known.mean()) if len(known) else None
+
+
 def _outcome(label: str, run: Run, trials: "pd.DataFrame") -> Outcome:
-    means = {name: trials[name].astype(float).mean() for name in FIGURES}
+    means = {name: _mean(trials[name]) for name in FIGURES}
     measured = run.table("forgetting")
     lost = measured[measured["trial"].isin(trials["trial"])].groupby("heldout")["forgetting"].mean()
     return Outcome(
         label,
         len(trials),
-        {name: None if value != value else float(value) for name, value in means.items()},
+        means,
         {str(name): value for name, value in lost.to_dict().items()},
     )
 

@@ -9,6 +9,7 @@ import click
 
 import spectra
 from spectra.cli.destinations import FileDestination, WritingCommand
+from spectra.cli.option_types import LargeNumber
 from spectra.cli.options import (
     Share,
     checkpoint_options,
@@ -32,11 +33,19 @@ if TYPE_CHECKING:
 
 SHOWN = 48
 
+budget_option = click.option(
+    "--budget",
+    type=LargeNumber(),
+    metavar="NUMBERS",
+    help="Trained numbers of the whole adapter, such as 500k, instead of --keep: they go where they hold most energy.",
+)
+
 advice_options = stacked(
     click.option(
         "--keep", type=Share, default=0.9, show_default=True, help="Share of each update's energy that its rank keeps."
     ),
     click.option("--max-rank", type=click.IntRange(min=1), help="Largest rank to advise.  [default: no limit]"),
+    budget_option,
     click.option(
         "--alpha",
         default="2r",
@@ -66,7 +75,7 @@ verify_options = stacked(
         "--verify",
         "verified",
         is_flag=True,
-        help="Train the advised configuration as SOURCE was trained, and report the outcome.",
+        help="Train the advice as SOURCE was trained, at a grid of learning rates, and report the outcome.",
     ),
     click.option(
         "--verify-out",
@@ -164,7 +173,7 @@ def sentences(advice: "Advice") -> list[str]:
     ranks = [matrix.rank for matrix in advice.matrices]
     told = [
         f"Ranks {min(ranks)} to {max(ranks)}, {advice.parameters:,} trained numbers, keep "
-        f"{100 * advice.energy_kept:.1f} % of the update's energy (asked: {100 * advice.keep:g} % of each matrix).",
+        f"{100 * advice.energy_kept:.1f} % of the update's energy (asked: {advice.asked}).",
     ]
     if any(matrix.critical is not None for matrix in advice.matrices):
         told.append(
@@ -199,5 +208,6 @@ def print_verification(outcome: "Verification") -> None:
         lost = ", ".join(f"{task} {value:+.4f}" for task, value in one.forgetting.items())
         if lost:
             echo(f"Forgetting of {one.label}: {lost}")
+    echo(outcome.choice)
     echo(outcome.sentence())
     echo(f"Run: {outcome.run}")

@@ -47,6 +47,7 @@ COMMANDS = {
     "intruders": "Count the intruder dimensions of fine-tuned checkpoints.",
     "merge": "Forecast what merging adapters does to the spectra, and write the merge.",
     "mitigate": "Write an adapter with its intruder dimensions scaled, and count again.",
+    "plan": "Plan a LoRA training from a pilot: ranks, alphas, learning rates and risks.",
     "plugins": "List what can be extended: metrics, held-out measures, methods, formats, tasks.",
     "report": "Write the HTML report of a run or a scan, compare several, or index many.",
     "resize": "Write a LoRA adapter at other ranks, with what that leaves out.",

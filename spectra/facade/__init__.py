@@ -20,6 +20,7 @@ COMMANDS = {
     "intruders": "intruders",
     "merge": "merge",
     "mitigate": "mitigate",
+    "plan": "plan",
     "plugins": "plugins",
     "report": "write_report",
     "resize": "resize",

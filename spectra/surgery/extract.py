@@ -11,6 +11,7 @@ from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError
 from spectra.forgetting import HeldOut
 from spectra.interventions.own_task import OwnTask
+from spectra.linalg.allocation import allocate
 from spectra.linalg.truncation import Truncation, fixed_rank, leading_values, truncated
 from spectra.records.provenance import versions
 from spectra.records.selection import DEFAULT, Selection
@@ -23,7 +24,7 @@ from spectra.surgery.counting import counted
 from spectra.surgery.lora_folder import ModuleFactors, module_to_adapt, plain_config, task_type_of
 from spectra.surgery.measuring import measured
 from spectra.surgery.outside import Outside, bias_tensors, chosen_kinds, outside
-from spectra.surgery.rank_choice import RankChoice, spread
+from spectra.surgery.rank_choice import RankChoice
 from spectra.weights import CheckpointPair, MatrixPair, Origin, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.checkpoint import Checkpoint, open_checkpoint
 from spectra.weights.formats.hub import locate
@@ -235,7 +236,7 @@ def _spread_ranks(adapted: Sequence[_Adapted], budget: int, settings: ScanSettin
         for place in waiting:
             values = leading_values(adapted[place].delta(settings), depths[place], seed=settings.seed)
             squares[place] = values[: most[place]].square()
-        ranks = spread(squares, costs, budget)
+        ranks = allocate(squares, costs, budget)
         waiting = [
             place
             for place, rank in enumerate(ranks)

@@ -18,6 +18,7 @@ from spectra.interventions.adapter_factors import (
     require_editable,
 )
 from spectra.interventions.own_task import OwnTask
+from spectra.linalg.allocation import allocate
 from spectra.linalg.eckart_young import RESIDUAL_ROUNDINGS
 from spectra.linalg.operators import LowRankUpdate
 from spectra.linalg.svd import SVD, low_rank_svd
@@ -29,7 +30,7 @@ from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_folder
 from spectra.surgery.counting import counted
 from spectra.surgery.measuring import measured
-from spectra.surgery.rank_choice import RankChoice, spread
+from spectra.surgery.rank_choice import RankChoice
 from spectra.weights import Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
 from spectra.weights.matching.names import canonical_names
@@ -228,7 +229,7 @@ def chosen_ranks_of(
                 f"{choice.parameters} parameters are fewer than rank 1 takes in every module ({sum(costs)}). "
                 "Allow more."
             )
-        beyond = spread([own[1:] for own in squares], costs, choice.parameters - sum(costs))
+        beyond = allocate([own[1:] for own in squares], costs, choice.parameters - sum(costs))
         return [1 + extra for extra in beyond]
     rule = choice.rule()
     ranks = []

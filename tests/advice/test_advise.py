@@ -12,7 +12,7 @@ import spectra
 from spectra import Selection
 from spectra.advice import Advice, advise
 from spectra.advice.advise import AdviceSettings
-from spectra.advice.critical import all_values
+from spectra.advice.ranks import RankRule, all_values
 from spectra.cli.main import main
 from spectra.errors import SpectrumError
 from spectra.linalg.density import Spectrum, estimated_spectrum
@@ -80,6 +80,22 @@ def test_no_rank_is_larger_than_allowed_and_the_evidence_says_so(saved: Checkpoi
     )
 
 
+def test_a_budget_is_shared_out_by_energy_and_what_gets_none_is_left_out(saved: Checkpoints) -> None:
+    few = Selection(roles=ROLES, layers="0")
+    whole = advise(saved.full, saved.base, selection=few, **QUICK)
+    advice = advise(saved.full, saved.base, selection=few, budget=min(sum(m.shape) for m in whole.matrices), **QUICK)
+    [matrix] = advice.matrices  # the one direction that was paid for
+    assert matrix.rank == 1
+    assert advice.parameters == sum(matrix.shape)
+    assert any("1 of 2 matrices got none" in sentence for sentence in advice.evidence)
+    assert "asked: at most" in advice._repr_html_()
+
+
+def test_a_budget_that_pays_for_nothing_is_refused() -> None:
+    with pytest.raises(SpectrumError, match="3 numbers are fewer than one direction of any matrix takes \\(8\\)"):
+        RankRule(budget=3).ranks([Spectrum.known(torch.ones(4))], [(4, 4)])
+
+
 def test_a_full_update_says_nothing_of_alpha(saved: Checkpoints) -> None:
     advice = advise(saved.full, saved.base, **QUICK)
     assert all(matrix.alpha == 2 * matrix.rank and matrix.critical_alpha is None for matrix in advice.matrices)
@@ -127,8 +143,16 @@ def test_an_untuned_checkpoint_gives_no_advice(saved: Checkpoints) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
+    [({"keep": 0.0}, "keep is 0.0"), ({"max_rank": 0}, "max_rank is 0"), ({"budget": 0}, "budget is 0")],
+)
+def test_rules_for_ranks_without_meaning_are_named(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(SpectrumError, match=re.escape(message)):
+        RankRule(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
     [
-        ({"keep": 0.0}, "keep is 0.0"),
         ({"headroom": 1.5}, "headroom is 1.5"),
         ({"draws": 0}, "draws is 0"),
         ({"alpha": "r2"}, "'r2' is no alpha; write a number, or a multiple of the rank such as 2r."),

@@ -48,7 +48,7 @@ def saving_comparisons(
             comparison("e", name, nothing, level=level, unit="", seeds=0, settings=0, decides=True, note=note)
             for name in (PARAMETERS, SCORE)
         ]
-    done = advised.trials[advised.trials["status"] == "done"]
+    done = best_configuration(advised.trials)
     pairs = done.merge(best, on="seed", suffixes=("", "_best"))
     over = f"beside {best['label'].iloc[0]}"
     share = (pairs["trainable_parameters"] / pairs["trainable_parameters_best"] - 1).to_numpy(dtype=float)

@@ -1,0 +1,206 @@
+"""What a pilot lets expect of the longer training: sizes of updates, intruders, forgetting, the best rate.
+
+`scripts/check_plan.py` fits the laws to sweeps that ended and holds them against others; what has been measured of them
+so far is told in `reports/plan_calibration.md`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spectra.advice.planning.forecast import (
+    LEVEL,
+    Law,
+    chance_above,
+    effective_steps,
+    expected_above,
+    interpolated,
+    interval,
+)
+from spectra.advice.planning.pilot import Pilot
+from spectra.advice.planning.records import ForgettingForecast
+from spectra.advice.rates import reach, rounded
+
+MethodName = Literal["lora", "full"]
+# Growth: of the norms of updates from step 30 to step 150 in reports/study and reports/demo (LoRA 0.13 to 0.63 over
+# trials, full fine-tuning 0.31 to 0.45). The rest are first guesses until a calibration replaces them.
+SIZE: dict[str, Law] = {
+    "lora": Law(growth=0.37, by_rank=0.0, offset=0.0, shared=0.5, own=0.3),
+    "full": Law(growth=0.37, by_rank=0.0, offset=0.0, shared=0.3, own=0.3),
+}
+# P(intruder) = Phi((log size - log critical size + offset) / error).
+RISK: dict[str, Law] = {
+    "lora": Law(growth=0.0, by_rank=0.0, offset=0.0, shared=0.5, own=0.4),
+    "full": Law(growth=0.0, by_rank=0.0, offset=0.0, shared=0.3, own=0.5),
+}
+FORGETTING: dict[str, Law] = {
+    "lora": Law(growth=0.37, by_rank=0.0, offset=0.0, shared=0.8, own=0.4),
+    "full": Law(growth=0.37, by_rank=0.0, offset=0.0, shared=0.8, own=0.4),
+}
+# The best rate of a training falls with the sum of the schedule, as a power of it.
+RATE_POWER = {"lora": -0.3, "full": -0.3}
+# On what the laws were calibrated; empty: on nothing, and the plan says so.
+CALIBRATED_ON = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Expectations:
+    """The measurements of a pilot, and how they are carried to the end of a training.
+
+    Attributes:
+        rank: Of the pilot's LoRA.
+        longer: Sum of the schedule's factors of the training over that of the pilot.
+        sizes: By method and matrix: reach of the rate, and spectral norm of the update.
+        lost: By method and held-out task: reach, and forgetting; only what the pilot could tell from zero.
+        heldout: All held-out tasks.
+        gradients: By matrix: share of the squared norm, and effective rank.
+        updates: By matrix: effective rank and relative size of the update that decided the ranks.
+    """
+
+    rank: int
+    longer: float
+    sizes: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+    lost: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+    heldout: tuple[str, ...]
+    gradients: Mapping[str, Mapping[str, float]]
+    updates: Mapping[str, Mapping[str, float]]
+
+    def lowered(self, rate: float, method: MethodName) -> float:
+        """The rate that was best in the pilot, for the longer training."""
+        return rounded(rate * self.longer ** RATE_POWER[method])
+
+    def size(self, name: str, method: MethodName, rate: float, rank: int = 1, alpha: float = 1.0) -> float | None:
+        """Expected spectral norm of a matrix's update; None where no pilot changed it."""
+        points = self.sizes.get(method, {}).get(name)
+        if not points:
+            return None
+        pilot = interpolated(points, self._reach(method, rate, rank, alpha))
+        return SIZE[method].grown(pilot, self.longer, self._ranks(method, rank))
+
+    def risk(self, size: float, limit: float, method: MethodName) -> float:
+        """Probability that a matrix has an intruder, from the expected size of its update and the critical one."""
+        return chance_above(size * math.exp(RISK[method].offset), limit, RISK[method].error)
+
+    def with_intruders(self, known: Sequence[tuple[float, float]], method: MethodName) -> tuple[float, float, float]:
+        """Expected number of matrices with an intruder, and its interval, from expected and critical sizes."""
+        sizes = [size * math.exp(RISK[method].offset) for size, _ in known]
+        return expected_above(sizes, [limit for _, limit in known], RISK[method])
+
+    def forgetting(
+        self, method: MethodName, rate: float, rank: int, alpha: float, tolerance: float
+    ) -> tuple[ForgettingForecast, ...]:
+        """What is expected to be forgotten of each held-out task."""
+        law = FORGETTING[method]
+        found = []
+        for heldout in self.heldout:
+            points = self.lost.get(method, {}).get(heldout, ())
+            if not points:
+                found.append(ForgettingForecast(heldout))
+                continue
+            pilot = interpolated(points, self._reach(method, rate, rank, alpha))
+            value = law.grown(pilot, self.longer, self._ranks(method, rank))
+            found.append(
+                ForgettingForecast(heldout, value, *interval(value, law), chance_above(value, tolerance, law.error))
+            )
+        return tuple(found)
+
+    def rate_sentence(self, rates: int) -> str:
+        """Why the grid stands where it stands."""
+        return (
+            f"Learning rates: {rates} in steps of the square root of 10; the middle one is the pilot's best, carried "
+            "over to the advised ranks and alphas (equal learning_rate * sqrt(alpha)) and lowered by "
+            f"{self.longer:.3g}^{RATE_POWER['lora']:g} for a schedule that is {self.longer:.3g} times as long."
+        )
+
+    def sentences(self) -> Iterator[str]:
+        """How far the risks can be believed."""
+        yield (
+            "Risk of intruders: the update's largest singular value, carried from the pilot to the end of the training "
+            f"(known to a factor of {math.exp(SIZE['lora'].error):.2g}), against the median critical size of random "
+            "directions of W0."
+        )
+        if self.heldout:
+            yield (
+                f"Forgetting: carried on from the pilot, to a factor of {math.exp(FORGETTING['lora'].error):.2g}; "
+                f"intervals are meant to hold {100 * LEVEL:.0f} %. Where the pilot forgot nothing that its held-out "
+                "examples can tell from zero, it cannot tell."
+            )
+        else:
+            yield "Forgetting: cannot tell, because no held-out task was named."
+        if CALIBRATED_ON:
+            yield f"The laws behind both were fitted to {CALIBRATED_ON}; elsewhere they are a guess."
+        else:
+            yield "Neither the risk of intruders nor that of forgetting is calibrated: read them as an order of rates."
+
+    def _reach(self, method: MethodName, rate: float, rank: int, alpha: float) -> float:
+        return reach(rate, alpha / rank, rank) if method == "lora" else rate
+
+    def _ranks(self, method: MethodName, rank: int) -> float:
+        return rank / self.rank if method == "lora" else 1.0
+
+
+def expectations(pilot: Pilot, steps: int) -> Expectations:
+    """What the tables of a pilot hold.
+
+    Args:
+        pilot: What was trained.
+        steps: Optimiser steps of the training that is planned.
+    """
+    trials = pilot.trained.trials
+    done = trials[trials["status"] == "done"]
+    tables = {name: pilot.trained.run.table(name) for name in ("matrices", "forgetting")}
+    sizes: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    lost: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for trial in done.sort_values("learning_rate").to_dict("records"):
+        method, rate = str(trial["method"]), float(trial["learning_rate"])
+        at = reach(rate, float(trial["scaling"]), int(trial["rank"])) if method == "lora" else rate
+        for row in _of(tables["matrices"], trial["trial"]):
+            if row["update_spectral"] is not None and 0 < row["update_spectral"] < math.inf:
+                mine = sizes.setdefault(method, {}).setdefault(str(row["name"]), [])
+                mine.append((at, float(row["update_spectral"])))
+        for row in _of(tables["forgetting"], trial["trial"]):
+            if row["low"] is not None and row["low"] > 0:
+                mine = lost.setdefault(method, {}).setdefault(str(row["heldout"]), [])
+                mine.append((at, float(row["forgetting"])))
+    return Expectations(
+        rank=pilot.settings.rank,
+        longer=effective_steps(steps) / effective_steps(pilot.settings.steps),
+        sizes=sizes,
+        lost=lost,
+        heldout=tuple(dict.fromkeys(map(str, tables["forgetting"]["heldout"]))),
+        gradients=_gradients(pilot),
+        updates=_updates(pilot),
+    )
+
+
+def _gradients(pilot: Pilot) -> dict[str, dict[str, float]]:
+    if pilot.gradient is None:
+        return {}
+    rows = pilot.gradient.table("matrices").to_dict("records")
+    total = sum(float(row["update_frobenius"]) ** 2 for row in rows)
+    return {
+        str(row["name"]): {
+            "share": float(row["update_frobenius"]) ** 2 / total if total > 0 else 0.0,
+            "effective_rank": float(row["update_effective_rank"]),
+        }
+        for row in rows
+    }
+
+
+def _updates(pilot: Pilot) -> dict[str, dict[str, float]]:
+    best = pilot.trained.best("full")
+    best = pilot.trained.best("lora") if best.empty else best
+    return {
+        str(row["name"]): {
+            "effective_rank": float(row["update_effective_rank"]),
+            "relative": float(row["update_relative"]),
+        }
+        for row in _of(pilot.trained.run.table("matrices"), best["trial"].iloc[0])
+    }
+
+
+def _of(table: Any, trial: Any) -> list[dict[str, Any]]:
+    """The rows of one trial, absent values as None."""
+    rows = table[table["trial"] == trial].to_dict("records")
+    return [{name: None if value != value else value for name, value in row.items()} for row in rows]
