@@ -59,7 +59,7 @@ class Run:
         path: Path | str,
         sweep: Mapping[str, Any],
         *,
-        same: Iterable[str],
+        same: Mapping[str, Any],
         inputs: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] = lambda there: {},
     ) -> "Run":
         """Start a run folder, or continue the one that is there.
@@ -68,7 +68,7 @@ class Run:
             path: The folder; made if absent.
             sweep: What sweep.json will hold; `sweep["specification"]` is the resolved specification.
             same: Fields of the specification that a continued folder must share, because its rows would not be
-                comparable otherwise.
+                comparable otherwise, each with the value that a record means which lacks it.
             inputs: Given the recorded contents of what the sweep reads (None for a new folder), those to record.
 
         Raises:
@@ -93,14 +93,18 @@ class Run:
             )
         return run
 
-    def require_same(self, specification: Mapping[str, Any], fields: Iterable[str]) -> None:
+    def require_same(self, specification: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         """Refuse a specification that differs in fields which all rows share.
+
+        Args:
+            specification: As JSON.
+            fields: These fields, each with the value that a record means which lacks it.
 
         Raises:
             RunError: Naming the first one.
         """
-        for field in fields:
-            there, here = self.specification.get(field), specification.get(field)
+        for field, default in fields.items():
+            there, here = self.specification.get(field, default), specification.get(field, default)
             if there != here:
                 raise RunError(
                     f"'{self.path}' belongs to another sweep: its {field} is {there!r}, not {here!r}. "

@@ -14,6 +14,7 @@ from spectra.storage.destinations import mark, require_continued
 from spectra.storage.keyed import digest
 from spectra.study.questions import EXCLUSION, VERDICT
 from spectra.study.specification import StudySpecification
+from spectra.sweep.spec.specification import DEFAULTS
 
 PARTS = ("specification", "resolved")  # as it was stated, and with every default
 FREE = ("title", "report_to")  # fields that reach no figure
@@ -58,8 +59,9 @@ def register(folder: Path, specification: StudySpecification, command: str = "")
     with locked(folder / "lock"):
         path = registration_path(folder)
         if path.is_file():
-            require_same(folder, read_json(path), asked)
-            return digest
+            there = read_json(path)
+            require_same(folder, there, asked)
+            return str(there.get("sha256", digest))
         if (folder / "sweep.json").is_file() and any(trial.metrics for trial in Run(folder).trials()):
             raise RunError(
                 f"'{folder}' holds trials that ran before any question was asked of them, and a study asks first. "
@@ -77,6 +79,7 @@ def require_same(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any
     Raises:
         RunError: Naming the first field that differs.
     """
+    there = {**there, "resolved": {**DEFAULTS, **there.get("resolved", {})}}
     old, new = _flat({name: there.get(name) for name in asked}), _flat(asked)
     free = tuple(f"{part}.{name}" for name in FREE for part in PARTS)
     differing = [name for name in (*old, *new) if old.get(name) != new.get(name) and name not in free]

@@ -58,6 +58,10 @@ def test_the_questions_are_written_first_and_no_other_study_may_follow(
     digest = register(tmp_path / "run", asked)
     assert digest == register(tmp_path / "run", read_study({**specification, "title": "Another title"}))
     assert digest != register(tmp_path / "other", read_study(specification, ["seed=0..4"]))
+    older = json.loads((tmp_path / "run" / "study" / "study.json").read_text())
+    del older["resolved"]["group_by_length"]  # written by a version that did not know this field
+    (tmp_path / "run" / "study" / "study.json").write_text(json.dumps({**older, "sha256": "of that version"}))
+    assert register(tmp_path / "run", asked) == "of that version"
     with pytest.raises(RunError, match="Choose another --out"):
         register(tmp_path / "run", read_study(specification, ["seed=0..4"]))
     assert StudySpecification.model_validate(

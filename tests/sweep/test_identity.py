@@ -1,6 +1,7 @@
 """No figure that belongs to something else: what differs is refused, or kept apart and named apart."""
 
 import copy
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,18 @@ def test_a_folder_refuses_a_sweep_that_differs_in_what_all_rows_share(field: str
 def test_what_reaches_no_figure_may_change(field: str, tmp_path: Path) -> None:
     begun(tmp_path / "run", MINIMAL)
     begun(tmp_path / "run", with_field(field, REACH_NO_FIGURE[field]))
+
+
+@pytest.mark.parametrize("field", ["group_by_length", "k", "store_dtype"])
+def test_a_folder_of_a_version_that_did_not_know_a_field_goes_on_with_its_default(field: str, tmp_path: Path) -> None:
+    begun(tmp_path / "run", MINIMAL)
+    file = tmp_path / "run" / "sweep.json"
+    record = json.loads(file.read_text())
+    del record["specification"][field]
+    file.write_text(json.dumps(record))
+    begun(tmp_path / "run", MINIMAL)
+    with pytest.raises(RunError, match=rf"belongs to another sweep: its {field} is"):
+        begun(tmp_path / "run", with_field(field, REACH_A_FIGURE[field]))
 
 
 LORA: dict[str, Any] = {"method": "lora", "rank": 8, "alpha": 8, "learning_rate": 1e-3}

@@ -280,5 +280,7 @@ class Specification(_Strict, Recipe, frozen=True):
 # Fields that a later call may change in a run folder: they reach no figure, or only add trials and held-out tasks
 # (what of a launch reaches the figures is part of a trial's identity).
 GROWING = ("title", "methods", "checkpoints", "seeds", "heldout", "keep", "report_to", "launch")
-# Fields that all rows of one run folder share, because they would not be comparable otherwise.
-SHARED = tuple(name for name in Specification.model_fields if name not in GROWING)
+# What a record means that lacks a field, because its version did not know it yet.
+DEFAULTS: Mapping[str, Any] = Specification.model_construct().model_dump(mode="json")
+# Fields that all rows of one run folder share, because they would not be comparable otherwise; each with its default.
+SHARED = {name: DEFAULTS.get(name) for name in Specification.model_fields if name not in GROWING}
