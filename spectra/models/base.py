@@ -11,12 +11,16 @@ from spectra.errors import ModelError, first_five
 from spectra.models.gguf import dequantised
 from spectra.models.kinds import LoadedModel, ModelKind, class_of, kind_of_architecture
 from spectra.models.remote_code import remote_code_refusal, trusts_remote_code
+from spectra.storage.json_file import read_object
+from spectra.storage.regular import require_regular
 from spectra.weights.kernels import require_no_kernels
 from spectra.weights.matching.architecture import build_errors, quietly
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# Far above any configuration; the longest name their classes one by one.
+MAX_CONFIG_BYTES = 10_000_000
 # Absent or offline, a pickle, broken; and what transformers raises on settings that it cannot build.
 UNREADABLE = build_errors(OSError)
 
@@ -25,7 +29,8 @@ def resolve_model(reference: str, *, progress: Callable[[str], None] | None = No
     """What `from_pretrained` understands: a folder, an asset's folder (fetched and converted on first use), a hub id.
 
     Raises:
-        ModelError: If the reference is a path that does not exist.
+        ModelError: If the reference is a path that does not exist, or a folder with files that nobody can read to an
+            end.
         AssetError: If the asset cannot be fetched.
     """
     if model_asset(reference) is not None:
@@ -34,10 +39,20 @@ def resolve_model(reference: str, *, progress: Callable[[str], None] | None = No
         return str(dequantised(folder, weights[0], progress) if weights else folder)
     path = Path(reference).expanduser()
     if path.is_dir():
+        _require_readable(path)
         return str(path)
     if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1 or path.exists():
         raise ModelError(f"There is no model folder '{reference}'. Check the path.")
     return reference
+
+
+def _require_readable(folder: Path) -> None:
+    """Refuse what transformers would read for ever (a FIFO, a device) or for long (a configuration of any size)."""
+    for file in folder.iterdir():
+        if not file.is_dir():
+            require_regular(file, ModelError)
+    if (folder / "config.json").is_file():
+        read_object(folder / "config.json", error=ModelError, largest=MAX_CONFIG_BYTES)
 
 
 def load_base(

@@ -13,7 +13,11 @@ MAX_JSON_BYTES = 50_000_000
 
 
 def read_object(
-    path: Path, *, error: type[SpectraError] = CheckpointError, remedy: str = "Download or save it again."
+    path: Path,
+    *,
+    error: type[SpectraError] = CheckpointError,
+    remedy: str = "Download or save it again.",
+    largest: int = MAX_JSON_BYTES,
 ) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -21,11 +25,12 @@ def read_object(
         path: A file.
         error: What to raise.
         remedy: The last sentence of the message when the content is wrong.
+        largest: Bytes above which it is not read.
 
     Raises:
         SpectraError: Of the kind `error`, if the file is unreadable, too large, no UTF-8, no JSON, or no object.
     """
-    content = read_regular(path, MAX_JSON_BYTES, error)
+    content = read_regular(path, largest, error)
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=distinct)
     except RecursionError as cause:
