@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import transformers
 from accelerate.utils import save_fsdp_optimizer
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils.import_utils import is_torch_bf16_gpu_available
 
-from spectra.errors import RunError
+from spectra.errors import ModelError, RunError
 from spectra.training.adapt import parameter_groups
 from spectra.training.distributed import WholeModel, agreed, divide_on_cpu, divides_weights, own_rows, processes
 from spectra.training.families import Family
@@ -72,6 +73,11 @@ class PairedTrainer(Trainer):
     def __init__(
         self, model: nn.Module, settings: Scoring, family: Family, pause_at: int | None = None, **kwargs: Any
     ) -> None:
+        if not hasattr(Trainer, "_run_epoch"):
+            raise ModelError(
+                f"The Trainer of transformers {transformers.__version__} runs its epochs otherwise than this package "
+                "knows, so that a resumed training would not be the same. Install a version from 5.3 on."
+            )
         super().__init__(model, **kwargs)
         self.evaluation_seconds = 0.0
         self._settings = settings
