@@ -320,7 +320,8 @@ def report(
         for case in cases
     ]
     lines += [
-        "", "Every line was foretold by laws that were fitted to the runs of other bases alone.", "",
+        "", "Every line was foretold by laws that were fitted to the runs of other bases alone; how a rate falls with",
+        "the length of a training is a guess that no run was used for.", "",
         "## Intruders, matrix by matrix", "",
         "| run | method | matrices | with intruders | mean risk | Brier score | of the base rate | sizes in the "
         f"{100 * LEVEL:.0f} % interval (factor) | counts in it |", "|---|---|---|---|---|---|---|---|---|",

@@ -11,7 +11,7 @@ from spectra.runs import SCHEMAS, Run
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    run = Run.create(tmp_path / "run", {"specification": {"name": "tiny"}}, same=())
+    run = Run.create(tmp_path / "run", {"specification": {"name": "tiny"}}, same={})
     trial = {"trial": "1", "label": "LoRA r=1", "method": "lora", "learning_rate": 1e-3, "seed": 0, "chosen": True}
     scanned = {"count": 1, "matrices": 1, "k": 1, "epsilon": 0.5, "status": "done"}
     matrix = {"trial": "1", "name": "m", "role": "query", "layer": 0, "d_out": 8, "d_in": 8, "count": 1}

@@ -165,7 +165,7 @@ def test_no_two_labels_share_colour_and_marker() -> None:
 
 
 def run_of(folder: Path, trials: list[dict[str, object]]) -> Path:
-    run = Run.create(folder, {"specification": {}}, same=())
+    run = Run.create(folder, {"specification": {}}, same={})
     ids = [str(trial["trial"]) for trial in trials if trial.get("count") is not None]
     shape = {"layer": 0, "role": "query", "d_out": 8, "d_in": 8, "count": 1}
     run.write_table("trials", trials)

@@ -302,7 +302,7 @@ def write_run(folder: Path, tables: dict[str, list[dict[str, Any]]], name: str =
             "commit": "0123456789ab",
             "trials": [],
         },
-        same=(),
+        same={},
     )
     for table, rows in tables.items():
         run.write_table(table, rows)

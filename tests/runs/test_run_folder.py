@@ -14,17 +14,17 @@ def sweep(**fields: Any) -> dict[str, Any]:
 
 
 def test_a_folder_is_continued_by_the_same_sweep_only(tmp_path: Path) -> None:
-    Run.create(tmp_path / "run", sweep(), same=("base",))
-    Run.create(tmp_path / "run", sweep(seeds=[0, 1]), same=("base",))
+    Run.create(tmp_path / "run", sweep(), same={"base": None})
+    Run.create(tmp_path / "run", sweep(seeds=[0, 1]), same={"base": None})
     assert Run.open(tmp_path / "run").specification["seeds"] == [0, 1]
     with pytest.raises(RunError, match=r"its base is 'tiny', not 'other'\. Choose another --out\."):
-        Run.create(tmp_path / "run", sweep(base="other"), same=("base",))
+        Run.create(tmp_path / "run", sweep(base="other"), same={"base": None})
 
 
 def test_a_folder_with_other_files_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(DestinationError, match="holds other files"):
-        Run.create(tmp_path, sweep(), same=())
+        Run.create(tmp_path, sweep(), same={})
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -34,7 +34,7 @@ def test_a_folder_without_a_sweep_is_no_run(tmp_path: Path) -> None:
 
 
 def test_a_trial_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
-    trial = Run.create(tmp_path / "run", sweep(), same=()).trial("abc")
+    trial = Run.create(tmp_path / "run", sweep(), same={}).trial("abc")
     with trial.claim() as mine, trial.claim() as theirs:
         assert mine
         assert not theirs
@@ -43,7 +43,7 @@ def test_a_trial_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_trial_goes_from_waiting_over_failed_to_done(tmp_path: Path) -> None:
-    trial = Run.create(tmp_path / "run", sweep(), same=()).trial("abc")
+    trial = Run.create(tmp_path / "run", sweep(), same={}).trial("abc")
     assert trial.state == "waiting"
     trial.training.mkdir(parents=True)
     assert trial.state == "interrupted"
@@ -56,7 +56,7 @@ def test_a_trial_goes_from_waiting_over_failed_to_done(tmp_path: Path) -> None:
 
 
 def test_saved_weights_replace_the_training_checkpoints(tmp_path: Path) -> None:
-    trial = Run.create(tmp_path / "run", sweep(), same=()).trial("abc")
+    trial = Run.create(tmp_path / "run", sweep(), same={}).trial("abc")
     (trial.training / "checkpoint-1").mkdir(parents=True)
     assert trial.weights is None
     with trial.saving_weights("adapter") as folder:
@@ -71,7 +71,7 @@ def test_saved_weights_replace_the_training_checkpoints(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_an_empty_table_keeps_its_columns_and_types_through_its_file(name: str, tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", sweep(), same=())
+    run = Run.create(tmp_path / "run", sweep(), same={})
     run.write_table(name, [])
     table = run.table(name)
     assert list(table.columns) == [column.name for column in SCHEMAS[name]]
@@ -80,7 +80,7 @@ def test_an_empty_table_keeps_its_columns_and_types_through_its_file(name: str, 
 
 
 def test_a_table_that_came_after_the_run_was_written_is_empty(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", sweep(), same=())
+    run = Run.create(tmp_path / "run", sweep(), same={})
     with pytest.raises(RunError, match="has no table 'trajectory' yet"):
         run.table("trajectory")
     run.write_table("trials", [])
@@ -88,7 +88,7 @@ def test_a_table_that_came_after_the_run_was_written_is_empty(tmp_path: Path) ->
 
 
 def test_missing_values_keep_their_type(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", sweep(), same=())
+    run = Run.create(tmp_path / "run", sweep(), same={})
     run.write_table("trials", [{"trial": "a", "rank": 8, "chosen": True, "alpha": 16}, {"trial": "b", "rank": None}])
     table = run.table("trials")
     assert table["rank"].dtype == "Int64"
@@ -110,7 +110,7 @@ def test_a_scan_may_grow_columns() -> None:
 
 
 def test_rows_of_a_trial_carry_its_identity(tmp_path: Path) -> None:
-    trial = Run.create(tmp_path / "run", sweep(), same=()).trial("abc")
+    trial = Run.create(tmp_path / "run", sweep(), same={}).trial("abc")
     assert trial.rows("matrices") is None
     trial.write_rows("matrices", [{"name": "h.0.q", "count": 3}])
     rows = trial.rows("matrices")

@@ -119,7 +119,7 @@ def test_status_lists_the_trials_of_all_calls(tmp_path: Path) -> None:
     shared = {"label": "full", "group": "g", "learning_rate": 1e-3}
     for names in ("ab", "bc"):
         trials = [{"id": name, "seed": 0, **shared} for name in names]
-        run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same=())
+        run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same={})
     values = json.loads(spectra("status", str(run.path), "--json").stdout)
     assert [row["id"] for row in values["trials"]] == ["a", "b", "c"]
 
@@ -149,7 +149,7 @@ def test_a_sweep_with_a_failed_trial_ends_with_1_and_the_reason(written: str, tm
 
 def test_status_tells_why_a_trial_failed(tmp_path: Path) -> None:
     trials = [{"id": "abc", "label": "full", "group": "g", "learning_rate": 1e-3, "seed": 0}]
-    run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same=())
+    run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same={})
     run.trial("abc").record_failure("The worker was ended by SIGKILL.")
     result = spectra("status", str(run.path))
     assert "abc: The worker was ended by SIGKILL." in result.stdout
@@ -159,7 +159,7 @@ def test_status_tells_why_a_trial_failed(tmp_path: Path) -> None:
 def test_status_estimates_what_is_left_from_what_is_done(tmp_path: Path) -> None:
     shared = {"label": "full", "group": "g", "learning_rate": 1e-3}
     trials = [{"id": name, "seed": seed, **shared} for seed, name in enumerate(("a", "b", "c", "d"))]
-    run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same=())
+    run = Run.create(tmp_path / "run", {"specification": {}, "trials": trials}, same={})
     run.trial("a").write_metrics({"train_seconds": 60.0})
     run.trial("a").finish()
     run.trial("b").record_failure("It does not fit.")

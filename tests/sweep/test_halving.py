@@ -36,7 +36,7 @@ def trials() -> tuple[PlannedTrial, ...]:
 
 def worked_off(folder: Path, trials: tuple[PlannedTrial, ...], order: tuple[int, ...], workers: int) -> Run:
     """What a schedule does with trials whose scores are known; so many are under way at once, and end in any order."""
-    run = Run.create(folder, {"specification": GIVEN}, same=())
+    run = Run.create(folder, {"specification": GIVEN}, same={})
     schedule = Schedule(run, tuple(trials[place] for place in order), "adapters")
     base = schedule.next_job()
     assert base is not None
@@ -90,7 +90,7 @@ def test_the_better_half_goes_on_whatever_the_order_and_the_number_of_workers(
 
 
 def test_a_rate_that_failed_does_not_hold_up_the_others(trials: tuple[PlannedTrial, ...], tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", {"specification": GIVEN}, same=())
+    run = Run.create(tmp_path / "run", {"specification": GIVEN}, same={})
     schedule = Schedule(run, trials, "adapters")
     base = schedule.next_job()
     assert base is not None

@@ -20,7 +20,7 @@ GIVEN: dict[str, Any] = {
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", {"specification": GIVEN}, same=())
+    return Run.create(tmp_path / "run", {"specification": GIVEN}, same={})
 
 
 def after_the_base(run: Run) -> tuple[Schedule, Job]:
