@@ -14,7 +14,6 @@ from spectra.storage.destinations import mark, require_continued
 from spectra.storage.keyed import digest
 from spectra.study.questions import EXCLUSION, VERDICT
 from spectra.study.specification import StudySpecification
-from spectra.sweep.spec.specification import DEFAULTS
 
 PARTS = ("specification", "resolved")  # as it was stated, and with every default
 FREE = ("title", "report_to")  # fields that reach no figure
@@ -79,7 +78,7 @@ def require_same(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any
     Raises:
         RunError: Naming the first field that differs.
     """
-    there = {**there, "resolved": {**DEFAULTS, **there.get("resolved", {})}}
+    there = {**there, "resolved": _completed(there.get("resolved", {}))}
     old, new = _flat({name: there.get(name) for name in asked}), _flat(asked)
     free = tuple(f"{part}.{name}" for name in FREE for part in PARTS)
     differing = [name for name in (*old, *new) if old.get(name) != new.get(name) and name not in free]
@@ -100,6 +99,14 @@ def _asked(specification: StudySpecification) -> dict[str, Any]:
         "rules": {"exclusion": EXCLUSION, "verdict": VERDICT},
     }
     return dict(json.loads(json.dumps(asked)))
+
+
+def _completed(resolved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was asked, with the defaults of the fields that the version which asked did not know yet, at any depth."""
+    try:
+        return dict(StudySpecification.model_validate(resolved).model_dump(mode="json"))
+    except ValueError:  # no specification any more: the comparison names the field
+        return resolved
 
 
 def _digest(asked: Mapping[str, Any]) -> str:

@@ -59,7 +59,8 @@ def test_the_questions_are_written_first_and_no_other_study_may_follow(
     assert digest == register(tmp_path / "run", read_study({**specification, "title": "Another title"}))
     assert digest != register(tmp_path / "other", read_study(specification, ["seed=0..4"]))
     older = json.loads((tmp_path / "run" / "study" / "study.json").read_text())
-    del older["resolved"]["group_by_length"]  # written by a version that did not know this field
+    del older["resolved"]["group_by_length"]  # written by a version that did not know these fields
+    del older["resolved"]["methods"][0]["launch"]
     (tmp_path / "run" / "study" / "study.json").write_text(json.dumps({**older, "sha256": "of that version"}))
     assert register(tmp_path / "run", asked) == "of that version"
     with pytest.raises(RunError, match="Choose another --out"):
