@@ -1,5 +1,6 @@
 """One small sweep on a tiny model, and its table from an undisturbed run in this process."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -40,6 +41,23 @@ def specification(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "steps": 12,
         "batch_size": 4,
         "max_length": 16,
+    }
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict[str, Any]:
+    """Answers of a tiny Llama: 22 training rows are five batches of four and one of two."""
+    return {
+        "base": tiny.save_model(tmp_path / "llama", "llama"),
+        "task": {"name": "answers", "path": tiny.save_answers(tmp_path / "answers.jsonl", 60)},
+        "methods": [{"method": "full", "learning_rate": 1e-2}],
+        "steps": 8,
+        "batch_size": 4,
+        "max_length": 16,
+        "train_examples": 22,
+        "trajectory": 2,
+        "controls": False,
+        "keep": "all",
     }
 
 

@@ -26,7 +26,6 @@ from spectra.sweep.spec.read import read_specification
 from spectra.sweep.trial.launched import LaunchDiedError, result_of
 from spectra.training.distributed import own_rows
 from spectra.training.settings import Launch
-from tests import tiny
 
 FSDP = {
     "compute_environment": "LOCAL_MACHINE",
@@ -48,23 +47,6 @@ def config(folder: Path, **changed: Any) -> str:
     path = folder / "accelerate.yaml"
     path.write_text(yaml.safe_dump({**FSDP, **changed}))
     return str(path)
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> dict[str, Any]:
-    """Answers of a tiny Llama: 22 training rows are five batches of four and one of two."""
-    return {
-        "base": tiny.save_model(tmp_path / "llama", "llama"),
-        "task": {"name": "answers", "path": tiny.save_answers(tmp_path / "answers.jsonl", 60)},
-        "methods": [{"method": "full", "learning_rate": 1e-2}],
-        "steps": 8,
-        "batch_size": 4,
-        "max_length": 16,
-        "train_examples": 22,
-        "trajectory": 2,
-        "controls": False,
-        "keep": "all",
-    }
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import pytest
 from spectra.runs import Run
 from spectra.sweep import Event, run_sweep
 from tests.sweep.conftest import assert_same_tables
+from tests.sweep.test_launch import config
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -48,6 +49,14 @@ def test_two_nodes_give_the_table_of_one_process(
     done = [event.job for event in events if event.what == "done" and event.job.kind == "trial"]
     assert sorted(job.trial.id for job in done) == sorted(undisturbed.table("trials")["trial"])
     assert {event.what for event in events} == {"started", "step", "done"}
+
+
+def test_a_training_that_processes_share_is_one_task(cluster: Any, given: dict[str, Any], tmp_path: Path) -> None:
+    given |= {"steps": 3, "trajectory": 0}
+    shared = run_sweep({**given, "launch": {"accelerate": config(tmp_path)}}, tmp_path / "run", executor="ray")
+    alone = run_sweep(given, tmp_path / "alone", executor="inline")
+    [one], [other] = (run.table("trials")["update_frobenius"] for run in (alone, shared))
+    assert one == pytest.approx(other, rel=1e-3)
 
 
 def test_a_killed_worker_is_blamed_a_killed_node_is_not_and_the_table_is_the_same(
