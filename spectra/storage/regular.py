@@ -65,7 +65,10 @@ def read_regular(path: Path, limit_bytes: int, error: type[SpectraError]) -> byt
             size = os.fstat(stream.fileno()).st_size
             if size > limit_bytes:
                 raise error(f"'{path}' has {size} bytes, more than the {limit_bytes} that are read. Check the path.")
-            return stream.read(limit_bytes + 1)[:limit_bytes]
+            content = stream.read(limit_bytes + 1)
+            if content is None:  # a file of /proc that waits for something to happen
+                raise error(f"'{path}' gives nothing to read. Check the path.")
+            return content[:limit_bytes]
     except OSError as cause:
         raise error(f"'{path}' cannot be read ({cause.strerror}). Check the path and its permissions.") from cause
 

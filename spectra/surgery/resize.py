@@ -29,7 +29,7 @@ from spectra.scanning.scan import Progress
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_folder
 from spectra.surgery.counting import counted
-from spectra.surgery.measuring import measured
+from spectra.surgery.measuring import measured, require_inputs
 from spectra.surgery.rank_choice import RankChoice
 from spectra.weights import Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
@@ -131,6 +131,8 @@ def resize(
     require_folder(Path(out), "adapter", force=force, inputs=kept)
     everything = replace(selection, include=".", exclude=None, roles=None, layers=None, split_fused=False)
     pair = open_pair(base, adapter, everything) if count else None  # what does not fit is refused before it is written
+    base_name = None if named is None else str(named)
+    require_inputs([str(adapter)], base_name, heldout=heldout, task=task, device=device)
     updates = spectral_updates(opened, selection)
     modules = [(each.name, each.update.shape) for each in updates]
     ranks = chosen_ranks_of([each.squares for each in updates], modules, choice)
@@ -146,7 +148,7 @@ def resize(
     result = Reduction(
         operation="resize",
         source=str(adapter),
-        base=None if named is None else str(named),
+        base=base_name,
         out=str(out),
         rule=choice.words(),
         k=k,
