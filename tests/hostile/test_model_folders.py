@@ -25,6 +25,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "FIFO": (lambda f: os.mkfifo(_emptied(f, "config.json")), "is a FIFO"),
     "FIFO of a tokenizer": (lambda f: os.mkfifo(_emptied(f, "tokenizer.json")), "is a FIFO"),
     "FIFO of generation": (lambda f: os.mkfifo(_emptied(f, "generation_config.json")), "is a FIFO"),
+    "file of the kernel": (lambda f: _emptied(f, "config.json").symlink_to("/proc/kmsg"), "no regular file"),
     "endless device": (lambda f: _emptied(f, "vocab.txt").symlink_to("/dev/zero"), "is a device"),
 }
 
