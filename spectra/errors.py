@@ -10,6 +10,10 @@ from collections.abc import Sequence
 # Control characters but tab and line feed, marks that turn the direction of text or show nothing, lone surrogates.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
+# The login and the query of an address: a password and a signature may stand there.
+LOGIN = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/?#'\"<>]*@", re.IGNORECASE)
+QUERY = re.compile(r"(?P<place>\b[a-z][a-z0-9+.-]*://[^\s?#'\"<>]*)\?[^\s'\"<>]*", re.IGNORECASE)
+
 LONGEST = 3000  # characters of a message: a name or a value in a file of others may have millions
 
 
@@ -20,6 +24,11 @@ def visible(text: str) -> str:
     spelling is that of JSON, so a JSON text stays the same value.
     """
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def without_secrets(text: str) -> str:
+    """A text without the logins and the queries of the addresses in it: messages and commands end up in files."""
+    return QUERY.sub(r"\g<place>", LOGIN.sub(r"\g<scheme>", text))
 
 
 def needs(what: str, package: str, extra: str) -> str:
@@ -37,11 +46,11 @@ class SpectraError(Exception):
     """Something that the user can mend: the base of all errors raised on purpose."""
 
     def __str__(self) -> str:
-        """The message; what it quotes from files of others is cut short, and shows its escape sequences."""
+        """The message; what it quotes is cut short, shows its escape sequences, and holds no secrets of addresses."""
         text = super().__str__()
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
-        return visible(text)
+        return visible(without_secrets(text))
 
 
 class CheckpointError(SpectraError):

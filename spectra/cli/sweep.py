@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from spectra.cli.options import quiet_option, stacked, trust_option
 from spectra.cli.status import rate_and_seed
 from spectra.cli.tables import minutes, print_table, quantity
 from spectra.cli.terminal import echo
+from spectra.records.provenance import command_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ def command(
             ray=ray or "auto",
             **cluster,
             on_event=on_event,
-            command=shlex.join(["spectra", *sys.argv[1:]]),
+            command=command_line(),
         )
     if as_json:
         echo(json.dumps(run.to_dict(), indent=2))

@@ -46,21 +46,18 @@ def setting(name: str, value: object) -> Callable[[Path], object]:
     return change
 
 
-def with_weights(number: float) -> Callable[[Path], object]:
-    """Put one number into all weights that turn the model's features into logits."""
-
-    def change(file: Path) -> None:
-        tensors = load_file(file)
-        save_file({name: tensor.fill_(number) for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
-
-    return change
+def beyond_arithmetic(file: Path) -> None:
+    """Finite weights whose logits are not."""
+    tensors = load_file(file)
+    tensors["lm_head.weight"] = 3e38 * torch.sign(tensors["lm_head.weight"])
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 # What is spoilt, how, and which commands need it: measured after hours of other work, unless it is tried first.
 SPOILT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "an activation that nobody has": ("full/config.json", setting("hidden_act", "none of them"), "full"),
     "another number of heads": ("full/config.json", setting("num_attention_heads", 3), "full"),
-    "numbers beyond arithmetic": ("full/model.safetensors", with_weights(3e38), "full"),
+    "numbers beyond arithmetic": ("full/model.safetensors", beyond_arithmetic, "full"),
     "a base that cannot be loaded": ("base/config.json", setting("model_type", "nobody"), "all"),
     "a base without a tokenizer": ("base/tokenizer.json", Path.unlink, "all"),
     "a setting that peft refuses": ("adapter-1/adapter_config.json", setting("arrow_config", 7), "adapter"),
