@@ -4,8 +4,11 @@ A message says what is wrong, with the values; where; and ends in one imperative
 The command line turns any `SpectraError` into one line on stderr and exit code 1; a bug keeps its traceback.
 """
 
+import contextlib
+import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
 # Control characters but tab and line feed, marks that turn the direction of text or show nothing, lone surrogates.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
@@ -29,6 +32,20 @@ def visible(text: str) -> str:
 def without_secrets(text: str) -> str:
     """A text without the logins and the queries of the addresses in it: messages and commands end up in files."""
     return QUERY.sub(r"\g<place>", LOGIN.sub(r"\g<scheme>", text))
+
+
+def log_without_secrets() -> None:
+    """Take the secrets out of the addresses in what this process logs: the hub client logs its requests."""
+    made = logging.getLogRecordFactory()
+
+    def record(*arguments: Any, **named: Any) -> logging.LogRecord:
+        found = made(*arguments, **named)
+        with contextlib.suppress(TypeError, ValueError):  # a message that cannot be formatted is told by logging itself
+            if "://" in (text := found.getMessage()):
+                found.msg, found.args = without_secrets(text), ()
+        return found
+
+    logging.setLogRecordFactory(record)
 
 
 def needs(what: str, package: str, extra: str) -> str:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from spectra.errors import SpectraError
+from spectra.errors import SpectraError, log_without_secrets
 from spectra.registry import plugin_modules, use_plugins
 from spectra.runs import Run
 from spectra.sweep.execution.inline import do
@@ -37,6 +37,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 def main() -> None:
     """Do jobs until there are no more."""
+    log_without_secrets()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     orders = _Orders(sys.stdin)
