@@ -1,6 +1,7 @@
 """Pre-trained models by folder, asset name or hub id."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,6 +92,20 @@ def load_base(
     return LoadedModel(model, tokenizer, reference, kind, random)
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Show no bars of transformers for the seconds that it takes to read a local folder; the hub's would go, too."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def load_kind(reference: str) -> ModelKind:
     """The kind of model that a checkpoint was saved as.
 
@@ -173,8 +188,10 @@ def load_model(
         options |= {"quantization_config": quantization_config, "device_map": {"": device}}
     try:
         resolved = resolve_model(reference)
-        with quietly():  # transformers prints the names of tensors as they stand in the file, escape sequences too
-            if Path(resolved).is_dir() and not trusts_remote_code():
+        local = Path(resolved).is_dir()
+        # transformers prints the names of tensors as they stand in the file, escape sequences too
+        with quietly(), without_bars() if local else nullcontext():
+            if local and not trusts_remote_code():
                 require_proportionate(lambda: class_of(kind).from_config(config), Path(resolved))
             model, loading = class_of(kind).from_pretrained(
                 resolved,
@@ -188,10 +205,29 @@ def load_model(
             )
     except UNREADABLE as error:
         raise _not_loaded(f"Model '{reference}' as {kind}", reference, error) from error
+    _require_all_blocks(reference, model, loading["unexpected_keys"])
     random = _random_head(reference, kind, model, loading)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return cast("PreTrainedModel", (model if quantization_config is not None else model.to(device)).eval()), random
+
+
+def _require_all_blocks(reference: str, model: "PreTrainedModel", unexpected: Iterable[str]) -> None:
+    """Refuse a model with fewer blocks than its files: what transformers has no place for, it leaves out silently."""
+    prefix = f"{model.base_model_prefix}."
+    for name in sorted(unexpected):
+        parts = name.split(".")
+        for position, part in enumerate(parts):
+            place = ".".join(parts[:position])
+            if not part.isdecimal():
+                continue
+            for path in (place, place.removeprefix(prefix), f"{prefix}{place}"):
+                blocks = dict(model.named_modules()).get(path)
+                if isinstance(blocks, torch.nn.ModuleList) and int(part) >= len(blocks):
+                    raise ModelError(
+                        f"Model '{reference}' holds '{name}', and its configuration has {len(blocks)} of '{place}'. "
+                        "Restore the config.json that it was saved with."
+                    )
 
 
 def _random_head(

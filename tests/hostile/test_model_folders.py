@@ -53,6 +53,14 @@ def test_a_model_far_larger_than_its_files_is_not_built(name: str, tmp_path: Pat
             read()
 
 
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_a_model_is_not_loaded_without_some_of_its_blocks(blocks: int, tmp_path: Path) -> None:
+    folder = Path(tiny.save_model(tmp_path, "llama"))
+    _setting("num_hidden_layers", blocks)(folder)
+    with pytest.raises(SpectraError, match=f"its configuration has {blocks} of 'model.layers'"):
+        load_base(str(folder), "causal-lm")
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_model_folder_that_would_not_be_read_to_an_end_is_refused(kind: str, tmp_path: Path) -> None:
     folder = Path(tiny.save_model(tmp_path, "llama"))
