@@ -46,7 +46,7 @@ def critical_scale(facts: PairFacts, *, draws: int, seed: int, measure: bool, ow
     safe = _safe(facts.base) / largest if exact else None
     if not (exact and measure):
         return CriticalScale(predicted, low, high, of_its_own, safe=safe)
-    reach = [value for value in (low, high, of_its_own) if value is not None and math.isfinite(value)]
+    reach = [value for value in (low, high, of_its_own) if value is not None]
     measured, searched = _measured(facts, SEARCHED_BELOW * min(reach), SEARCHED_BEYOND * max(reach))
     return CriticalScale(predicted, low, high, of_its_own, measured, searched, safe)
 

@@ -131,7 +131,7 @@ def random_critical_sizes(
         seed: Of the draws.
 
     Returns:
-        The sizes, increasing.
+        The sizes, increasing; 6 sigma_1, where the search ends, for a draw that makes none before.
 
     Raises:
         SpectrumError: As `critical_sizes`; or if S0 does not have min(shape) values.
@@ -142,7 +142,8 @@ def random_critical_sizes(
     """
     _require_spectrum(S0, shape)
     generator = torch.Generator().manual_seed(seed)
-    return critical_sizes(S0, random_directions(shape, draws, generator), k=k, epsilon=epsilon).sort().values
+    sizes = critical_sizes(S0, random_directions(shape, draws, generator), k=k, epsilon=epsilon)
+    return sizes.clamp_max(LARGEST * float(S0[0])).sort().values
 
 
 def _first_sizes(paths: Paths, pairs: int, epsilon: float, largest: float) -> Float[Tensor, " pairs"]:

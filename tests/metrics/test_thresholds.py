@@ -191,6 +191,12 @@ def test_the_same_seed_gives_the_same_sizes() -> None:
     assert torch.equal(first, first.sort().values)
 
 
+def test_a_draw_that_makes_no_intruder_counts_with_the_end_of_the_search() -> None:
+    """In two dimensions the nearer of two vectors is never further than 45 degrees; a plan's JSON has no infinity."""
+    S0 = _line(3, 2, 2)
+    assert random_critical_sizes(S0, (2, 2), k=2, epsilon=0.5, draws=3).tolist() == [18.0] * 3
+
+
 def test_input_without_meaning_is_named() -> None:
     S = torch.linspace(4, 1, 30, dtype=torch.float64)
     with pytest.raises(SpectrumError, match=r"size of an update is 0.0.*positive"):
