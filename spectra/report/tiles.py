@@ -137,7 +137,9 @@ def _scan_tiles(material: Material) -> Iterator[Tile]:
     if matrices.empty:
         return
     null = material.nulls.get(str(trial["trial"]))
-    beside = "no null control" if null is None else f"null control {numbers.mean_count(null.count)}"
+    beside = (
+        "no null control; spectra scan counts one" if null is None else f"null control {numbers.mean_count(null.count)}"
+    )
     yield Tile("Intruder dimensions", (Entry(numbers.count(trial["count"]), note=beside),))
     affected = int((matrices["count"] > 0).sum())
     yield Tile("Matrices with intruders", (Entry(numbers.count(affected), note=f"of {numbers.count(len(matrices))}"),))

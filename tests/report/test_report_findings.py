@@ -280,8 +280,8 @@ def test_a_sweep_without_a_finished_trial_has_one_sentence() -> None:
 def test_a_scan_tells_count_place_and_size() -> None:
     said = sentences(scan_material(scan_of(3, intruders=9)))
     assert said[0] == (
-        "9 intruder dimensions among 360 leading vectors of 36 matrices, without a null control to hold them against, "
-        "which `spectra scan` counts (k = 10 in each matrix, ε = 0.5)."
+        "9 intruder dimensions among 360 leading vectors of 36 matrices, without a null control to hold them against "
+        "(k = 10 in each matrix, ε = 0.5)."
     )
     assert said[1].startswith("They sit in 7 of 36 matrices; ")
     assert said[1].endswith("and hold 2.6 % of the leading vectors' energy, averaged over all matrices.")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-WITHOUT = ", without a null control to hold them against, which `spectra scan` counts"
+WITHOUT = ", without a null control to hold them against"
 
 
 def scan_findings(material: Material) -> list[str]:
