@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
+from spectra.data.labels import as_label
 from spectra.errors import DataError, first_five
 
 TaskKind = Literal["classification", "regression", "multi-label", "causal-lm", "seq2seq"]
@@ -181,4 +182,4 @@ def _names(given: Any, task: str) -> tuple[str, ...]:
     for name in given:
         if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
             raise DataError(f"Task '{task}' has {name!r} among its label_names. {remedy}")
-    return tuple(str(name).strip() for name in given)
+    return tuple(as_label(str(name)) for name in given)
