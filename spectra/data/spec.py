@@ -103,9 +103,8 @@ class TaskSpec:
             near = difflib.get_close_matches(unknown[0], known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise DataError(f"A task has no field {first_five(unknown)}. {hint}Use only: {', '.join(known)}.")
-        place = values.get("path") or values.get("hub") or ""
-        name = values.get("name") or (PurePath(place).stem if isinstance(place, str) else "") or "task"
-        _require_types(values, str(name))
+        name = name_of(values)
+        _require_types(values, name)
         return cls(**{**values, "name": name, "label_names": _names(values.get("label_names", ()), name)})
 
     def column(self, role: str) -> str:
@@ -155,6 +154,12 @@ class TaskSpec:
             )
         if self.label_names and kind not in NAMED_LABELS:
             raise self._wrong(f"is of kind {kind} and has label_names", "Remove them.")
+
+
+def name_of(values: Mapping[str, Any]) -> str:
+    """What a task is called that is described by its fields: by its name, or else by its file or data set."""
+    place = values.get("path") or values.get("hub") or ""
+    return str(values.get("name") or (PurePath(place).stem if isinstance(place, str) else "") or "task")
 
 
 def _require_types(values: Mapping[str, Any], task: str) -> None:

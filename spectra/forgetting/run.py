@@ -135,7 +135,7 @@ def measure_forgetting(
         require_continued(folder, "forget", inputs=[Path(checkpoint) for checkpoint in checkpoints])
     reference = base or _stated_base(checkpoints)
     for checkpoint in checkpoints:
-        _require_heads(checkpoint, held_out)
+        require_heads(checkpoint, held_out)
     scorer = _ModelScorer(
         body=OneBase(reference, dtype=getattr(torch, dtype), device=device),
         head=OneBase(reference, dtype=getattr(torch, dtype), device=device),
@@ -241,7 +241,12 @@ def _stated_base(checkpoints: Sequence[str]) -> str:
     return bases[0]
 
 
-def _require_heads(checkpoint: str, held_out: Sequence[HeldOut]) -> None:
+def require_heads(checkpoint: str, held_out: Sequence[HeldOut]) -> None:
+    """Refuse a measure that a checkpoint has no head for.
+
+    Raises:
+        ModelError: Naming the measures that it has one for.
+    """
     kind = tuned_kind(Path(checkpoint))
     for task in held_out:
         if not HELD_OUT_MEASURES[task.measure].measures(kind):

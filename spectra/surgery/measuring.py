@@ -5,9 +5,25 @@ from collections.abc import Callable, Sequence
 import torch
 
 from spectra.forgetting import HeldOut, measure_forgetting
-from spectra.interventions.own_task import OwnTask, measure_own_task
+from spectra.forgetting.run import require_heads
+from spectra.interventions.own_task import OwnTask, measure_own_task, require_scorable
 from spectra.models import load_tuned
 from spectra.records.surgery import MeasuredLoss
+
+
+def require_measurable(
+    checkpoints: Sequence[str], base: str, *, heldout: Sequence[HeldOut] = (), task: OwnTask | None = None
+) -> None:
+    """Refuse a task or measure that one of the checkpoints has no head for, before anything is written.
+
+    Raises:
+        ModelError: If a model lacks the head that is needed.
+    """
+    for checkpoint in checkpoints:
+        if heldout:
+            require_heads(checkpoint, heldout)
+        if task is not None:
+            require_scorable(checkpoint, task, base=base)
 
 
 def measured(

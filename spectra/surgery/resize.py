@@ -22,6 +22,7 @@ from spectra.linalg.allocation import allocate
 from spectra.linalg.eckart_young import RESIDUAL_ROUNDINGS
 from spectra.linalg.operators import LowRankUpdate
 from spectra.linalg.svd import SVD, low_rank_svd
+from spectra.models import base_of
 from spectra.records.provenance import versions
 from spectra.records.selection import DEFAULT, Selection
 from spectra.records.surgery import ReducedMatrix, Reduction
@@ -29,9 +30,9 @@ from spectra.scanning.scan import Progress
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_folder
 from spectra.surgery.counting import counted
-from spectra.surgery.measuring import measured
+from spectra.surgery.measuring import measured, require_measurable
 from spectra.surgery.rank_choice import RankChoice
-from spectra.weights import Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
+from spectra.weights import CheckpointPair, Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
 from spectra.weights.matching.names import canonical_names
 from spectra.weights.matching.selection import reason_to_skip, require_known
@@ -129,9 +130,14 @@ def resize(
     named = base if base is not None else opened.base
     kept = [opened.path, *([Path(named)] if named is not None else [])]
     require_folder(Path(out), "adapter", force=force, inputs=kept)
+    if heldout or task is not None:
+        named = named if named is not None else base_of(opened.path)
+        require_measurable([str(adapter)], str(named), heldout=heldout, task=task)
     everything = replace(selection, include=".", exclude=None, roles=None, layers=None, split_fused=False)
     pair = open_pair(base, adapter, everything) if count else None  # what does not fit is refused before it is written
     updates = spectral_updates(opened, selection)
+    if pair is not None:
+        updates = _named_as_in_base(updates, pair)
     modules = [(each.name, each.update.shape) for each in updates]
     ranks = chosen_ranks_of([each.squares for each in updates], modules, choice)
     treated = [_resized(each, rank) for each, rank in zip(updates, ranks, strict=True)]
@@ -204,6 +210,32 @@ def spectral_updates(adapter: Adapter, selection: Selection = DEFAULT) -> list[S
     if not found:
         raise AdapterError(f"No module of '{adapter.path}' is selected. Widen include and exclude.")
     return found
+
+
+def _named_as_in_base(updates: Sequence[Spectral], pair: CheckpointPair) -> list[Spectral]:
+    """The updates under the names that their matrices have among all of the base, found by their factors.
+
+    An adapter on one part of a model does not tell which leading words of its names all parts share.
+
+    Raises:
+        AdapterError: If the base has no matrix for one of them, so that its intruders cannot be counted.
+    """
+    names = {
+        (matrix.change.A.source, matrix.change.B.source): matrix.name
+        for matrix in pair.matrices
+        if isinstance(matrix.change, LoraChange)
+    }
+    named = []
+    for each in updates:
+        sources = (each.change.A.source, each.change.B.source)
+        name = names.get(sources) or names.get(sources[::-1])  # of an embedding, this package turns both factors
+        if name is None:
+            raise AdapterError(
+                f"'{each.name}' is not compared with a matrix of '{pair.base}', so that its intruders cannot be "
+                "counted. Give --no-count."
+            )
+        named.append(replace(each, name=name.canonical, layer=name.layer, role=name.role))
+    return named
 
 
 def chosen_ranks_of(
