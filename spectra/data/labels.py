@@ -27,11 +27,11 @@ def names_of(labels: Iterable[str], task: str) -> tuple[str, ...]:
     found = set(labels)
     whole = {label for label in found if WHOLE.fullmatch(label)}
     if whole == found:
-        return tuple(sorted(found, key=int))
+        return tuple(sorted(found, key=lambda label: int(label)))
     words = sorted(label for label in found if not _is_number(label))
     if whole and words:
         raise DataError(
-            f"Task '{task}' has labels that are numbers ({first_five(sorted(whole, key=int))}) and labels that are "
+            f"Task '{task}' has labels that are numbers ({first_five(sorted(whole))}) and labels that are "
             f"words ({first_five(words)}). Write every class in one way, or list all of them in `label_names`."
         )
     return tuple(sorted(found))
