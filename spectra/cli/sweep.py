@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from spectra.cli.options import quiet_option, stacked, trust_option
 from spectra.cli.status import rate_and_seed
 from spectra.cli.tables import minutes, print_table, quantity
 from spectra.cli.terminal import echo
+from spectra.records.provenance import command_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ def command(
             ray=ray or "auto",
             **cluster,
             on_event=on_event,
-            command=shlex.join(["spectra", *sys.argv[1:]]),
+            command=command_line(),
         )
     if as_json:
         echo(json.dumps(run.to_dict(), indent=2))
@@ -138,21 +138,23 @@ def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
         echo(told, err=True)
         print_account(planned.account, err=True)
         return
+    seeds: dict[tuple[str, ...], list[str]] = {}
+    for trial, row in zip(planned.trials, planned, strict=True):
+        rate, seed = rate_and_seed(trial.described())
+        cost = (
+            quantity(row["trainable_parameters"]),
+            quantity(row["optimiser_bytes"], "B"),
+            quantity(row["disk_bytes"], "B"),
+            minutes(row["seconds"]),
+        )
+        seeds.setdefault((trial.label, rate, *cost), []).append(seed)
     print_table(
         ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
-        [
-            (
-                trial.label,
-                *rate_and_seed(trial.described()),
-                quantity(row["trainable_parameters"]),
-                quantity(row["optimiser_bytes"], "B"),
-                quantity(row["disk_bytes"], "B"),
-                minutes(row["seconds"]),
-            )
-            for trial, row in zip(planned.trials, planned, strict=True)
-        ],
+        [(label, rate, _counted(numbers), *cost) for (label, rate, *cost), numbers in seeds.items()],
         numeric=range(1, 7),
     )
+    if any(len(numbers) > 1 for numbers in seeds.values()):
+        echo("What a row says holds for each of its seeds.")
     known = [row["seconds"] for row in planned if row["seconds"] is not None]
     total = f"training takes very roughly {minutes(sum(known))} here" if known else "the time cannot be estimated"
     if not planned.is_trained:
@@ -160,6 +162,14 @@ def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
     echo(f"{len(planned)} trials; {total}; keep: {planned.keep}.")
     print_account(planned.account)
     echo(told)
+
+
+def _counted(seeds: Sequence[str]) -> str:
+    """Seeds as a specification writes them: 0..4 for neighbours in order."""
+    numbers = [int(seed) for seed in seeds if seed]
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"{numbers[0]}..{numbers[-1]}"
+    return ", ".join(seeds)
 
 
 def print_results(run: "Run") -> None:

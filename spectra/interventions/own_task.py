@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ from spectra.errors import ModelError, first_five
 from spectra.forgetting import Scores
 from spectra.forgetting.batches import length_ordered
 from spectra.forgetting.undisturbed import active_adapters, undisturbed
-from spectra.models import LoadedModel, ModelKind, adapter_labels, is_adapter, load_config, tuned_kind
+from spectra.models import LoadedModel
 from spectra.statistics.scores import fingerprint
-from spectra.training.families import FAMILIES, collator, encode, family_of, in_order_of, other_width
+from spectra.training.families import FAMILIES, collator, encode, family_of, in_order_of
 from spectra.training.metrics import FamilyName
 
 # Name and unit of the loss of an example, and what its mean is taken from to be a score.
@@ -76,7 +75,7 @@ def measure_own_task(loaded: LoadedModel, task: OwnTask, *, base: str, batch_siz
     Raises:
         ModelError: If the model's head is of another kind or width, or was not saved.
     """
-    family = _fitting(loaded, task, base)
+    family = require_fitting(loaded, task, base)
     data = in_order_of(task.data, loaded.model.config, loaded.reference)
     rows = getattr(data, task.split)
     chosen = rows if task.limit is None else rows.select(range(min(task.limit, len(rows))))
@@ -108,21 +107,6 @@ def measure_own_task(loaded: LoadedModel, task: OwnTask, *, base: str, batch_siz
     )
 
 
-def require_scorable(checkpoint: str | Path, task: OwnTask, *, base: str) -> None:
-    """Refuse a task that a checkpoint has no head for, before anything is computed; no weight is loaded.
-
-    Raises:
-        ModelError: If the head is of another kind or width, or tells other labels apart.
-    """
-    folder = Path(checkpoint)
-    _require_kind(str(checkpoint), tuned_kind(folder), task, base)
-    width = adapter_labels(folder) if is_adapter(folder) else None
-    if width is None:
-        in_order_of(task.data, load_config(base if is_adapter(folder) else str(folder)), str(checkpoint))
-    elif width != task.data.outputs:
-        raise other_width(str(checkpoint), width, task.data)
-
-
 def has_base_score(task: OwnTask) -> bool:
     """Whether the untouched base can be scored: a classification head would be new, and its score luck."""
     return task.data.outputs is None
@@ -143,22 +127,22 @@ def _losses(family: FamilyName, reduced: Float[np.ndarray, "n both"]) -> tuple[n
     return -first[kept, 0] / second[kept, 0], second[kept, 0]
 
 
-def _fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName:
-    """The family of the task on this model, if the model carries the head for it."""
-    family = _require_kind(loaded.reference, loaded.kind, task, base)
+def require_fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName:
+    """The family of the task on this model, if the model carries the head for it.
+
+    Raises:
+        ModelError: If its head is of another kind, width or set of labels, or was not saved.
+    """
+    family = family_of(task.data.kind, base)
+    if FAMILIES[family].model_kind != loaded.kind:
+        raise ModelError(
+            f"'{loaded.reference}' is a {loaded.kind} model, and the task '{task.data.name}' is scored with a "
+            f"{FAMILIES[family].model_kind} one. Name the task that it was tuned on."
+        )
     if loaded.random_head:
         raise ModelError(
             f"'{loaded.reference}' was saved without its head: {first_five(loaded.random_head)} are in no file and "
             "would be random, and so would every score. Save it with its head (modules_to_save), or leave out the task."
         )
-    return family
-
-
-def _require_kind(reference: str, kind: ModelKind, task: OwnTask, base: str) -> FamilyName:
-    family = family_of(task.data.kind, base)
-    if FAMILIES[family].model_kind != kind:
-        raise ModelError(
-            f"'{reference}' is a {kind} model, and the task '{task.data.name}' is scored with a "
-            f"{FAMILIES[family].model_kind} one. Name the task that it was tuned on."
-        )
+    in_order_of(task.data, loaded.model.config, loaded.reference)  # refuses a head of other labels
     return family

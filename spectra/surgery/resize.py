@@ -22,7 +22,6 @@ from spectra.linalg.allocation import allocate
 from spectra.linalg.eckart_young import RESIDUAL_ROUNDINGS
 from spectra.linalg.operators import LowRankUpdate
 from spectra.linalg.svd import SVD, low_rank_svd
-from spectra.models import base_of
 from spectra.records.provenance import versions
 from spectra.records.selection import DEFAULT, Selection
 from spectra.records.surgery import ReducedMatrix, Reduction
@@ -30,7 +29,7 @@ from spectra.scanning.scan import Progress
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_folder
 from spectra.surgery.counting import counted
-from spectra.surgery.measuring import measured, require_measurable
+from spectra.surgery.measuring import measured, require_inputs
 from spectra.surgery.rank_choice import RankChoice
 from spectra.weights import CheckpointPair, Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
@@ -130,11 +129,10 @@ def resize(
     named = base if base is not None else opened.base
     kept = [opened.path, *([Path(named)] if named is not None else [])]
     require_folder(Path(out), "adapter", force=force, inputs=kept)
-    if heldout or task is not None:
-        named = named if named is not None else base_of(opened.path)
-        require_measurable([str(adapter)], str(named), heldout=heldout, task=task)
     everything = replace(selection, include=".", exclude=None, roles=None, layers=None, split_fused=False)
     pair = open_pair(base, adapter, everything) if count else None  # what does not fit is refused before it is written
+    base_name = None if named is None else str(named)
+    require_inputs([str(adapter)], base_name, heldout=heldout, task=task, device=device)
     updates = spectral_updates(opened, selection)
     if pair is not None:
         updates = _named_as_in_base(updates, pair)
@@ -152,7 +150,7 @@ def resize(
     result = Reduction(
         operation="resize",
         source=str(adapter),
-        base=None if named is None else str(named),
+        base=base_name,
         out=str(out),
         rule=choice.words(),
         k=k,

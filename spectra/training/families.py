@@ -85,7 +85,10 @@ def in_order_of(task: TaskData, config: Any, reference: str) -> TaskData:
         return task
     width = getattr(config, "num_labels", 0)
     if width != task.outputs:
-        raise other_width(reference, width, task)
+        raise ModelError(
+            f"'{reference}' has a head of {width} outputs, and the task '{task.name}' needs {task.outputs}. "
+            "Name the task that it was tuned on."
+        )
     if not task.label_names:
         return task
     head = output_names(config)
@@ -96,14 +99,6 @@ def in_order_of(task: TaskData, config: Any, reference: str) -> TaskData:
             f"labels {', '.join(task.label_names)}. Give the task label_names in the words of the head."
         )
     return task.in_order(order)
-
-
-def other_width(reference: str, width: int, task: TaskData) -> ModelError:
-    """What is said of a head that is too wide or too narrow for a task."""
-    return ModelError(
-        f"'{reference}' has a head of {width} outputs, and the task '{task.name}' needs {task.outputs}. "
-        "Name the task that it was tuned on."
-    )
 
 
 def encode(rows: "Dataset", family: FamilyName, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Encoded:
