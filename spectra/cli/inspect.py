@@ -10,6 +10,7 @@ import click
 
 import spectra
 from spectra.cli.destinations import WritingCommand
+from spectra.cli.garbage import uncollected
 from spectra.cli.options import checkpoint_options, selected, selection_options, stream_option
 from spectra.cli.output import Output, output_options
 from spectra.cli.tables import quantity
@@ -49,7 +50,8 @@ def command(checkpoint: str, base: str | None, output: Output, *, selection: "Se
     """
     if verify and selection.split_fused:
         raise click.UsageError("--verify holds whole matrices against the models. Leave out --split-fused.")
-    found = spectra.inspect(checkpoint, base, selection=selection, verify=verify)
+    with uncollected():
+        found = spectra.inspect(checkpoint, base, selection=selection, verify=verify)
     warn(found.warnings)
     output.emit(text=lambda: print_inspection(found), whole=found.to_dict, rows=found.rows)
     if found.differences:
