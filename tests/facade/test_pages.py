@@ -32,7 +32,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 # Blocks that are never run, and why. All others run below or in the file that is named.
 NEVER = {
-    ("README.md", 1): "sets up an environment of its own and trains for minutes; `make test` is what runs this",
+    ("README.md", 5): "sets up an environment of its own and trains for minutes; `make test` is what runs this",
     ("docs/clusters.md", 1): "needs a GPU, or trains without one for hours",
     ("docs/clusters.md", 4): "needs several GPUs, or a Ray cluster",
     ("docs/clusters.md", 5): "needs Slurm",
@@ -87,7 +87,7 @@ def whole(page: str) -> list[str]:
 
 
 PYTHON = whole("docs/python.md")
-TRANSCRIPT, SHELL, README_PYTHON = runs("README.md", 2, 3, 4)
+QUICK, QUICK_OUTPUT, SHELL, README_PYTHON, TRANSCRIPT = runs("README.md", 1, 2, 3, 4, 6)
 FIVE_MINUTES = runs("docs/five-minutes.md", 2, 3)
 REAL_PAIR, REAL_OUTPUT = runs("docs/five-minutes.md", 4, 5)
 EXTENSIONS, ENTRY_POINT = runs("docs/extending.md", 1, 2, 3, 4), *runs("docs/extending.md", 5)
@@ -170,7 +170,7 @@ def test_the_calls_of_the_readme_and_of_the_five_minutes_run(desk: Path, monkeyp
 
 
 @pytest.mark.assets
-def test_the_output_of_the_five_minutes_is_what_the_real_pair_gives(
+def test_the_first_outputs_of_readme_and_five_minutes_are_what_the_real_pair_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SPECTRA_CACHE", raising=False)  # that of the fixtures beside this test holds no asset
@@ -180,11 +180,12 @@ def test_the_output_of_the_five_minutes_is_what_the_real_pair_gives(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
-    line = REAL_PAIR.splitlines()[1].replace("$folder", str(folder))
+    line = REAL_PAIR.splitlines()[-1].replace("$folder", str(folder))
+    assert QUICK.splitlines()[-1] == REAL_PAIR.splitlines()[-1]
     result = CliRunner().invoke(main, shlex.split(line)[1:])
     assert result.exit_code == 0, result.output
     printed = " ".join(result.stdout.split())
-    for part in REAL_OUTPUT.split("...\n"):
+    for part in (*QUICK_OUTPUT.split("...\n"), *REAL_OUTPUT.split("...\n")):
         assert " ".join(part.split()) in printed
 
 
