@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra.assets import cache_folder
+from spectra.errors import without_secrets
 from spectra.records.provenance import commit, hardware, package_version, versions
 from spectra.records.verdicts import html_table
 
@@ -149,7 +150,7 @@ def doctor() -> Environment:
         cache=str(folder),
         cache_entries=cache_entries(folder),
         hub_offline=bool(constants.HF_HUB_OFFLINE),
-        hub={name: os.environ[name] for name in HUB_VARIABLES if name in os.environ},
+        hub={name: without_secrets(os.environ[name]) for name in HUB_VARIABLES if name in os.environ},
         optional={name: package_version(name) for name in OPTIONAL},
     )
 

@@ -4,11 +4,18 @@ A message says what is wrong, with the values; where; and ends in one imperative
 The command line turns any `SpectraError` into one line on stderr and exit code 1; a bug keeps its traceback.
 """
 
+import contextlib
+import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
 # Control characters but tab and line feed, marks that turn the direction of text or show nothing, lone surrogates.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+# The login and the query of an address: a password and a signature may stand there.
+LOGIN = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/?#'\"<>]*@", re.IGNORECASE)
+QUERY = re.compile(r"(?P<place>\b[a-z][a-z0-9+.-]*://[^\s?#'\"<>]*)\?[^\s'\"<>]*", re.IGNORECASE)
 
 LONGEST = 3000  # characters of a message: a name or a value in a file of others may have millions
 
@@ -20,6 +27,25 @@ def visible(text: str) -> str:
     spelling is that of JSON, so a JSON text stays the same value.
     """
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def without_secrets(text: str) -> str:
+    """A text without the logins and the queries of the addresses in it: messages and commands end up in files."""
+    return QUERY.sub(r"\g<place>", LOGIN.sub(r"\g<scheme>", text))
+
+
+def log_without_secrets() -> None:
+    """Take the secrets out of the addresses in what this process logs: the hub client logs its requests."""
+    made = logging.getLogRecordFactory()
+
+    def record(*arguments: Any, **named: Any) -> logging.LogRecord:
+        found = made(*arguments, **named)
+        with contextlib.suppress(TypeError, ValueError):  # a message that cannot be formatted is told by logging itself
+            if "://" in (text := found.getMessage()):
+                found.msg, found.args = without_secrets(text), ()
+        return found
+
+    logging.setLogRecordFactory(record)
 
 
 def needs(what: str, package: str, extra: str) -> str:
@@ -37,11 +63,11 @@ class SpectraError(Exception):
     """Something that the user can mend: the base of all errors raised on purpose."""
 
     def __str__(self) -> str:
-        """The message; what it quotes from files of others is cut short, and shows its escape sequences."""
+        """The message; what it quotes is cut short, shows its escape sequences, and holds no secrets of addresses."""
         text = super().__str__()
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
-        return visible(text)
+        return visible(without_secrets(text))
 
 
 class CheckpointError(SpectraError):
@@ -86,6 +112,11 @@ class SpecificationError(SpectraError):
 
 class ModelError(SpectraError):
     """A model cannot be found or is of a kind that the task at hand cannot use."""
+
+
+def first_and_more(names: Sequence[str]) -> str:
+    """The first of some names, and how many there are beside it."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def first_five(offenders: Sequence[object]) -> str:

@@ -1,5 +1,6 @@
 """Markers that depend on the machine, and settings that keep the suite quiet and repeatable."""
 
+import gc
 import os
 import tempfile
 
@@ -9,9 +10,6 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# A key of the tests' own, not the user's.
-os.environ["SPECTRA_CONFIG"] = tempfile.mkdtemp(prefix="spectra-tests-")
-
 # The matrices of the tests are tiny: a second thread only waits, and on a shared machine it waits long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,6 +18,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
+
+# A key of the tests' own, not the user's; each process of a parallel run has its folder, which goes with it.
+_settings = tempfile.TemporaryDirectory(prefix="spectra-tests-")
+os.environ["SPECTRA_CONFIG"] = _settings.name
 
 torch.set_num_threads(1)
 threadpool_limits(1)  # numpy may have been loaded before this file was read
@@ -37,6 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: a training's own collections need not walk through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

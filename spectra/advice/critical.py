@@ -1,6 +1,7 @@
 """The critical scale of one trained update: predicted from the spectrum of W0, and measured by the scan itself."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -12,10 +13,11 @@ from spectra.engine.tuned import Tuned
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.secular import directions_in_basis
 from spectra.metrics.safe_size import safe_size
-from spectra.metrics.thresholds import critical_sizes, first_crossings, random_critical_sizes
+from spectra.metrics.thresholds import critical_sizes, random_critical_sizes
 from spectra.scanning.facts import BaseFacts, PairFacts, cosine_bounds
 
 SEARCHED_BELOW, SEARCHED_BEYOND = 0.3, 4.0  # range of the measured search, around the predictions
+RATIO, HALVINGS = 1.05, 5  # its steps, and how often the step with the crossing is halved
 OWN = 10  # leading singular directions of an update that are predicted one by one
 
 
@@ -44,7 +46,7 @@ def critical_scale(facts: PairFacts, *, draws: int, seed: int, measure: bool, ow
     safe = _safe(facts.base) / largest if exact else None
     if not (exact and measure):
         return CriticalScale(predicted, low, high, of_its_own, safe=safe)
-    reach = [value for value in (low, high, of_its_own) if value is not None and math.isfinite(value)]
+    reach = [value for value in (low, high, of_its_own) if value is not None]
     measured, searched = _measured(facts, SEARCHED_BELOW * min(reach), SEARCHED_BEYOND * max(reach))
     return CriticalScale(predicted, low, high, of_its_own, measured, searched, safe)
 
@@ -88,15 +90,32 @@ def _measured(facts: PairFacts, start: float, stop: float) -> tuple[float | None
         [bounds] = cosine_bounds(base, [_scaled(facts, multiple)])
         return bool((bounds.upper < base.settings.epsilon).any())
 
-    def up_to_the_first(multiples: Tensor, which: Tensor) -> Tensor:
-        found = torch.zeros(multiples.shape[0], dtype=torch.bool)
-        first = next((i for i, multiple in enumerate(multiples.tolist()) if has_intruder(multiple)), None)
-        if first is not None:
-            found[first] = True
-        return found
-
-    found = float(first_crossings(up_to_the_first, 1, start, stop)[0])
+    found = first_crossing(has_intruder, start, stop)
     return (found if math.isfinite(found) else None), stop
+
+
+def first_crossing(holds: Callable[[float], bool], start: float, stop: float) -> float:
+    """The first value at which a condition holds, by geometric steps of `RATIO` and bisection of the step.
+
+    Args:
+        holds: The condition.
+        start: First value tried, positive.
+        stop: About the last value tried.
+
+    Returns:
+        A value at which it holds, good to 0.2 %; just below `start` where it holds there already, inf where it holds
+        at no value tried.
+    """
+    high = start
+    while not holds(high):
+        if high > stop:
+            return math.inf
+        high *= RATIO
+    low = high / RATIO
+    for _ in range(HALVINGS):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def _scaled(facts: PairFacts, multiple: float) -> Tuned:

@@ -1,7 +1,5 @@
 """`spectra advise`: rank and alpha per layer, from what was trained already."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +23,7 @@ from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.tables import folding_table, number, print_folding
 from spectra.cli.terminal import echo, warn
+from spectra.records.provenance import command_line
 from spectra.storage.destinations import LORA_CONFIG
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def trained(advice: "Advice", source: str, folder: Path, quiet: bool) -> "Advice
     from spectra.advice import verifying
     from spectra.cli.sweep_progress import shown_progress
 
-    command = shlex.join(["spectra", *sys.argv[1:]])
+    command = command_line()
     with shown_progress(verifying(advice, spectra.Run.open(source)), folder, None, quiet=quiet) as on_event:
         return spectra.verify_advice(advice, source, folder, on_event=on_event, command=command)
 

@@ -21,15 +21,18 @@ except ImportError:  # before anything else of the package is imported
 
 from spectra.cli.terminal import echo
 from spectra.cli.troubles import sentence
-from spectra.errors import SpectraError
+from spectra.errors import SpectraError, log_without_secrets
 from spectra.registry import use_plugins
 
 # At its end Python searches all that is left for garbage: after an import of transformers that takes most of a second.
 atexit.register(gc.freeze)
 # Idle OpenMP threads sleep instead of spinning: on a shared machine spinning stalls small kernels a hundredfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+log_without_secrets()
 # A new classification head is no news; weights that must not be random are refused by spectra.models.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+if not sys.stderr.isatty():  # bars of other packages are noise in a log; our own lines say what is done
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # What peft and transformers still have to rename between themselves is not for the reader of a table.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
 

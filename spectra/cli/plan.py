@@ -1,6 +1,5 @@
 """`spectra plan`: ranks, alphas, learning rates and risks, before anything is trained for long."""
 
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from spectra.cli.output import Output, output_options
 from spectra.cli.progress import parts_progress
 from spectra.cli.tables import folding_table, minutes, number, print_folding, print_table, quantity
 from spectra.cli.terminal import echo, warn
+from spectra.records.provenance import command_line
 
 if TYPE_CHECKING:
     from spectra import TrainingPlan
@@ -129,7 +129,7 @@ def command(base: str, output: Output, quiet: bool, out: Path | None, **settings
             on_event=on_event,
             progress=progress,
             cache=spectra.FactorCache(),
-            command=shlex.join(["spectra", *sys.argv[1:]]),
+            command=command_line(),
             **settings,
         )
     warn(planned.warnings)

@@ -1,7 +1,6 @@
 """`spectra study`: a sweep, interventions on its trials, and answers to questions that are fixed before it runs."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from spectra.cli.option_types import Shard
 from spectra.cli.options import quiet_option, trust_option
 from spectra.cli.sweep import cluster_options
 from spectra.cli.terminal import echo
+from spectra.records.provenance import command_line
 
 
 @click.command(epilog="Example:  spectra study --preset study-tiny -o runs/study-tiny")
@@ -74,7 +74,7 @@ def command(
             **cluster,
             on_event=on_event,
             on_progress=on_progress,
-            command=shlex.join(["spectra", *sys.argv[1:]]),
+            command=command_line(),
         )
     print_study(study, as_json=as_json)
     if study.missing and shard is None:

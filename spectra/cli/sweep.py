@@ -1,23 +1,22 @@
 """`spectra sweep`: train, scan and measure every trial of a specification, then write tables and report."""
 
-import gc
 import json
 import os
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import spectra
+from spectra.cli.garbage import uncollected
 from spectra.cli.option_types import Shard
 from spectra.cli.options import quiet_option, stacked, trust_option
 from spectra.cli.status import rate_and_seed
 from spectra.cli.tables import minutes, print_table, quantity
 from spectra.cli.terminal import echo
+from spectra.records.provenance import command_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +97,7 @@ def command(
     axes = [word for word in spec_and_axes if word != source]
     folder = out or Path("runs") / Path(source).stem
     if plan_only:
-        with _uncollected():
+        with uncollected():
             print_plan(spectra.plan_sweep(source, folder, axes=axes), as_json=as_json)
         return
     from spectra.cli.sweep_progress import shown_progress
@@ -116,7 +115,7 @@ def command(
             ray=ray or "auto",
             **cluster,
             on_event=on_event,
-            command=shlex.join(["spectra", *sys.argv[1:]]),
+            command=command_line(),
         )
     if as_json:
         echo(json.dumps(run.to_dict(), indent=2))
@@ -126,16 +125,6 @@ def command(
     asked = [trial.id for trial in planned_trials(specification, shard or (1, 1))]
     if (trials["trial"].isin(asked) & (trials["error"] != "")).any():
         sys.exit(1)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Search nothing for garbage: nearly all that a plan makes lasts as long as it does, the libraries first of all."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
@@ -149,21 +138,23 @@ def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
         echo(told, err=True)
         print_account(planned.account, err=True)
         return
+    seeds: dict[tuple[str, ...], list[str]] = {}
+    for trial, row in zip(planned.trials, planned, strict=True):
+        rate, seed = rate_and_seed(trial.described())
+        cost = (
+            quantity(row["trainable_parameters"]),
+            quantity(row["optimiser_bytes"], "B"),
+            quantity(row["disk_bytes"], "B"),
+            minutes(row["seconds"]),
+        )
+        seeds.setdefault((trial.label, rate, *cost), []).append(seed)
     print_table(
         ("configuration", "rate", "seed", "trained", "optimiser", "disk", "time"),
-        [
-            (
-                trial.label,
-                *rate_and_seed(trial.described()),
-                quantity(row["trainable_parameters"]),
-                quantity(row["optimiser_bytes"], "B"),
-                quantity(row["disk_bytes"], "B"),
-                minutes(row["seconds"]),
-            )
-            for trial, row in zip(planned.trials, planned, strict=True)
-        ],
+        [(label, rate, _counted(numbers), *cost) for (label, rate, *cost), numbers in seeds.items()],
         numeric=range(1, 7),
     )
+    if any(len(numbers) > 1 for numbers in seeds.values()):
+        echo("What a row says holds for each of its seeds.")
     known = [row["seconds"] for row in planned if row["seconds"] is not None]
     total = f"training takes very roughly {minutes(sum(known))} here" if known else "the time cannot be estimated"
     if not planned.is_trained:
@@ -171,6 +162,14 @@ def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
     echo(f"{len(planned)} trials; {total}; keep: {planned.keep}.")
     print_account(planned.account)
     echo(told)
+
+
+def _counted(seeds: Sequence[str]) -> str:
+    """Seeds as a specification writes them: 0..4 for neighbours in order."""
+    numbers = [int(seed) for seed in seeds if seed]
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"{numbers[0]}..{numbers[-1]}"
+    return ", ".join(seeds)
 
 
 def print_results(run: "Run") -> None:

@@ -14,6 +14,7 @@ from spectra.interventions.lambda_selection import choose_lambda, held_out_valid
 from spectra.interventions.mitigation import write_mitigated
 from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.scan import Progress
+from spectra.storage.destinations import require_folder
 
 
 def mitigate(
@@ -111,6 +112,8 @@ def mitigate(
         raise DataError("choose_by needs heldout, and heldout is for choose_by. Give both or neither.")
     record = choice = None
     if choose_by is not None:
+        inputs = [Path(str(named)) for named in (adapter, base) if named is not None]
+        require_folder(Path(out), "adapter", force=force, inputs=inputs)  # before hours of measuring
         own = own_task(choose_by, limit=limit, max_length=task_max_length or max_length, say=say)
         prepared = experiment(
             adapter,

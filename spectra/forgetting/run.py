@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from spectra.errors import ModelError, first_five
-from spectra.forgetting.catalogue import HELD_OUT_MEASURES, fitting
 from spectra.forgetting.held_out import HeldOut
 from spectra.forgetting.loaded import measure_loaded
+from spectra.forgetting.measurable import architecture, require_heads, require_measurable
 from spectra.forgetting.one_base import OneBase
 from spectra.models import (
     LoadedModel,
-    ModelKind,
-    adapter_labels,
     base_of,
     content_of,
     is_adapter,
     load_tuned,
-    tuned_kind,
 )
 from spectra.records.provenance import versions
 from spectra.records.verdicts import html_table
@@ -135,7 +132,7 @@ def measure_forgetting(
         require_continued(folder, "forget", inputs=[Path(checkpoint) for checkpoint in checkpoints])
     reference = base or _stated_base(checkpoints)
     for checkpoint in checkpoints:
-        _require_heads(checkpoint, held_out)
+        require_heads(Path(checkpoint), held_out)
     scorer = _ModelScorer(
         body=OneBase(reference, dtype=getattr(torch, dtype), device=device),
         head=OneBase(reference, dtype=getattr(torch, dtype), device=device),
@@ -145,6 +142,8 @@ def measure_forgetting(
         batch_size=batch_size,
         say=progress or (lambda line: None),
     )
+    fresh = [Path(checkpoint) for checkpoint in checkpoints if not scorer.is_known(Path(checkpoint))]
+    require_measurable(fresh, held_out, scorer.body)
     results = {}
     for checkpoint in checkpoints:
         base_scores = scorer.base_scores(Path(checkpoint))
@@ -171,6 +170,11 @@ class _ModelScorer:
     batch_size: int
     say: Callable[[str], None]
 
+    def is_known(self, checkpoint: Path) -> bool:
+        """Whether all scores of a checkpoint and of its base are kept."""
+        contents = [self._content(checkpoint, None), self._content(checkpoint, content_of(checkpoint))]
+        return all(self.store.find(question) for content in contents for question in self._questions(content))
+
     def base_scores(self, checkpoint: Path) -> list[Scores]:
         """Of the untouched base, in the architecture of a checkpoint."""
         reference = self.body.reference
@@ -183,8 +187,12 @@ class _ModelScorer:
 
     def _content(self, checkpoint: Path, tuned: str | None) -> dict[str, Any]:
         """All that makes the model that is measured."""
-        kind, labels = _architecture(checkpoint)
+        kind, labels = architecture(checkpoint)
         return {"base": content_of(self.body.reference), "kind": kind, "labels": labels, "tuned": tuned}
+
+    def _questions(self, content: dict[str, Any]) -> list[Any]:
+        """What decides the score of each task."""
+        return [[content, task.identity, self.settings] for task in self.held_out]
 
     def _scores(
         self,
@@ -193,12 +201,12 @@ class _ModelScorer:
         content: dict[str, Any],
         opened: AbstractContextManager[LoadedModel | None],
     ) -> list[Scores]:
-        questions = [[content, task.identity, self.settings] for task in self.held_out]
+        questions = self._questions(content)
         kept = [self.store.find(question) for question in questions]
         found = [Scores.from_dict(answer) if answer else None for answer in kept]
         missing = [task for task, scores in zip(self.held_out, found, strict=True) if scores is None]
         if missing:
-            kind, labels = _architecture(checkpoint)
+            kind, labels = architecture(checkpoint)
             with opened as tuned:
                 loaded = tuned or self.body.untouched(kind, labels)
                 self.say(f"{reference}: measuring {', '.join(task.name for task in missing)}")
@@ -216,7 +224,7 @@ class _ModelScorer:
 
     @contextmanager
     def _tuned(self, checkpoint: Path) -> Iterator[LoadedModel]:
-        kind, labels = _architecture(checkpoint)
+        kind, labels = architecture(checkpoint)
         if is_adapter(checkpoint):
             untouched = self.body.untouched(kind, labels)
             with self.body.wearing(checkpoint, kind, labels) as model:
@@ -224,11 +232,6 @@ class _ModelScorer:
         else:
             self.body.release()  # a full checkpoint takes the base's place in memory
             yield load_tuned(checkpoint, base=self.body.reference, dtype=self.body.dtype, device=self.body.device)
-
-
-def _architecture(checkpoint: Path) -> tuple[ModelKind, int | None]:
-    """Kind of a checkpoint's model, and the width of its adapter's classification head."""
-    return tuned_kind(checkpoint), adapter_labels(checkpoint) if is_adapter(checkpoint) else None
 
 
 def _stated_base(checkpoints: Sequence[str]) -> str:
@@ -239,13 +242,3 @@ def _stated_base(checkpoints: Sequence[str]) -> str:
     if len(bases) != 1:
         raise ModelError(f"The adapters name {len(bases)} bases: {first_five(bases)}. Measure one base at a time.")
     return bases[0]
-
-
-def _require_heads(checkpoint: str, held_out: Sequence[HeldOut]) -> None:
-    kind = tuned_kind(Path(checkpoint))
-    for task in held_out:
-        if not HELD_OUT_MEASURES[task.measure].measures(kind):
-            raise ModelError(
-                f"'{checkpoint}' is a {kind} model, which '{task.measure}' of '{task.name}' cannot measure. "
-                f"Use one of {', '.join(fitting(kind))}."
-            )

@@ -25,6 +25,14 @@ from spectra.storage.destinations import mark
 from spectra.storage.keyed import KeyedStore
 from spectra.storage.tables import write_csv, write_parquet
 
+# What the untouched base is kept under, beside what every point is measured with.
+BASE_KEY: Mapping[str, Any] = {"model": "base"}
+
+
+def tuned_key(checkpoint: str) -> dict[str, Any]:
+    """What the tuned model without an edit is kept under."""
+    return {"model": "tuned", "checkpoint": content_of(checkpoint)}
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -169,9 +177,9 @@ class Experiment:
     def _key(self, state: State | None) -> Mapping[str, Any]:
         """What a point depends on beside the tasks: the base alone; the checkpoint; or the edit as well."""
         if state is None:
-            return {"model": "base"}
+            return BASE_KEY
         scan = self.subject.scan
-        tuned = {"model": "tuned", "checkpoint": content_of(scan.checkpoint)}
+        tuned = tuned_key(scan.checkpoint)
         arm, factor = state
         if factor == 1:
             return tuned

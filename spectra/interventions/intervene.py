@@ -11,7 +11,7 @@ from spectra.forgetting import HeldOut
 from spectra.forgetting.run import Precision
 from spectra.interventions.arms import CONTROLS, arms_of
 from spectra.interventions.directions import require_scale
-from spectra.interventions.experiment import Experiment, Statistics, described
+from spectra.interventions.experiment import BASE_KEY, Experiment, Statistics, described, tuned_key
 from spectra.interventions.model_scorer import ModelScorer
 from spectra.interventions.own_task import OwnTask
 from spectra.interventions.subject import Subject
@@ -88,23 +88,27 @@ def experiment(
     reference = resolve_model(named)
     settings = ScanSettings(k=k, epsilon=epsilon, device=device)
     pair = open_pair(reference, checkpoint, selection)
-    (scan,) = scan_pairs([pair], settings, cache=cache, progress=progress)
-    subject = Subject(pair, scan, select, share, device)
-    arms, left_out = arms_of(subject, controls, seed=seed)
+    scorer = ModelScorer(named, Path(checkpoint), held_out, task, getattr(torch, dtype), device, batch_size)
+    store = KeyedStore(folder, "points", owner="intervene")
     common = {
         "base": content_of(reference),
         "dtype": dtype,
         "batch_size": batch_size,
         **described(held_out, task),
     }
+    if not all(store.find([common, key]) for key in (BASE_KEY, tuned_key(str(checkpoint)))):
+        scorer.require_measurable()
+    (scan,) = scan_pairs([pair], settings, cache=cache, progress=progress)
+    subject = Subject(pair, scan, select, share, device)
+    arms, left_out = arms_of(subject, controls, seed=seed)
     return Experiment(
         subject=subject,
         arms=arms,
         left_out=left_out,
-        scorer=ModelScorer(named, Path(checkpoint), held_out, task, getattr(torch, dtype), device, batch_size),
+        scorer=scorer,
         lambdas=factors,
         statistics=Statistics(seed, resamples, level),
-        store=KeyedStore(folder, "points", owner="intervene"),
+        store=store,
         common=common,
         folder=folder,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,9 @@ import torch
 from spectra.errors import ModelError
 from spectra.forgetting import HeldOut
 from spectra.forgetting.loaded import measure_loaded
-from spectra.interventions.own_task import OwnTask, has_base_score, measure_own_task
+from spectra.forgetting.measurable import require_measurable
+from spectra.forgetting.one_base import OneBase
+from spectra.interventions.own_task import OwnTask, has_base_score, measure_own_task, require_fitting
 from spectra.interventions.points import Point
 from spectra.models import LoadedModel, adapter_labels, is_adapter, load_base, load_tuned, tuned_kind
 
@@ -37,6 +39,16 @@ class ModelScorer:
     dtype: torch.dtype
     device: str
     batch_size: int
+
+    def require_measurable(self) -> None:
+        """Refuse a base or a checkpoint that cannot be scored, before anything is.
+
+        Raises:
+            ModelError: If one cannot be loaded, or cannot be measured on a task.
+        """
+        fitting = None if self.own is None else partial(require_fitting, task=self.own, base=self.base)
+        body = OneBase(self.base, dtype=self.dtype, device=self.device)
+        require_measurable([self.checkpoint], self.held_out, body, also=fitting)
 
     def base_point(self) -> Point:
         """Scores of the untouched base, in the architecture of the checkpoint; its memory is freed afterwards."""

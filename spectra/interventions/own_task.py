@@ -75,7 +75,7 @@ def measure_own_task(loaded: LoadedModel, task: OwnTask, *, base: str, batch_siz
     Raises:
         ModelError: If the model's head is of another kind or width, or was not saved.
     """
-    family = _fitting(loaded, task, base)
+    family = require_fitting(loaded, task, base)
     data = in_order_of(task.data, loaded.model.config, loaded.reference)
     rows = getattr(data, task.split)
     chosen = rows if task.limit is None else rows.select(range(min(task.limit, len(rows))))
@@ -127,8 +127,12 @@ def _losses(family: FamilyName, reduced: Float[np.ndarray, "n both"]) -> tuple[n
     return -first[kept, 0] / second[kept, 0], second[kept, 0]
 
 
-def _fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName:
-    """The family of the task on this model, if the model carries the head for it."""
+def require_fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName:
+    """The family of the task on this model, if the model carries the head for it.
+
+    Raises:
+        ModelError: If its head is of another kind, width or set of labels, or was not saved.
+    """
     family = family_of(task.data.kind, base)
     if FAMILIES[family].model_kind != loaded.kind:
         raise ModelError(
@@ -140,4 +144,5 @@ def _fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName:
             f"'{loaded.reference}' was saved without its head: {first_five(loaded.random_head)} are in no file and "
             "would be random, and so would every score. Save it with its head (modules_to_save), or leave out the task."
         )
+    in_order_of(task.data, loaded.model.config, loaded.reference)  # refuses a head of other labels
     return family

@@ -5,23 +5,33 @@ W0 + theta u v^T exactly where
 
     K(z) = [[a(z), c(z) - 1/theta], [c(z) - 1/theta, b(z)]]  is singular,
     a(z) = sum_i z u_i^2 / (z^2 - s_i^2) + |u_outside|^2 / z,    b(z) the same with v,
-    c(z) = sum_i s_i u_i v_i / (z^2 - s_i^2),
+    c(z) = sum_i s_i u_i v_i / (z^2 - s_i^2).
 
-and its inertia counts how many singular values lie above z. So each one is found by bisection at O(n) a step, and the
-coordinates of its left vector, which are its cosines to every u_i, follow from the null vector of K. Many directions
-are solved at once.
+For a given theta that is a root to be searched. For a given z it is solved at once:
+
+    1/theta = c(z) + sqrt(a(z) b(z))   or   1/theta = c(z) - sqrt(a(z) b(z)),     where a(z) b(z) >= 0,
+
+and the coordinates of the left vector, which are its cosines to every u_i, follow from the null vector of K. Both a and
+b fall from +inf to -inf between two singular values of W0. So there is a stretch above each s_j where both are positive
+and one below it where both are negative. On each of them the first solution, followed away from s_j to the turning
+point where a b = 0, and the second, followed back, make one path on which 1/theta falls throughout. By the inertia of K
+the j-th singular value of W0 + theta u v^T lies on one of the two paths that start at s_j, whatever theta > 0 is.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spectra.linalg.svd import SVD
 
-BISECTIONS = 36  # halvings of a gap between two singular values: to 1e-11 of it
-POLE = 1e-13  # of sigma_1^2: nearer to a pole than this, the terms of the determinant cancel to rounding
+HALVINGS = 32  # of the logarithm of a distance, to find where a path turns: to 1e-8 of it
+NEAREST = 1e-20  # of a gap between two singular values: a path that turns before is not seen
+BLOCK = 2**18  # numbers at a time: what is computed of them stays in the cache
+INSIDE = 1 - 1e-12  # of a gap: a path never meets the singular value at its other end
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +55,6 @@ class Directions:
         return Directions(self.u[which], self.v[which], self.u_outside[which], self.v_outside[which])
 
 
-@dataclass(frozen=True, eq=False)
-class LeadingCosines:
-    """Leading singular values of W0 + theta u v^T per pair, and each left vector's largest |cos| to a vector of W0."""
-
-    S: Float[Tensor, "m k"]
-    max_cosines: Float[Tensor, "m k"]
-
-
 def directions_in_basis(base: SVD, U: Float[Tensor, "d_out m"], Vh: Float[Tensor, "m d_in"]) -> Directions:
     """The coordinates of unit pairs (columns of U, rows of Vh) on the CPU; what is missing to length one is outside."""
     along_u, along_v = (U.mH @ base.U).double().cpu(), (Vh @ base.Vh.mH).double().cpu()
@@ -69,81 +71,162 @@ def random_directions(shape: tuple[int, int], count: int, generator: torch.Gener
     )
 
 
-def rank_one_leading(
-    S0: Float[Tensor, " n"], directions: Directions, thetas: Float[Tensor, " m"], k: int
-) -> LeadingCosines:
-    """The k leading singular values of W0 + theta u v^T, exactly, with their largest cosines.
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of paths: the sizes of the update that lead there, and what is found there.
+
+    Attributes:
+        sizes: theta; inf where no positive size leads there. Along a path they increase.
+        singular_values: z, a singular value of W0 + theta u v^T.
+        max_cosines: max_i |<u_i, y>| of its left vector y.
+    """
+
+    sizes: Float[Tensor, "p g"]
+    singular_values: Float[Tensor, "p g"]
+    max_cosines: Float[Tensor, "p g"]
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """Where singular values of W0 + theta u v^T lie for theta > 0; one row per path.
+
+    Attributes:
+        S0: All singular values of W0, decreasing, float64.
+        directions: The pair of every path.
+        pair: Its number among the pairs asked for.
+        start: Number of the singular value of W0 where the path starts.
+        reach: Distance from there to the turning point, negative where the path leads below.
+    """
+
+    S0: Float[Tensor, " n"]
+    directions: Directions
+    pair: Int[Tensor, " p"]
+    start: Int[Tensor, " p"]
+    reach: Float[Tensor, " p"]
+
+    def __getitem__(self, which: Tensor) -> "Paths":
+        """The chosen paths."""
+        return Paths(self.S0, self.directions[which], self.pair[which], self.start[which], self.reach[which])
+
+    def at(self, x: Float[Tensor, "p g"]) -> Points:
+        """The points at 0 < x < 1 of every path, which turns at 1/2, or ends at 1 if it leads above s_1.
+
+        Source: the master equation of Benaych-Georges & Nadakuditi 2012 (J. Multivariate Anal. 111), section 4, before
+            its limit is taken.
+            Difference: finite n and given directions, where a, b and c do not become phi, phi-tilde and 0; and it is
+            solved for theta.
+        Cost: O(n) per point.
+        """
+        rows = torch.arange(x.shape[0]).split(max(1, BLOCK // (x.shape[1] * self.S0.shape[0])))
+        parts = [self[which]._at(x[which]) for which in rows]
+        return Points(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+    def _at(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        turns = ((self.start > 0) | (self.reach < 0))[:, None]
+        # Many points where cosines change fast: near singular values of W0, and at a turning point.
+        equation = _Equation(self, self.reach[:, None] * torch.where(turns, torch.sin(math.pi * x) ** 3, x**6))
+        branch = torch.where(turns & (x > 0.5), -1.0, 1.0) * self.reach.sign()[:, None]
+        inverse_sizes = equation.inverse_sizes(branch)
+        sizes = torch.where(inverse_sizes > 0, 1 / inverse_sizes, math.inf)
+        return sizes, equation.z, equation.max_cosines(branch)
+
+    @cached_property
+    def products(self) -> Float[Tensor, "p n 3"]:
+        """u_i^2, v_i^2 and s_i u_i v_i, but for that of the value where the path starts, which is 0."""
+        u, v = self.directions.u, self.directions.v
+        products = torch.stack([u**2, v**2, self.S0 * u * v], dim=2)
+        return products.scatter_(1, self.start[:, None, None].expand(-1, 1, 3), 0.0)
+
+    def exist_at(self, distances: Float[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
+        """Whether the path comes this far from its start: a and b are positive there, or negative where it goes below.
+
+        Both fall with z, so what is near enough to the start comes before what is not.
+        """
+        equation = _Equation(self, self.reach.sign()[:, None] * distances)
+        return (equation.a > 0) & (equation.b > 0)
+
+
+class _Equation:
+    """a, b and c of paths at some distances from where each starts, at the value s of W0.
+
+    There they have a pole, and one of the two solutions is a difference of large numbers. So the term of s is kept
+    apart, as u_s^2, v_s^2 and u_s v_s, and a and b are those above times z^2 - s^2: positive and finite on the path.
+    """
+
+    def __init__(self, paths: Paths, offsets: Float[Tensor, "p g"]) -> None:
+        self.paths, S0, start = paths, paths.S0, paths.start[:, None]
+        self.s = S0[start]
+        self.z = self.s + offsets
+        # Factored, and seen from the start of the path: a small gap loses no digit.
+        self.gaps = ((self.s - S0)[:, None, :] + offsets[:, :, None]) * (self.z[:, :, None] + S0)
+        self.own = start[:, :, None].expand(-1, offsets.shape[1], 1)
+        self.gap = self.gaps.gather(2, self.own)[:, :, 0]
+        u, v = paths.directions.u, paths.directions.v
+        self.u, self.v = u.gather(1, start), v.gather(1, start)
+        sums = (1 / self.gaps) @ paths.products
+        self.other_a = self.z * sums[:, :, 0] + paths.directions.u_outside[:, None] ** 2 / self.z
+        self.other_b = self.z * sums[:, :, 1] + paths.directions.v_outside[:, None] ** 2 / self.z
+        self.other_c = sums[:, :, 2]
+        self.a, self.b = self.z * self.u**2 + self.gap * self.other_a, self.z * self.v**2 + self.gap * self.other_b
+
+    def inverse_sizes(self, branch: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+        """1/theta = c + branch sqrt(a b)."""
+        uv, a, b, c = self.u * self.v, self.other_a, self.other_b, self.other_c
+        product = 2 * self.s * uv * c - uv**2 - self.z * (self.u**2 * b + self.v**2 * a) + self.gap * (c**2 - a * b)
+        root = (self.a * self.b).clamp_min(0).sqrt()
+        return _sum_over(self.s * uv + self.gap * c, branch * root, self.gap, product)
+
+    def max_cosines(self, branch: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+        """max_i |<u_i, y>| with  y_i = (z u_i alpha + s_i v_i beta) / (z^2 - s_i^2)  up to length."""
+        directions = self.paths.directions
+        alpha, beta = self.b.clamp_min(0).sqrt(), branch * self.a.clamp_min(0).sqrt()
+        y = (self.z * alpha)[:, :, None] * directions.u[:, None, :]
+        y += beta[:, :, None] * (self.paths.S0 * directions.v)[:, None, :]
+        y /= self.gaps
+        su, sv = self.z * self.u, self.s * self.v
+        product = self.z * (self.u * self.v) ** 2 + su**2 * self.other_b - sv**2 * self.other_a
+        y.scatter_(2, self.own, _sum_over(su * alpha, sv * beta, self.gap, product)[:, :, None])
+        outside = directions.u_outside[:, None] * alpha / self.z
+        length = torch.hypot(torch.linalg.vector_norm(y, dim=2), outside)
+        return torch.linalg.vector_norm(y, ord=math.inf, dim=2) / length.clamp_min(torch.finfo(y.dtype).tiny)
+
+
+def _sum_over(first: Tensor, second: Tensor, gap: Tensor, product: Tensor) -> Tensor:
+    """(first + second) / gap, by way of  product = (first^2 - second^2) / gap  where the two cancel."""
+    return torch.where(first * second < 0, product / (first - second), (first + second) / gap)
+
+
+def leading_paths(S0: Float[Tensor, " n"], directions: Directions, k: int, *, largest: float) -> Paths:
+    """The paths on which the k leading singular values of W0 + theta u v^T lie for 0 < theta <= largest.
 
     Args:
         S0: All singular values of W0, decreasing, float64.
         directions: The unit pairs.
-        thetas: Size of each, positive.
-        k: Vectors wanted; all n if there are fewer.
+        k: Values wanted; all n if there are fewer.
+        largest: Size of the update up to which the paths of the largest value are followed.
 
     Returns:
-        Values and cosines by decreasing singular value, one row per pair.
+        At most two paths per pair and value. A value that W0 has more than once and that the update leaves in place is
+        on none: its vectors are not unique.
 
-    Source: the master equation of Benaych-Georges & Nadakuditi 2012 (J. Multivariate Anal. 111), section 4, before
-        its limit is taken; Haynsworth's inertia formula gives the count.
-        Difference: finite n and given directions; in the limit a, b, c become phi, phi-tilde and 0.
-    Cost: O(m n k) for each of `BISECTIONS` steps.
+    Source: Haynsworth's inertia formula, for the number of the singular value.
+    Cost: O(m n k) for each of `HALVINGS` steps.
     """
     k = min(k, S0.shape[0])
-    padded = torch.cat([S0, S0.new_zeros(1)])
-    low = padded[1 : k + 1].repeat(thetas.shape[0], 1)
-    # A rank-one update moves no value past its two neighbours, and the largest one by theta at most.
-    high = torch.cat([S0[0] + thetas[:, None], S0[: k - 1].repeat(thetas.shape[0], 1)], dim=1)
-    equation = _Equation(S0, directions, thetas)
-    wanted = torch.arange(k, device=S0.device)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        above = equation.count_above(middle) > wanted
-        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-    return LeadingCosines(middle, equation.largest_cosines(middle))
-
-
-class _Equation:
-    """K(z) of several pairs, each at several z."""
-
-    def __init__(self, S0: Tensor, directions: Directions, thetas: Tensor) -> None:
-        self.S0, self.directions, self.thetas = S0, directions, thetas
-        u, v = directions.u, directions.v
-        self.weights = torch.stack([u**2, v**2, S0 * u * v], dim=2)
-        self.squares = S0**2
-        self.floor = POLE * float(self.squares[0])
-        self.tiny = torch.finfo(S0.dtype).tiny
-
-    def inverse_gaps(self, z: Tensor) -> Tensor:
-        """1 / (z^2 - s_i^2); a z that has met a pole stands just beside it, where a b - (c - 1/theta)^2 is not lost."""
-        gaps = (z * z)[:, :, None] - self.squares
-        return 1 / torch.where(gaps.abs() < self.floor, torch.where(gaps < 0, -self.floor, self.floor), gaps)
-
-    def entries(self, inverse: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """a, b and c - 1/theta at every z."""
-        sums = inverse @ self.weights
-        per_z = 1 / z.clamp_min(self.tiny)
-        a = z * sums[:, :, 0] + self.directions.u_outside[:, None] ** 2 * per_z
-        b = z * sums[:, :, 1] + self.directions.v_outside[:, None] ** 2 * per_z
-        return a, b, sums[:, :, 2] - 1 / self.thetas[:, None]
-
-    def count_above(self, z: Tensor) -> Tensor:
-        """Singular values of the updated matrix above each z: those of W0, plus positive eigenvalues of K, minus 1."""
-        a, b, q = self.entries(self.inverse_gaps(z), z)
-        positive = torch.where(a * b < q * q, 1, torch.where(a + b > 0, 2, 0))
-        in_base = self.S0.shape[0] - torch.searchsorted(self.S0.flip(0), z.contiguous(), right=True)
-        return in_base + positive - 1
-
-    def largest_cosines(self, z: Tensor) -> Tensor:
-        """max_i |<u_i, y>| of the left singular vectors that belong to the roots z."""
-        inverse = self.inverse_gaps(z)
-        a, b, q = self.entries(inverse, z)
-        first = a.abs() > b.abs()  # the row of K with the larger entry gives its null vector with less cancellation
-        alpha, beta = torch.where(first, -q, b)[:, :, None], torch.where(first, a, -q)[:, :, None]
-        u, v = self.directions.u[:, None, :], (self.S0 * self.directions.v)[:, None, :]
-        y = (z[:, :, None] * u * alpha + v * beta) * inverse
-        outside = self.directions.u_outside[:, None] * alpha[:, :, 0] / z.clamp_min(self.tiny)
-        length = torch.sqrt(y.pow(2).sum(dim=2) + outside**2)
-        return y.abs().amax(dim=2) / length.clamp_min(self.tiny)
+    gaps = -torch.diff(S0, append=S0.new_zeros(1))
+    above = torch.cat([S0.new_tensor([largest]), gaps[: k - 1]])
+    start, room = torch.arange(k).repeat(2), torch.cat([above, -gaps[:k]])
+    m = directions.u.shape[0]
+    pair = torch.arange(m).repeat_interleave(2 * k)
+    paths = Paths(S0, directions[pair], pair, start.repeat(m), INSIDE * room.repeat(m))
+    low, high = NEAREST * paths.reach.abs(), paths.reach.abs()
+    some = ((high > 0) & paths.exist_at(low[:, None])[:, 0]).nonzero()[:, 0]
+    paths, low, high = paths[some], low[some], high[some]
+    for _ in range(HALVINGS):
+        middle = (low * high).sqrt()
+        further = paths.exist_at(middle[:, None])[:, 0]
+        low, high = torch.where(further, middle, low), torch.where(further, high, middle)
+    return Paths(S0, paths.directions, paths.pair, paths.start, low * paths.reach.sign())
 
 
 def _missing(coordinates: Tensor) -> Tensor:

@@ -11,23 +11,23 @@ Three answers about  W0 + theta u v^T,  all from the spectrum of W0:
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from spectra.errors import SpectrumError
-from spectra.linalg.secular import Directions, random_directions, rank_one_leading
+from spectra.linalg.secular import Directions, Paths, leading_paths, random_directions
 from spectra.metrics.intruders import require_epsilon
 
-RATIO = 1.05  # step of the search for the first crossing
-TOGETHER = 8  # values tried in one call
-REFINEMENTS = 5  # halvings of the step, on the logarithm: the result is good to 0.2 %
-ROUNDS = 2  # of a closer look at a dip between two steps, each eight times finer than the one before
-BELOW, BEYOND = 0.3, 6.0  # the search runs from BELOW * sigma_k to BEYOND * sigma_1
-SHARPNESS = 60  # halvings when the transform is inverted
+POINTS = 65  # looked at on each path of a singular value; one is where it turns
+ROUNDS, FINER = 2, 16  # of a closer look at a dip between two of them, each so much finer
+SMALLEST, LARGEST = 1e-6, 6.0  # sizes that are told apart, as multiples of sigma_1
+END = 1e-4  # of a path, beyond which it has as good as met the next one
+PRECISION = 1e-6  # of a size
+HALVINGS = 60  # at most, when a crossing is found or the transform is inverted
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def outlier(S: Float[Tensor, " n"], shape: tuple[int, int], theta: float) -> Out
     _require_spectrum(S, shape)
     S = S.double()
     low, high = float(S[0]), float(S[0]) + theta  # sigma_1(W0 + theta u v^T) never exceeds the sum of the norms
-    for _ in range(SHARPNESS):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         phi, phi_tilde, _ = _transform(S, shape, middle)
         low, high = (middle, high) if phi * phi_tilde > 1 / theta**2 else (low, middle)
@@ -81,7 +81,7 @@ def outlier(S: Float[Tensor, " n"], shape: tuple[int, int], theta: float) -> Out
 def critical_sizes(S0: Float[Tensor, " n"], directions: Directions, *, k: int, epsilon: float) -> Float[Tensor, " m"]:
     """The smallest theta at which one of the k leading left vectors of W0 + theta u v^T is an intruder, per pair.
 
-    theta_c = inf { theta : exists j < k,  max_i |<u_i, y_j(theta)>| < epsilon }.
+    theta_c = inf { theta > 0 : exists j < k,  max_i |<u_i, y_j(theta)>| < epsilon }.
 
     The count need not grow with theta: while the new singular value passes one of W0, the two vectors mix and neither
     may count. The first crossing is meant.
@@ -90,12 +90,13 @@ def critical_sizes(S0: Float[Tensor, " n"], directions: Directions, *, k: int, e
         S0: All singular values of W0, decreasing.
         directions: Unit pairs (u, v) in the basis of W0.
         k: Leading vectors looked at.
-        epsilon: Cosine below which a vector counts.
+        epsilon: Cosine in (0, 1] below which a vector counts.
 
     Returns:
-        The sizes, good to 0.2 %; inf where there is none below 6 sigma_1 (a direction that W0 already has). A search
-        in steps of 5 % is followed by a closer look at every dip of the smallest largest cosine between them; a dip
-        that does not show at three neighbouring steps is still missed.
+        The sizes, to one part in a million. Just above each the definition counts an intruder. Below it counts none,
+        unless two crossings lie closer together than the search sees: it looks at `POINTS` of each path of a singular
+        value, and closer at every dip of the largest cosine between them. A size below 1e-6 sigma_1 becomes that; inf
+        where there is none up to 6 sigma_1 (a direction that W0 already has).
 
     Raises:
         SpectrumError: If W0 is zero or epsilon lies outside (0, 1].
@@ -104,26 +105,16 @@ def critical_sizes(S0: Float[Tensor, " n"], directions: Directions, *, k: int, e
         Nadakuditi 2012.
         Difference: exact for finite n and the directions at hand, each by itself; what several directions of one
         update do together is not seen.
-    Cost: about 100 times that of `rank_one_leading`.
+    Cost: O(m n k POINTS).
     """
     require_epsilon(epsilon)
     if float(S0[0]) <= 0:
         raise SpectrumError("W0 has only zero singular values, so no update has a critical size. Leave it out.")
     S0 = S0.double().cpu()
-    start = BELOW * max(float(S0[min(k, S0.shape[0]) - 1]), 1e-3 * float(S0[0]))
-
-    def margins(thetas: Tensor, which: Tensor) -> Tensor:
-        return rank_one_leading(S0, directions[which], thetas, k).max_cosines.amin(dim=1) - epsilon
-
-    def are_crossed(thetas: Tensor, which: Tensor) -> Tensor:
-        return margins(thetas, which) < 0
-
-    found = first_crossings(are_crossed, directions.u.shape[0], start, BEYOND * float(S0[0]))
-    earlier = torch.tensor(
-        [_first_dip(margins, one, start, min(size, BEYOND * float(S0[0]))) for one, size in enumerate(found.tolist())],
-        dtype=torch.float64,
-    )
-    return torch.minimum(found, earlier)
+    smallest, largest = SMALLEST * float(S0[0]), LARGEST * float(S0[0])
+    paths = leading_paths(S0, directions, k, largest=largest)
+    sizes = _first_sizes(paths, directions.u.shape[0], epsilon, largest)
+    return torch.where(sizes <= largest, sizes.clamp_min(smallest), math.inf)
 
 
 def random_critical_sizes(
@@ -140,7 +131,7 @@ def random_critical_sizes(
         seed: Of the draws.
 
     Returns:
-        The sizes, increasing.
+        The sizes, increasing; 6 sigma_1, where the search ends, for a draw that makes none before.
 
     Raises:
         SpectrumError: As `critical_sizes`; or if S0 does not have min(shape) values.
@@ -151,84 +142,67 @@ def random_critical_sizes(
     """
     _require_spectrum(S0, shape)
     generator = torch.Generator().manual_seed(seed)
-    return critical_sizes(S0, random_directions(shape, draws, generator), k=k, epsilon=epsilon).sort().values
+    sizes = critical_sizes(S0, random_directions(shape, draws, generator), k=k, epsilon=epsilon)
+    return sizes.clamp_max(LARGEST * float(S0[0])).sort().values
 
 
-def first_crossings(
-    are_crossed: Callable[[Tensor, Tensor], Tensor], count: int, start: float, stop: float
-) -> Float[Tensor, " count"]:
-    """The first values at which `count` conditions hold, by geometric steps of `RATIO` and bisection of the step.
+def _first_sizes(paths: Paths, pairs: int, epsilon: float, largest: float) -> Float[Tensor, " pairs"]:
+    """The smallest size, per pair, at which one of its paths has a largest cosine below epsilon; inf where none has."""
+    x = torch.linspace(0, 1, POINTS, dtype=torch.float64)
+    x[0], x[-1] = END, 1 - END
+    points = paths.at(x.expand(paths.start.shape[0], -1))
+    below = points.max_cosines < epsilon
+    best = _least(torch.where(below, points.sizes, math.inf).amin(dim=1), paths.pair, pairs).clamp_max(largest)
+    # Sizes increase along a path: only what comes before its first crossing, and before `best`, can be the first.
+    before = pad(points.sizes, (1, 0))[:, :-1] < best[paths.pair][:, None]
+    crossing, at = (before & (below.cumsum(dim=1) == 1) & below).nonzero().unbind(dim=1)
+    cosines = pad(points.max_cosines, (1, 1), value=1.0)
+    dips = (points.max_cosines <= cosines[:, :-2]) & (points.max_cosines <= cosines[:, 2:])
+    dipping, bottom = (before & (below.cumsum(dim=1) == 0) & dips).nonzero().unbind(dim=1)
+    ends = pad(x, (1, 1))
+    ends[-1] = 1
+    bottoms = _bottoms(paths[dipping], ends[bottom], ends[bottom + 2])
+    deep = paths[dipping].at(bottoms[:, None]).max_cosines[:, 0] < epsilon
+    which = torch.cat([crossing, dipping[deep]])
+    low, high = torch.cat([ends[at], ends[bottom[deep]]]), torch.cat([x[at], bottoms[deep]])
+    return _least(_crossings(paths[which], low, high, epsilon), paths.pair[which], pairs)
 
-    Args:
-        are_crossed: From values and the indices of the conditions they are for, True where the condition holds; of
-            several increasing values for one condition only the first True is looked at.
-        count: Number of conditions.
-        start: First value tried.
-        stop: About the last value tried.
 
-    Returns:
-        The values; inf where a condition holds nowhere.
+def _bottoms(paths: Paths, left: Tensor, right: Tensor) -> Float[Tensor, " p"]:
+    """Where the largest cosine is smallest between two points of each path, by a grid that is made finer around it.
+
+    It is a continuous function with kinks, so no derivative is of use.
     """
-    found = torch.full((count,), math.inf, dtype=torch.float64)
-    steps = RATIO ** torch.arange(TOGETHER, dtype=torch.float64)
-    while start <= stop and bool((waiting := found.isinf().nonzero()[:, 0]).numel()):
-        values = start * steps
-        hit = are_crossed(values.repeat(waiting.numel()), waiting.repeat_interleave(TOGETHER)).view(-1, TOGETHER)
-        crossed = hit.any(dim=1)
-        found[waiting[crossed]] = values[hit[crossed].int().argmax(dim=1)]
-        start = float(values[-1]) * RATIO
-    which = found.isfinite().nonzero()[:, 0]
-    high, low = found[which], found[which] / RATIO
-    for _ in range(REFINEMENTS if which.numel() else 0):
-        middle = (low * high).sqrt()
-        hit = are_crossed(middle, which)
-        low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
-    found[which] = high
-    return found
+    steps = torch.linspace(0, 1, FINER + 1, dtype=torch.float64)
+    lowest = torch.zeros(left.shape[0], 1, dtype=torch.long)
+    for _ in range(ROUNDS):
+        x = left[:, None] + (right - left)[:, None] * steps
+        lowest = paths.at(x[:, 1:-1]).max_cosines.argmin(dim=1, keepdim=True) + 1
+        left, right = (x.gather(1, lowest + side)[:, 0] for side in (-1, 1))
+    return (left + right) / 2
 
 
-def _first_dip(margins: Callable[[Tensor, Tensor], Tensor], one: int, start: float, stop: float) -> float:
-    """The first value up to `stop` at which a margin that is positive at every coarse step falls below zero, or inf.
+def _crossings(paths: Paths, low: Tensor, high: Tensor, epsilon: float) -> Float[Tensor, " p"]:
+    """The sizes at which the largest cosine, at least epsilon at `low`, falls below it on the way to `high`.
 
-    The margin is a continuous function with kinks. Around each of its local minima on the grid, the grid is made finer
-    by 8 in each of `ROUNDS` rounds.
+    Sizes increase along a path, so those at both ends enclose what is sought.
     """
-    if stop <= start:
-        return math.inf
-    steps = math.ceil(math.log(stop / start) / math.log(RATIO)) + 1
-    grid = start * RATIO ** torch.arange(steps, dtype=torch.float64)
-    grid = torch.cat([grid[grid < stop], torch.tensor([stop], dtype=torch.float64)])
-
-    def at(thetas: Tensor) -> Tensor:
-        return margins(thetas, torch.full((thetas.shape[0],), one))
-
-    # The step in which the search found its crossing may hold an earlier one.
-    last = float(grid[-2]) * (stop / float(grid[-2])) ** torch.linspace(0, 1, TOGETHER + 1, dtype=torch.float64)[:-1]
-    grid = torch.cat([grid[:-2], last, grid[-1:]])
-    values = at(grid)
-    if bool((early := (values[:-1] < 0).nonzero()[:, 0]).numel()):
-        # Inside the last step: nothing after it is of interest.
-        values, grid = values[: int(early[0]) + 1], grid[: int(early[0]) + 1]
-    inner = (values[1:-1] <= values[:-2]) & (values[1:-1] <= values[2:])
-    for middle in (inner.nonzero()[:, 0] + 1).tolist():
-        low, high = float(grid[middle - 1]), float(grid[middle + 1])
-        for _ in range(ROUNDS):
-            fine = low * (high / low) ** torch.linspace(0, 1, 2 * TOGETHER + 1, dtype=torch.float64)
-            depths = at(fine)
-            if bool((below := (depths < 0).nonzero()[:, 0]).numel()):
-                first = int(below[0])
-                return _bisected(at, float(fine[max(first - 1, 0)]), float(fine[first]))
-            lowest = int(depths.argmin())
-            low, high = float(fine[max(lowest - 1, 0)]), float(fine[min(lowest + 1, fine.shape[0] - 1)])
-    return _bisected(at, float(grid[-2]), float(grid[-1])) if len(grid) > 1 and float(values[-1]) < 0 else math.inf
+    at_low, at_high = torch.zeros_like(low), paths.at(high[:, None]).sizes[:, 0]
+    for _ in range(HALVINGS):
+        # inf - inf is no number: such a path is done
+        if not bool((at_high - at_low > PRECISION * at_high).any()):
+            break
+        middle = (low + high) / 2
+        points = paths.at(middle[:, None])
+        below, size = points.max_cosines[:, 0] < epsilon, points.sizes[:, 0]
+        low, high = torch.where(below, low, middle), torch.where(below, middle, high)
+        at_low, at_high = torch.where(below, at_low, size), torch.where(below, size, at_high)
+    return at_high
 
 
-def _bisected(at: Callable[[Tensor], Tensor], low: float, high: float) -> float:
-    """Where a margin that is positive at `low` and negative at `high` crosses zero."""
-    for _ in range(REFINEMENTS):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if float(at(torch.tensor([middle], dtype=torch.float64))[0]) < 0 else (middle, high)
-    return high
+def _least(values: Tensor, which: Tensor, count: int) -> Float[Tensor, " count"]:
+    """The smallest of the values of each group, inf where a group has none."""
+    return torch.full((count,), math.inf, dtype=torch.float64).scatter_reduce(0, which, values, "amin")
 
 
 def _transform(S: Tensor, shape: tuple[int, int], z: float) -> tuple[float, float, float]:

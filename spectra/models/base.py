@@ -1,6 +1,7 @@
 """Pre-trained models by folder, asset name or hub id."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,7 @@ from spectra.storage.json_file import read_object
 from spectra.storage.regular import require_regular
 from spectra.weights.kernels import require_no_kernels
 from spectra.weights.matching.architecture import build_errors, quietly
+from spectra.weights.matching.proportion import require_countable, require_proportionate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +33,7 @@ def resolve_model(reference: str, *, progress: Callable[[str], None] | None = No
     Raises:
         ModelError: If the reference is a path that does not exist, or a folder with files that nobody can read to an
             end.
+        CheckpointError: If its configuration has more modules than are ever built.
         AssetError: If the asset cannot be fetched.
     """
     if model_asset(reference) is not None:
@@ -52,7 +55,8 @@ def _require_readable(folder: Path) -> None:
         if not file.is_dir():
             require_regular(file, ModelError)
     if (folder / "config.json").is_file():
-        read_object(folder / "config.json", error=ModelError, largest=MAX_CONFIG_BYTES)
+        config = read_object(folder / "config.json", error=ModelError, largest=MAX_CONFIG_BYTES)
+        require_countable(config, str(folder))  # also the tokenizer's loader makes a configuration of it
 
 
 def load_base(
@@ -88,6 +92,20 @@ def load_base(
     return LoadedModel(model, tokenizer, reference, kind, random)
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Show no bars of transformers for the seconds that it takes to read a local folder; the hub's would go, too."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def load_kind(reference: str) -> ModelKind:
     """The kind of model that a checkpoint was saved as.
 
@@ -103,15 +121,16 @@ def load_config(reference: str, revision: str | None = None) -> Any:
 
     Raises:
         ModelError: If it cannot be found or read.
-        CheckpointError: If its model would fetch code that nobody trusts.
+        CheckpointError: If its model would fetch code that nobody trusts, or has more modules than are ever built.
     """
     try:
         resolved = resolve_model(reference)
         from transformers import AutoConfig, PreTrainedConfig
 
         with quietly():  # transformers prints the kind of a model as it stands in the file
+            told, _ = PreTrainedConfig.get_config_dict(resolved, revision=revision)
+            require_countable(told, reference)
             if not trusts_remote_code():
-                told, _ = PreTrainedConfig.get_config_dict(resolved, revision=revision)
                 require_no_kernels(told, reference)
             return AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=trusts_remote_code())
     except UNREADABLE as error:
@@ -161,7 +180,7 @@ def load_model(
     Raises:
         ModelError: If it cannot be found, or weights that no tuning would replace are missing and would be random.
     """
-    load_config(reference, revision)
+    config = load_config(reference, revision)
     options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
     if attention is not None:
         options["attn_implementation"] = attention
@@ -169,7 +188,11 @@ def load_model(
         options |= {"quantization_config": quantization_config, "device_map": {"": device}}
     try:
         resolved = resolve_model(reference)
-        with quietly():  # transformers prints the names of tensors as they stand in the file, escape sequences too
+        local = Path(resolved).is_dir()
+        # transformers prints the names of tensors as they stand in the file, escape sequences too
+        with quietly(), without_bars() if local else nullcontext():
+            if local and not trusts_remote_code():
+                require_proportionate(lambda: class_of(kind).from_config(config), Path(resolved))
             model, loading = class_of(kind).from_pretrained(
                 resolved,
                 revision=revision,
@@ -182,10 +205,29 @@ def load_model(
             )
     except UNREADABLE as error:
         raise _not_loaded(f"Model '{reference}' as {kind}", reference, error) from error
+    _require_all_blocks(reference, model, loading["unexpected_keys"])
     random = _random_head(reference, kind, model, loading)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return cast("PreTrainedModel", (model if quantization_config is not None else model.to(device)).eval()), random
+
+
+def _require_all_blocks(reference: str, model: "PreTrainedModel", unexpected: Iterable[str]) -> None:
+    """Refuse a model with fewer blocks than its files: what transformers has no place for, it leaves out silently."""
+    prefix = f"{model.base_model_prefix}."
+    for name in sorted(unexpected):
+        parts = name.split(".")
+        for position, part in enumerate(parts):
+            place = ".".join(parts[:position])
+            if not part.isdecimal():
+                continue
+            for path in (place, place.removeprefix(prefix), f"{prefix}{place}"):
+                blocks = dict(model.named_modules()).get(path)
+                if isinstance(blocks, torch.nn.ModuleList) and int(part) >= len(blocks):
+                    raise ModelError(
+                        f"Model '{reference}' holds '{name}', and its configuration has {len(blocks)} of '{place}'. "
+                        "Restore the config.json that it was saved with."
+                    )
 
 
 def _random_head(
@@ -208,7 +250,10 @@ def _random_head(
 def _not_loaded(what: str, reference: str, error: Exception) -> ModelError:
     if (refusal := remote_code_refusal(reference, error)) is not None:
         return refusal
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].endswith(":") and len(lines) > 1:  # a validator's name, and below it what it found
+        lines = [lines[1].partition("Error: ")[2] or lines[1]]
+    reason = lines[0].rstrip(".:")
     return ModelError(
         f"{what} cannot be loaded: {reason}. "
         "Give a folder with safetensors weights, an asset of `spectra assets list`, or go online once."

@@ -12,6 +12,7 @@ from spectra.models.heads import adapter_label_names, name_outputs
 from spectra.models.kinds import KIND_OF_TASK_TYPE, LoadedModel, ModelKind
 from spectra.storage.json_file import read_object
 from spectra.storage.regular import require_regular
+from spectra.weights.matching.architecture import build_errors
 from spectra.weights.methods.bounded_patterns import require_bounded
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def attach(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     require_bounded(read_object(config), [name for name, _ in model.named_modules()], config)
     try:
         tuned = PeftModel.from_pretrained(model, folder).eval()
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # other shapes, no such modules, unknown fields
-        reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
+    except build_errors() as error:  # other shapes, no such modules, unknown fields
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip().rstrip(".")
         if isinstance(error, KeyError) and any(reason.strip("'\"").endswith(head) for head in HEAD_WEIGHTS):
             raise AdapterError(
                 f"Adapter '{folder}' was saved without its head: {reason} is in no file and would be random. "

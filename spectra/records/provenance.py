@@ -11,6 +11,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from spectra.errors import without_secrets
+
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "transformers", "peft", "accelerate", "datasets", "safetensors")
 
 
@@ -68,6 +70,7 @@ def hardware() -> Mapping[str, str | int]:
 
 
 def command_line() -> str:
-    """The command that this process was started with, as one would type it again."""
+    """The command that this process was started with, as one would type it again; addresses without their secrets."""
     name = Path(sys.argv[0]).name
-    return shlex.join(["python", "-m", "spectra", *sys.argv[1:]] if name == "__main__.py" else [name, *sys.argv[1:]])
+    start = ["python", "-m", "spectra"] if name == "__main__.py" else [name]
+    return shlex.join([*start, *map(without_secrets, sys.argv[1:])])

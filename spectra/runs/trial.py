@@ -57,7 +57,7 @@ class TrialFolder:
         found = atomic.read_json(self.path / "trial.json")
         texts = all(isinstance(found.get(name, ""), str) for name in ("label", "group"))
         if not (texts and isinstance(found.get("specification", {}), dict)):
-            raise self._foreign("trial.json")
+            raise self.foreign("trial.json")
         return found
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
@@ -104,7 +104,8 @@ class TrialFolder:
     @property
     def kept(self) -> dict[int, Path]:
         """Folders of the weights that were kept along the way, by step."""
-        found = {int(folder.name.removeprefix("step-")): folder for folder in (self.path / "kept").glob("step-*")}
+        folders = {folder.name.removeprefix("step-"): folder for folder in (self.path / "kept").glob("step-*")}
+        found = {int(step): folder for step, folder in folders.items() if step.isdecimal()}
         return dict(sorted(found.items()))
 
     def drop_weights(self, *, adapters: bool) -> None:
@@ -168,7 +169,7 @@ class TrialFolder:
         """The time that was spent on each part of the trial."""
         found = self._optional("timings.json") or {}
         if not all(isinstance(spent, int | float) for spent in found.values()):
-            raise self._foreign("timings.json")
+            raise self.foreign("timings.json")
         return found
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
@@ -207,7 +208,8 @@ class TrialFolder:
         folder = self.path / "spectra" if name in SPECTRAL_TABLES else self.path
         return folder / f"{name}.parquet"
 
-    def _foreign(self, name: str) -> RunError:
+    def foreign(self, name: str) -> RunError:
+        """The refusal of a file of this folder that no sweep wrote."""
         return RunError(f"'{self.path / name}' is not as `spectra sweep` writes it. Name a folder that it wrote.")
 
     def _optional(self, name: str) -> dict[str, Any] | None:
@@ -283,7 +285,7 @@ class TrialFolder:
         """The content of failure.json: "error", "attempts"; None if it never failed."""
         found = self._optional("failure.json")
         if found is not None and not (isinstance(found.get("error"), str) and isinstance(found.get("attempts"), int)):
-            raise self._foreign("failure.json")
+            raise self.foreign("failure.json")
         return found
 
     def record_failure(self, error: str) -> int:
@@ -326,4 +328,7 @@ class TrialFolder:
     @property
     def specification(self) -> dict[str, Any]:
         """The resolved specification of the trial."""
-        return dict(self.settings["specification"])
+        found = self.settings.get("specification")
+        if found is None:
+            raise self.foreign("trial.json")
+        return dict(found)

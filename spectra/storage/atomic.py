@@ -110,12 +110,15 @@ def clear_abandoned(folder: Path, name: str | None = None) -> None:
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
             found = NAME.fullmatch(entry.name)
-            if found and name in (None, found["name"]) and entry.is_dir(follow_symlinks=False):
+            if found and name in (None, found["name"]):
                 with contextlib.suppress(OSError):
                     _clear(Path(entry.path), folder / found["name"])
 
 
 def _clear(partial: Path, path: Path) -> None:
+    if not partial.is_dir() or partial.is_symlink():
+        partial.unlink()  # of a version whose partial writes were files
+        return
     with _locked(partial) as mine:
         if mine:
             if (partial / ASIDE).is_dir() and not path.exists():

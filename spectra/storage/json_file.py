@@ -1,6 +1,7 @@
 """Read JSON objects that others may have made; whatever is wrong with one becomes one sentence."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,23 @@ def read_object(
     if not isinstance(value, dict):
         raise error(f"'{path}' holds a {type(value).__name__}, not an object. {remedy}")
     return value
+
+
+def require_finite(value: object, path: Path, error: type[SpectraError], remedy: str) -> None:
+    """Refuse a JSON value with NaN or infinity in it: Python reads them (1e999, too), and no JSON file can hold them.
+
+    Raises:
+        SpectraError: Of the kind `error`.
+    """
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case dict() as found:
+                waiting += found.values()
+            case list() as found:
+                waiting += found
+            case float() as found if not math.isfinite(found):
+                raise error(f"'{path}' holds the number {found}. {remedy}")
 
 
 def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

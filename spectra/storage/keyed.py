@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spectra.storage.atomic import read_json, write_json
+from spectra.storage.atomic import clear_abandoned, read_json, write_json
 from spectra.storage.destinations import mark
 
 
@@ -28,6 +28,9 @@ class KeyedStore:
         self._name = name
         self._owner = owner
         self._known: dict[str, Mapping[str, Any]] = {}
+        if folder is not None:
+            for place in (folder, folder / name):
+                clear_abandoned(place)  # an answer that is there is never written again, nor what a kill left of it
 
     def find(self, question: Any) -> Mapping[str, Any] | None:
         """The answer to an equal question, if there is one.

@@ -1,7 +1,7 @@
 """Reading files that others made: only regular ones, and never more of them than is asked for.
 
-A FIFO that is called model.safetensors holds a reader for ever, and /dev/zero never ends: both are refused before they
-are opened for reading.
+A FIFO that is called model.safetensors holds a reader for ever, /dev/zero never ends, and what a link to /proc/kmsg
+reads comes when the kernel says something: all are refused before they are opened for reading.
 """
 
 import os
@@ -19,11 +19,13 @@ def require_regular(path: Path, error: type[SpectraError]) -> None:
         SpectraError: Of the kind `error`, if a folder, a FIFO, a socket or a device stands there.
     """
     try:
-        mode = path.stat().st_mode
+        state = path.stat()
     except OSError:
         return  # opening it says why
-    if not stat.S_ISREG(mode):
-        raise error(f"'{path}' is {_word(mode)} and no regular file. Check the path.")
+    if not stat.S_ISREG(state.st_mode):
+        raise error(f"'{path}' is {_word(state.st_mode)} and no regular file. Check the path.")
+    if state.st_size == 0 and path.resolve().is_relative_to("/proc"):
+        raise error(f"'{path}' points to '{path.resolve()}' and no regular file. Check the path.")
 
 
 def require_regular_entries(folder: Path, error: type[SpectraError]) -> None:
@@ -65,7 +67,7 @@ def read_regular(path: Path, limit_bytes: int, error: type[SpectraError]) -> byt
             size = os.fstat(stream.fileno()).st_size
             if size > limit_bytes:
                 raise error(f"'{path}' has {size} bytes, more than the {limit_bytes} that are read. Check the path.")
-            return stream.read(limit_bytes + 1)[:limit_bytes]
+            return (stream.read(limit_bytes + 1) or b"")[:limit_bytes]
     except OSError as cause:
         raise error(f"'{path}' cannot be read ({cause.strerror}). Check the path and its permissions.") from cause
 

@@ -22,7 +22,7 @@ from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_folder
 from spectra.surgery.counting import counted
 from spectra.surgery.lora_folder import ModuleFactors, module_to_adapt, plain_config, task_type_of
-from spectra.surgery.measuring import measured
+from spectra.surgery.measuring import measured, require_inputs
 from spectra.surgery.outside import Outside, bias_tensors, chosen_kinds, outside
 from spectra.surgery.rank_choice import RankChoice
 from spectra.weights import CheckpointPair, MatrixPair, Origin, base_fingerprint, open_pair, write_adapter
@@ -129,6 +129,8 @@ def extract(
         open_pair(str(pair.base), beside, replace(selection, revision=None))  # refused before anything is written
     adapted, left = _adaptable(pair)
     choice.require_within([(str(each.pair.name), each.pair.shape) for each in adapted])
+    named = [str(tuned), *([str(beside)] if beside is not None else [])]
+    require_inputs(named, str(pair.base), heldout=heldout, task=task, device=device)
     records, factors = _factored(adapted, choice, settings, pair, progress)
     other, config = _outside(pair, tuned, factors, adapted, kinds, selection)
     biases, unmerged = bias_tensors(other, {each.module: each.B.shape[0] for each in factors}, _biased(config, factors))
@@ -166,9 +168,8 @@ def extract(
     if count:
         result = counted(result, pair, settings, selection, cache=cache, progress=progress)
     if heldout or task is not None:
-        named = [str(tuned), str(out), *([str(beside)] if beside is not None else [])]
         found = measured(
-            named,
+            [named[0], str(out), *named[1:]],
             str(pair.base),
             heldout=heldout,
             task=task,

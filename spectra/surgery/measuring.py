@@ -1,13 +1,39 @@
 """Scores and forgetting of several checkpoints, as rows of one record."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import torch
 
+from spectra.errors import ModelError
 from spectra.forgetting import HeldOut, measure_forgetting
-from spectra.interventions.own_task import OwnTask, measure_own_task
+from spectra.forgetting.measurable import require_measurable
+from spectra.forgetting.one_base import OneBase
+from spectra.interventions.own_task import OwnTask, measure_own_task, require_fitting
 from spectra.models import load_tuned
 from spectra.records.surgery import MeasuredLoss
+
+
+def require_inputs(
+    checkpoints: Sequence[str],
+    base: str | None,
+    *,
+    heldout: Sequence[HeldOut] = (),
+    task: OwnTask | None = None,
+    device: str = "cpu",
+) -> None:
+    """Refuse checkpoints that `measured` could not measure, before anything is computed or written.
+
+    Raises:
+        ModelError: If the base is not stated, or one cannot be loaded, or cannot be measured on a task.
+    """
+    if heldout or task is not None:
+        if base is None:
+            raise ModelError(f"'{checkpoints[0]}' does not name its base, which is measured too. Give it with --base.")
+        fitting = None if task is None else partial(require_fitting, task=task, base=base)
+        body = OneBase(base, dtype=torch.float32, device=device)
+        require_measurable([Path(checkpoint) for checkpoint in checkpoints], heldout, body, also=fitting)
 
 
 def measured(

@@ -27,7 +27,7 @@ from spectra.storage.destinations import require_apart, require_folder
 from spectra.surgery.counting import counted
 from spectra.surgery.forecast import Part, forecast_matrix, pairs_of, stacked
 from spectra.surgery.lora_folder import ModuleFactors, module_to_adapt, plain_config
-from spectra.surgery.measuring import measured
+from spectra.surgery.measuring import measured, require_inputs
 from spectra.surgery.rank_choice import RankChoice
 from spectra.surgery.resize import chosen_ranks_of, reduced_matrix, truncated_update
 from spectra.weights import (
@@ -135,6 +135,7 @@ def merge(
     for name, places in groups.items():
         require_one_base(name, pairs, places)
     _require_plain(pairs)
+    require_inputs([str(adapter) for adapter in adapters], str(pairs[0].base), heldout=heldout, device=device)
     records, interactions, updates = [], [], []
     for done, places in enumerate(groups.values(), start=1):
         parts = list(_parts(pairs, places, scales, device))

@@ -18,6 +18,7 @@ from spectra.training.families import FAMILIES, examples, family_of
 from spectra.training.metrics import FamilyName
 from spectra.training.modules import linear_modules, targeted, trainable_parameters
 from spectra.training.settings import TrainingSettings
+from spectra.weights.matching.architecture import build_errors
 
 SAMPLED_BATCHES = 20
 # Initialisations that take factors out of W0 and therefore have no more of them than W0 has.
@@ -68,15 +69,15 @@ def bare(base: str, kind: TaskKind, num_labels: int | None) -> Bare:
     """
     family = family_of(kind, base)
     config = load_config(base)
-    if num_labels:
-        config.num_labels = num_labels
     with torch.device("meta"):
         try:
+            if num_labels:
+                config.num_labels = num_labels
             model: Any = class_of(FAMILIES[family].model_kind).from_config(
                 config, trust_remote_code=trusts_remote_code()
             )
-        except ValueError as error:
-            reason = str(error).splitlines()[0].rstrip(".")
+        except build_errors() as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise ModelError(
                 f"'{base}' has no model of kind {FAMILIES[family].model_kind}: {reason}. Choose another base or task."
             ) from error

@@ -25,6 +25,7 @@ from spectra.weights.formats.hub import locate
 from spectra.weights.kernels import require_no_kernels
 from spectra.weights.matching.architecture import build_errors, quietly
 from spectra.weights.matching.names import EMBEDDING, layer_of
+from spectra.weights.matching.proportion import require_countable, require_proportionate
 from spectra.weights.methods.adapter import find_adapter
 from spectra.weights.pair import CheckpointPair, MatrixPair
 
@@ -252,11 +253,14 @@ def _loaded(folder: Path) -> nn.Module:
     folder = folder if folder.is_dir() else folder.parent
     config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
     require_no_kernels(config, str(folder))
+    require_countable(config, str(folder))
     named = config.get("architectures")
     model_class = getattr(transformers, str(named[0]), None) if named and isinstance(named, list) else None
     try:
         with quietly():
             chosen: Any = model_class or transformers.AutoModel
+            known = transformers.AutoConfig.from_pretrained(folder)
+            require_proportionate(lambda: model_class(known) if model_class else chosen.from_config(known), folder)
             model: nn.Module = chosen.from_pretrained(folder, dtype=torch.float32)
             return model.eval()
     except build_errors(OSError) as error:

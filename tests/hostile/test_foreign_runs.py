@@ -9,6 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from spectra.cli.main import main
+from spectra.errors import RunError
+from spectra.runs import Run
+from spectra.sweep.spec.kinds import TrainedTrial
+from spectra.sweep.spec.plan import planned
+from spectra.sweep.trial.tables import write_tables
+from spectra.training.settings import TrainingSettings
 
 SPECIFICATION = {"base": "base", "task": "task.jsonl", "methods": [], "steps": 1}
 TRIAL = {"id": "abc", "label": "LoRA", "group": "g", "learning_rate": 0.1, "seed": 0}
@@ -73,3 +79,21 @@ def test_a_table_that_no_sweep_wrote_is_refused(name: str, run: Path) -> None:
     refused("advise", "run")
     assert sorted(path.name for path in run.parent.iterdir()) == ["run"]
     assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("changed", [{"seed": "0"}, {"seed": {"a": [1]}}, {"rank": 8}, {"learning_rate": None}, None])
+def test_a_trial_that_is_not_the_one_of_its_folder_is_refused(changed: dict[str, Any] | None, run: Path) -> None:
+    kind = TrainedTrial(
+        TrainingSettings(base="base", method="lora", rank=2, learning_rate=0.1, seed=0, steps=5, alpha=4.0),
+        "task.jsonl",
+    )
+    trial = run / "trials" / planned(kind).id
+    (run / "trials" / "abc").rename(trial)
+    (run / "sweep.json").write_text(json.dumps({"specification": SPECIFICATION, "trials": [], "inputs": {}}))
+    for specification in ({**kind.to_dict(), **(changed or {})}, *(({},) if changed is None else ())):
+        (trial / "trial.json").write_text(json.dumps({"specification": specification, "label": "x", "group": "g"}))
+        if specification == kind.to_dict():
+            assert write_tables(Run.open(run)).empty
+        else:
+            with pytest.raises(RunError, match=r"trial\.json' is not as `spectra sweep` writes it"):
+                write_tables(Run.open(run))

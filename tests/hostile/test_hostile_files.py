@@ -175,6 +175,7 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: rename_tensors(f, lambda n: n.replace("layers.1.", "layers.\u00b2.")),
         "no name of a module",
     ),
+    "infinity in a setting": (lambda f: change_config(f, eva_config={"rho": [1, float("inf")]}), "the number inf"),
     "a null byte in the base": (lambda f: change_config(f, base_model_name_or_path="a\0b"), "does not exist"),
     "escapes in a tensor": (
         lambda f: rename_tensors(f, lambda n: n.replace("q_proj", f"q_{ESCAPE}_proj")),

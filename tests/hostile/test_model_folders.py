@@ -1,11 +1,13 @@
 """Model folders whose files transformers would read for ever, or for long: refused before it does."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import spectra
 from spectra.errors import SpectraError
 from spectra.models import load_base
 from spectra.models.base import load_config, load_tokenizer
@@ -17,6 +19,14 @@ def _emptied(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def _setting(name: str, value: object) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+
+    return change
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "huge": (lambda f: (f / "config.json").write_text('{"a": "' + "x" * 10_000_001 + '"}'), "that are read"),
     "deep": (lambda f: (f / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000), "nested too deeply"),
@@ -25,8 +35,30 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "FIFO": (lambda f: os.mkfifo(_emptied(f, "config.json")), "is a FIFO"),
     "FIFO of a tokenizer": (lambda f: os.mkfifo(_emptied(f, "tokenizer.json")), "is a FIFO"),
     "FIFO of generation": (lambda f: os.mkfifo(_emptied(f, "generation_config.json")), "is a FIFO"),
+    "layers": (_setting("num_hidden_layers", 10**6), "num_hidden_layers to 1000000, and at most 5000 are built"),
+    "heads": (_setting("num_attention_heads", 10**7), "not a multiple of the number of attention heads"),
+    "labels": (_setting("num_labels", 10**9), "num_labels to 1000000000"),
+    "experts of a part": (_setting("text_config", {"num_local_experts": 10**9}), "at most 50000"),
+    "file of the kernel": (lambda f: _emptied(f, "config.json").symlink_to("/proc/kmsg"), "no regular file"),
     "endless device": (lambda f: _emptied(f, "vocab.txt").symlink_to("/dev/zero"), "is a device"),
 }
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "intermediate_size", "head_dim"])
+def test_a_model_far_larger_than_its_files_is_not_built(name: str, tmp_path: Path) -> None:
+    folder = Path(tiny.save_model(tmp_path, "llama"))
+    _setting(name, 10**7)(folder)
+    for read in (lambda: load_base(str(folder), "causal-lm"), lambda: spectra.inspect(folder, folder, verify=True)):
+        with pytest.raises(SpectraError, match=r"describes a model of [0-9]+ numbers, and its files hold"):
+            read()
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_a_model_is_not_loaded_without_some_of_its_blocks(blocks: int, tmp_path: Path) -> None:
+    folder = Path(tiny.save_model(tmp_path, "llama"))
+    _setting("num_hidden_layers", blocks)(folder)
+    with pytest.raises(SpectraError, match=f"its configuration has {blocks} of 'model.layers'"):
+        load_base(str(folder), "causal-lm")
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -14,12 +14,24 @@ from click.testing import Result
 from tests.hostile.strikes import Strikes, contents, killed, partials, run
 from tests.scanning.checkpoints import Checkpoints, save
 
-QUESTION = ("-k", "4", "--roles", "q_proj", "--layers", "0", "-q", "--force")
-# The options that made what is there before, and those of the command that is struck.
-COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "mitigate": (("--lambda", "0.2", "-o", "out"), ("--lambda", "0.6", "-o", "out")),
-    "scan": (("-o", "out", "--seed", "1"), ("-o", "out", "--seed", "2")),
-    "intruders": (("--html", "out.html"), ("--html", "out.html", "--epsilon", "0.4")),
+QUESTION = ("-k", "4", "--roles", "q_proj", "--layers", "0", "-q")
+# What a command is asked, the options that made what is there before, and those of the command that is struck.
+COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "mitigate": (("{adapter}", *QUESTION, "-o", "out"), ("--lambda", "0.2"), ("--lambda", "0.6")),
+    "scan": (("{adapter}", *QUESTION, "-o", "out"), ("--seed", "1"), ("--seed", "2")),
+    "intruders": (("{adapter}", *QUESTION, "--html", "out.html"), (), ("--epsilon", "0.4")),
+    "resize": (("{adapter}", "--no-count", "-q", "-o", "out"), ("--rank", "1"), ("--rank", "2")),
+    "extract": (
+        ("{full}", "--base", "{base}", "--roles", "q_proj", "--no-count", "-q", "-o", "out"),
+        ("--rank", "1"),
+        ("--rank", "2"),
+    ),
+    "merge": (
+        ("{adapter}", "{other}", "--no-critical", "--rank", "2", *QUESTION, "-o", "out", "--checkpoint", "whole"),
+        ("--weights", "1,2"),
+        ("--weights", "1,1"),
+    ),
+    "convert": (("{adapter}", "-o", "out"), ("--to", "mlx"), ("--to", "peft")),
 }
 
 
@@ -59,17 +71,20 @@ def whole(files: dict[str, bytes]) -> dict[str, Any]:
 def test_a_struck_command_leaves_what_was_there_or_all_of_the_new(
     saved: Checkpoints, strikes: Strikes, work: Path, name: str
 ) -> None:
-    make_old, make_new = ([name, str(saved.adapters[1]), *options, *QUESTION] for options in COMMANDS[name])
+    asked, *both = COMMANDS[name]
+    places = {"adapter": saved.adapters[1], "other": saved.adapters[0], "full": saved.full, "base": saved.base}
+    question = [part.format(**places) for part in asked]
+    make_old, make_new = ([name, *question, *options, "--force"] for options in both)
     here, inputs = work / "work", contents(saved.base.parent)
     assert run(make_new).exit_code == 0
     after = whole(contents(here))
     assert run(make_old).exit_code == 0
     shutil.copytree(here, work / "old")
-    shutil.rmtree(work / "cache")
+    shutil.rmtree(work / "cache", ignore_errors=True)
     with strikes.at(work, 0, kill=False):
         assert run(make_new).exit_code == 0
     drawn = random.Random(name)
-    for kill in (True, False) * (1 if name == "intruders" else 2):  # a report takes two seconds
+    for kill in (True, False) * (2 if name in ("mitigate", "scan") else 1):
         moment = drawn.randint(1, strikes.count)
         for folder in (here, work / "cache"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -78,7 +93,10 @@ def test_a_struck_command_leaves_what_was_there_or_all_of_the_new(
         before = contents(here)
         if kill:
             assert killed(strikes, work, make_new, moment)
-            assert contents(here) == before or whole(contents(here)) == after
+            now = contents(here)
+            for destination in {name.partition("/")[0] for name in before}:
+                old, new = (of(destination, files) for files in (before, now))
+                assert new == old or whole(new) == of(destination, after)
         else:
             with strikes.at(work, moment, kill=False):
                 result = run(make_new)
@@ -88,6 +106,11 @@ def test_a_struck_command_leaves_what_was_there_or_all_of_the_new(
         assert run(make_new).exit_code == 0
         assert whole(contents(here)) == after
         assert not partials(work), moment
+
+
+def of(destination: str, files: dict[str, Any]) -> dict[str, Any]:
+    """The files of one destination of a command."""
+    return {name: content for name, content in files.items() if name.partition("/")[0] == destination}
 
 
 def assert_told(result: Result, *, unchanged: bool) -> None:

@@ -3,75 +3,93 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.linalg.secular import Directions, directions_in_basis, random_directions, rank_one_leading
+from spectra.linalg.secular import Directions, Paths, Points, directions_in_basis, leading_paths, random_directions
 from spectra.linalg.svd import thin_svd
 from tests.planted import base_matrix
 
-
-def _ones(theta: float, count: int = 1) -> torch.Tensor:
-    return torch.full((count,), theta, dtype=torch.float64)
+LARGEST = 40.0
 
 
 def test_a_direction_that_w0_has_adds_to_its_singular_value() -> None:
     S0 = torch.tensor([5.0, 3.0, 1.0], dtype=torch.float64)
     e = torch.eye(3, dtype=torch.float64)[1:2]
     outside = torch.zeros(1, dtype=torch.float64)
-    found = rank_one_leading(S0, Directions(e, e, outside, outside), _ones(4.0), 3)
-    assert found.S[0].tolist() == pytest.approx([7.0, 5.0, 1.0])
-    assert found.max_cosines[0].tolist() == pytest.approx([1.0, 1.0, 1.0])
+    points = _points(leading_paths(S0, Directions(e, e, outside, outside), 3, largest=LARGEST))
+    on_its_way = points.sizes.isfinite() & (points.max_cosines > 0)
+    assert torch.allclose(points.singular_values[on_its_way], 3 + points.sizes[on_its_way])
+    assert torch.allclose(points.max_cosines[on_its_way], torch.ones(1, dtype=torch.float64))
 
 
-@given(
-    d_out=st.integers(3, 24),
-    d_in=st.integers(3, 24),
-    seed=st.integers(0, 30),
-    theta=st.floats(0.05, 40),
-    k=st.integers(1, 8),
-)
-def test_values_and_cosines_equal_those_of_two_full_factorisations(
-    d_out: int, d_in: int, seed: int, theta: float, k: int
-) -> None:
+@given(d_out=st.integers(3, 24), d_in=st.integers(3, 24), seed=st.integers(0, 30), k=st.integers(1, 8))
+def test_values_and_cosines_equal_those_of_two_full_factorisations(d_out: int, d_in: int, seed: int, k: int) -> None:
+    """At sizes that one of the paths passes; and the value is one of the k leading ones there."""
     generator = torch.Generator().manual_seed(seed)
     W0 = torch.randn(d_out, d_in, generator=generator, dtype=torch.float64)
     u, v = (torch.randn(d, generator=generator, dtype=torch.float64) for d in (d_out, d_in))
     u, v = u / u.norm(), v / v.norm()
     base = thin_svd(W0)
-    tuned = thin_svd(W0 + theta * torch.outer(u, v)).leading(k)
-    found = rank_one_leading(base.S, directions_in_basis(base, u[:, None], v[None]), _ones(theta), k)
-    assert found.S[0].tolist() == pytest.approx(tuned.S.tolist(), abs=1e-8 * (theta + 1))
-    # A vector whose neighbour is within 1e-5 is ill-conditioned in either computation.
-    gaps = (tuned.S[:-1] - tuned.S[1:]).min() if tuned.S.shape[0] > 1 else torch.tensor(1.0)
-    if float(gaps) > 1e-5 and float(tuned.S[-1]) > 1e-5:
-        expected = (base.U.mH @ tuned.U).abs().amax(dim=0)
-        assert found.max_cosines[0].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    paths = leading_paths(base.S, directions_in_basis(base, u[:, None], v[None]), k, largest=LARGEST)
+    points = _points(paths, steps=5)
+    for path, at in (points.sizes < LARGEST).nonzero().tolist():
+        theta = float(points.sizes[path, at])
+        tuned = thin_svd(W0 + theta * torch.outer(u, v))
+        leading = tuned.leading(k)
+        distances = (tuned.S - points.singular_values[path, at]).abs()
+        found = int(distances.argmin())
+        assert found < k
+        assert float(distances[found]) < 1e-8 * (theta + 1)
+        # A vector whose neighbour is near is ill-conditioned in either computation.
+        if float(distances.sort().values[1]) > 1e-4 and float(tuned.S[found]) > 1e-4:
+            expected = float((base.U.mH @ leading.U[:, found]).abs().max())
+            assert float(points.max_cosines[path, at]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_search_that_meets_a_singular_value_exactly_goes_on() -> None:
-    """Evenly spaced values: the middle of the gap between two neighbours is the value between them."""
-    S0 = torch.linspace(4, 1, 30, dtype=torch.float64)
-    directions = random_directions((30, 30), 1, torch.Generator().manual_seed(1))
-    expected = torch.linalg.svdvals(torch.diag(S0) + 2 * torch.outer(directions.u[0], directions.v[0]))
-    assert rank_one_leading(S0, directions, _ones(2.0), 10).S[0].tolist() == pytest.approx(expected[:10].tolist())
+@given(seed=st.integers(0, 100), shape=st.sampled_from([(20, 20), (30, 20), (20, 30)]))
+def test_sizes_increase_along_a_path_and_every_leading_value_lies_on_one(seed: int, shape: tuple[int, int]) -> None:
+    S0 = torch.linspace(9, 1, 20, dtype=torch.float64)
+    directions = random_directions(shape, 1, torch.Generator().manual_seed(seed))
+    points = _points(leading_paths(S0, directions, 5, largest=LARGEST), steps=2001)
+    sizes = points.sizes.clamp_max(LARGEST)
+    assert bool((sizes.diff(dim=1) >= -1e-9).all())
+    # At any size each of the five has its path: between two neighbouring points with the size between theirs.
+    for theta in (0.3, 2.0, 12.0):
+        assert int(((sizes[:, :-1] <= theta) & (theta < sizes[:, 1:])).sum()) == 5
 
 
 def test_many_directions_at_once_equal_one_at_a_time() -> None:
     S0 = torch.linspace(9, 1, 20, dtype=torch.float64)
     directions = random_directions((30, 20), 4, torch.Generator().manual_seed(0))
-    thetas = torch.tensor([1.0, 4.0, 9.0, 20.0], dtype=torch.float64)
-    together = rank_one_leading(S0, directions, thetas, 5)
+    together = leading_paths(S0, directions, 5, largest=LARGEST)
     for i in range(4):
-        alone = rank_one_leading(S0, directions[torch.tensor([i])], thetas[i : i + 1], 5)
-        assert torch.allclose(alone.S[0], together.S[i])
-        assert torch.allclose(alone.max_cosines[0], together.max_cosines[i])
+        alone = leading_paths(S0, directions[torch.tensor([i])], 5, largest=LARGEST)
+        mine = (together.pair == i).nonzero()[:, 0]
+        assert torch.equal(together.start[mine], alone.start)
+        assert torch.allclose(_points(together[mine]).sizes, _points(alone).sizes)
+        assert torch.allclose(_points(together[mine]).max_cosines, _points(alone).max_cosines)
 
 
 @pytest.mark.parametrize("kind", ["rank deficient", "repeated values"])
 def test_zero_and_repeated_singular_values_give_finite_numbers(kind: str) -> None:
     _, base = base_matrix(24, 16, kind, 1)
     directions = random_directions((24, 16), 3, torch.Generator().manual_seed(1))
-    found = rank_one_leading(base.S, directions, _ones(3.0, 3), 16)
-    assert bool(torch.isfinite(found.S).all())
-    assert bool(((found.max_cosines >= 0) & (found.max_cosines <= 1 + 1e-9)).all())
+    points = _points(leading_paths(base.S, directions, 16, largest=LARGEST))
+    assert bool(torch.isfinite(points.singular_values).all()) and not bool(points.sizes.isnan().any())
+    assert bool(((points.max_cosines >= 0) & (points.max_cosines <= 1 + 1e-9)).all())
+
+
+def test_the_sizes_at_both_ends_of_a_path_lose_no_digits() -> None:
+    """There one of the two solutions is a difference of numbers that grow beyond all bounds."""
+    S0 = torch.linspace(9, 1, 20, dtype=torch.float64)
+    paths = leading_paths(S0, random_directions((20, 20), 3, torch.Generator().manual_seed(4)), 5, largest=LARGEST)
+    ends = torch.tensor([1e-6, 1e-5, 1 - 1e-5, 1 - 1e-6], dtype=torch.float64)
+    points = paths.at(ends.expand(paths.start.shape[0], -1))
+    met = (points.sizes[:, 1::2] < LARGEST) & (points.sizes[:, 1::2] > 1e-3)
+    assert int(met.sum()) > 3
+    assert torch.allclose(points.sizes[:, ::2][met], points.sizes[:, 1::2][met], rtol=1e-9)
+
+
+def _points(paths: Paths, steps: int = 41) -> Points:
+    return paths.at(torch.linspace(0, 1, steps + 2, dtype=torch.float64)[1:-1].expand(paths.start.shape[0], -1))
 
 
 def test_random_directions_have_length_one_whatever_the_shape() -> None:

@@ -7,9 +7,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from spectra.errors import SpectrumError
-from spectra.linalg.secular import Directions, directions_in_basis, random_directions, rank_one_leading
+from spectra.linalg.secular import Directions, directions_in_basis, random_directions
 from spectra.linalg.svd import thin_svd
-from spectra.metrics.thresholds import critical_sizes, first_crossings, outlier, random_critical_sizes
+from spectra.metrics.thresholds import critical_sizes, outlier, random_critical_sizes
 from tests import reference
 from tests.planted import orthonormal
 
@@ -76,7 +76,7 @@ def test_the_count_leaves_zero_where_the_equation_says(make, shape: tuple[int, i
     u, v = orthonormal(shape[0], 1, generator), orthonormal(shape[1], 1, generator)
     base = thin_svd(W0)
     [size] = critical_sizes(base.S, directions_in_basis(base, u, v.mH), k=10, epsilon=0.5).tolist()
-    below, above = (W0 + factor * size * (u @ v.mH) for factor in (0.995, 1.001))
+    below, above = (W0 + factor * size * (u @ v.mH) for factor in (0.9999, 1.0001))
     assert reference.count_intruders(W0.numpy(), below.numpy(), 10, 0.5) == 0
     assert reference.count_intruders(W0.numpy(), above.numpy(), 10, 0.5) >= 1
 
@@ -94,28 +94,17 @@ def test_the_median_predicts_planted_updates_of_growing_scale_within_ten_per_cen
     W0 = make(*shape)
     S0 = torch.linalg.svdvals(W0)
     predicted = float(random_critical_sizes(S0, shape, k=10, epsilon=0.5, draws=101, seed=1).median())
-    measured = [_measured(S0.numpy(), shape, seed) for seed in range(31)]
+    measured = [_measured(S0, shape, seed) for seed in range(31)]
     assert predicted == pytest.approx(float(np.median(measured)), rel=0.1)
 
 
-def _measured(S0: np.ndarray, shape: tuple[int, int], seed: int) -> float:
-    """Grow a random update by 2 % at a time until NumPy's factorisation shows an intruder.
-
-    W0 is taken in its own singular basis, which changes no cosine; there its left vectors are the unit vectors. What
-    stands outside the basis is one coordinate long after a rotation. The last step is halved: the crossing lies in it.
-    """
-    drawn = np.random.default_rng(1000 + seed)
-    u, v = (drawn.standard_normal(d) for d in shape)
-    n = len(S0)
-    u, v = (np.append(x[:n], np.linalg.norm(x[n:])) / np.linalg.norm(x) for x in (u, v))
-    W0 = np.zeros((n + 1, n + 1))
-    W0[:n, :n] = np.diag(S0)
-    size = 0.5 * S0[9]
-    while True:
-        U = np.linalg.svd(W0 + size * np.outer(u, v))[0]
-        if (np.abs(U[:n, :10]).max(axis=0) < 0.5).any():
-            return float(size / 1.01)
+def _measured(S0: torch.Tensor, shape: tuple[int, int], seed: int) -> float:
+    """Grow a random update by 2 % at a time until NumPy shows an intruder; the crossing lies in the last step."""
+    directions = random_directions(shape, 1, torch.Generator().manual_seed(1000 + seed))
+    size = 0.5 * float(S0[9])
+    while not _counts(S0, directions, 0, size, 10, 0.5):
         size *= 1.02
+    return size / 1.01
 
 
 @settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
@@ -136,23 +125,62 @@ def test_a_direction_that_w0_already_has_never_makes_an_intruder() -> None:
     assert critical_sizes(S0, Directions(e, e, none, none), k=10, epsilon=0.5).tolist() == [math.inf]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_no_size_before_the_critical_one_has_an_intruder(seed: int) -> None:
-    """A fine grid, four times finer than the search's steps: windows between two steps are not passed over."""
-    S0 = 10 * torch.arange(1, 61, dtype=torch.float64) ** -0.5
-    directions = random_directions((60, 60), 4, torch.Generator().manual_seed(seed))
-    sizes = critical_sizes(S0, directions, k=10, epsilon=0.5)
-    for one, size in enumerate(sizes.tolist()):
-        start = 0.3 * float(S0[9])
-        fine = start * 1.012 ** torch.arange(math.floor(math.log(min(size, 60.0) / start / 1.003) / math.log(1.012)))
-        cosines = rank_one_leading(S0, directions[torch.full((len(fine),), one)], fine.double(), 10).max_cosines
-        assert not bool((cosines < 0.5).any())
+def _line(first: float, last: float, count: int) -> torch.Tensor:
+    return torch.linspace(first, last, count, dtype=torch.float64)
 
 
-def test_the_first_crossing_is_found_although_the_condition_fails_again_later() -> None:
-    found = first_crossings(lambda values, which: ((values > 2) & (values < 3)) | (values > 8), 1, 0.1, 20.0)
-    assert found.tolist() == pytest.approx([2.0], rel=2e-3)
-    assert first_crossings(lambda values, which: values > which + 50, 2, 0.1, 20.0).tolist() == [math.inf, math.inf]
+SPREADING = torch.arange(8, dtype=torch.float64).flip(0)
+HARD = {
+    "power law": 10 * torch.arange(1, 41, dtype=torch.float64) ** -0.5,
+    "evenly spaced": _line(4, 1, 30),
+    "a bulk": torch.linalg.svdvals(_gaussian(40, 60, seed=2)),
+    "values as good as equal": torch.cat([5 + 1e-3 * SPREADING, 3 + 1e-6 * SPREADING, _line(2.5, 0.1, 16)]),
+    "two values far above": torch.cat([_line(50, 20, 2), _line(3, 1, 30)]),
+    "pairs of equal values": torch.cat([_line(9, 5, 6).repeat_interleave(2), _line(4, 1, 10)]),
+    "zero values": torch.cat([_line(9, 5, 12), torch.zeros(8, dtype=torch.float64)]),
+    "few values": _line(3, 1, 6),
+}
+
+
+@pytest.mark.parametrize(("k", "epsilon"), [(8, 0.5), (4, 0.9)])
+@pytest.mark.parametrize("spectrum", HARD)
+def test_the_definition_counts_an_intruder_at_the_size_and_none_before(spectrum: str, k: int, epsilon: float) -> None:
+    """NumPy's factorisations: just above the size, and on a grid of steps of 3 % below it."""
+    S0 = HARD[spectrum]
+    n = S0.shape[0]
+    for d_out, d_in in ((n, n), (n + 9, n), (n, n + 9)):
+        directions = random_directions((d_out, d_in), 2, torch.Generator().manual_seed(n))
+        if spectrum == "two values far above":  # of which the second direction has next to nothing, as of most others
+            directions.u[1, 5:] *= 1e-4
+            directions.u[1] /= torch.hypot(directions.u[1].norm(), directions.u_outside[1])
+        for one, size in enumerate(critical_sizes(S0, directions, k=k, epsilon=epsilon).tolist()):
+            assert size == math.inf or _counts(S0, directions, one, size * 1.000001, k, epsilon)
+            below = min(size / 1.00001, 6 * float(S0[0])) * 1.03 ** -np.arange(0.0, 140.0)
+            told_apart = below[below > 1e-6 * float(S0[0])]
+            assert not any(_counts(S0, directions, one, each, k, epsilon) for each in told_apart)
+
+
+def _counts(S0: torch.Tensor, directions: Directions, one: int, size: float, k: int, epsilon: float) -> bool:
+    """Whether W0 + size u v^T, written in the basis of W0, has an intruder by NumPy's factorisation."""
+    n = len(S0)
+    u, v = (
+        np.append(directions.u[one], directions.u_outside[one]),
+        np.append(directions.v[one], directions.v_outside[one]),
+    )
+    W0 = np.zeros((n + 1, n + 1))
+    W0[:n, :n] = np.diag(S0)
+    U = np.linalg.svd(W0 + size * np.outer(u, v))[0]
+    return bool((np.abs(U[:n, : min(k, n)]).max(axis=0) < epsilon).any())
+
+
+def test_where_any_update_makes_an_intruder_the_size_is_the_smallest_one_told_apart() -> None:
+    """Of many equal singular values no vector is the base's own; nor are those of the null space."""
+    ones, low_rank = (
+        torch.ones(80, dtype=torch.float64),
+        torch.cat([_line(3, 2, 4), torch.zeros(80, dtype=torch.float64)]),
+    )
+    for S0 in (ones, low_rank):
+        assert random_critical_sizes(S0, (len(S0), len(S0)), k=8, epsilon=0.5).tolist() == [1e-6 * float(S0[0])] * 9
 
 
 def test_the_same_seed_gives_the_same_sizes() -> None:
@@ -161,6 +189,12 @@ def test_the_same_seed_gives_the_same_sizes() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(first, first.sort().values)
+
+
+def test_a_draw_that_makes_no_intruder_counts_with_the_end_of_the_search() -> None:
+    """In two dimensions the nearer of two vectors is never further than 45 degrees; a plan's JSON has no infinity."""
+    S0 = _line(3, 2, 2)
+    assert random_critical_sizes(S0, (2, 2), k=2, epsilon=0.5, draws=3).tolist() == [18.0] * 3
 
 
 def test_input_without_meaning_is_named() -> None:

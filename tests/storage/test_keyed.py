@@ -31,3 +31,11 @@ def test_another_process_finds_the_answer_in_the_folder(tmp_path: Path) -> None:
     assert KeyedStore(tmp_path / "run", "scores", owner="forget").find(QUESTION) == {"value": 1}
     assert KeyedStore(tmp_path / "run", "points", owner="forget").find(QUESTION) is None
     assert KeyedStore(None, "scores", owner="forget").find(QUESTION) is None
+
+
+def test_what_a_killed_writer_left_of_an_answer_that_is_there_is_cleared(tmp_path: Path) -> None:
+    KeyedStore(tmp_path / "run", "scores", owner="forget").keep(QUESTION, {"value": 1})
+    [answer] = (tmp_path / "run" / "scores").iterdir()
+    (answer.parent / f".{answer.name}.0123456789ab.partial").mkdir()
+    assert KeyedStore(tmp_path / "run", "scores", owner="forget").find(QUESTION) == {"value": 1}
+    assert [path.name for path in answer.parent.iterdir()] == [answer.name]

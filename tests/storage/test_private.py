@@ -40,6 +40,7 @@ def test_a_process_killed_while_it_draws_the_key_leaves_nothing_that_lasts(
     assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
     left = list(folder.iterdir())
     assert [one.is_dir() for one in left] == [True] and "key" not in {one.name for one in left}
+    (folder / ".key.0123456789ab.partial").write_bytes(b"of an earlier version")
     seal(b"x")
     assert [path.name for path in folder.iterdir()] == ["key"]
 

@@ -1,9 +1,7 @@
 """The executor without processes: jobs one after another in the caller's own. For notebooks and debuggers."""
 
-import traceback
-
 from spectra.errors import SpectraError
-from spectra.sweep.execution.logs import log_of, sentence
+from spectra.sweep.execution.logs import log_of, sentence, told_traceback
 from spectra.sweep.execution.schedule import Event, Job, OnEvent, Outcome, Schedule
 from spectra.sweep.trial.runner import Runner, Stage
 
@@ -42,7 +40,7 @@ def run_inline(schedule: Schedule, runner: Runner, on_event: OnEvent) -> None:
             if not isinstance(error, SpectraError):
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("a", encoding="utf-8") as stream:
-                    traceback.print_exc(file=stream)
+                    stream.write(told_traceback())
             schedule.failed(job, why, again=False)
             on_event(Event("failed", job, message=why))
             continue

@@ -3,11 +3,12 @@
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spectra.errors import SpectraError
+from spectra.errors import SpectraError, without_secrets
 from spectra.runs import Run
 from spectra.sweep.execution.schedule import Job
 
@@ -27,9 +28,14 @@ def sentence(error: BaseException, log: Path) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" at '{error.filename}'" if error.filename else ""
         return f"The system says: {error.strerror}{where}. Mend that and run the sweep again."
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in without_secrets(str(error)).splitlines() if line.strip()]
     message = f": {lines[0].rstrip('.')}" if lines else ""
     return f"{type(error).__name__}{message}. Read '{log}'."
+
+
+def told_traceback() -> str:
+    """The traceback of the exception that is being handled, for a log: addresses in it without their secrets."""
+    return without_secrets(traceback.format_exc())
 
 
 def last_words(*logs: Path) -> str:

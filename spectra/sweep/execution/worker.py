@@ -15,15 +15,14 @@ import queue
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from spectra.errors import SpectraError
+from spectra.errors import SpectraError, log_without_secrets
 from spectra.registry import plugin_modules, use_plugins
 from spectra.runs import Run
 from spectra.sweep.execution.inline import do
-from spectra.sweep.execution.logs import log_of, logged_to, sentence
+from spectra.sweep.execution.logs import log_of, logged_to, sentence, told_traceback
 from spectra.sweep.execution.schedule import Event, Job, JobKind
 from spectra.sweep.spec.kinds import kind_from_dict
 from spectra.sweep.spec.plan import planned
@@ -38,6 +37,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 def main() -> None:
     """Do jobs until there are no more."""
+    log_without_secrets()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     orders = _Orders(sys.stdin)
@@ -65,7 +65,7 @@ def do_and_tell(runner: Runner, job: Job, tell: Tell) -> None:
             print(f"Error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the trial's log
             tell({"outcome": "failed", "error": str(error), "again": isinstance(error, LaunchDiedError)})
         except Exception as error:  # noqa: BLE001 - whatever it is, the other trials go on
-            traceback.print_exc()
+            sys.stderr.write(told_traceback())
             tell({"outcome": "failed", "error": sentence(error, log), "unforeseen": True})
         else:
             tell({"outcome": outcome})

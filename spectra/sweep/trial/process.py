@@ -5,14 +5,13 @@ import os
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 from spectra.registry import plugin_modules, use_plugins
 from spectra.runs import Run, TrialFolder
 from spectra.storage import atomic
-from spectra.sweep.execution.logs import sentence
+from spectra.sweep.execution.logs import sentence, told_traceback
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.runner import Runner
 from spectra.training.distributed import is_main_process
@@ -34,7 +33,7 @@ def main() -> None:
     try:
         result = _train(there, order, folder)
     except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
-        traceback.print_exc()
+        sys.stderr.write(told_traceback())
         failure = {
             "error": sentence(error, folder.log),
             "rank": rank,

@@ -22,7 +22,7 @@ def write_tables(run: Run) -> pd.DataFrame:
     """
     with run.lock():
         folders = {folder.id: folder for folder in run.trials()}
-        trials = labelled([planned(kind_from_dict(folder.specification)) for folder in folders.values()])
+        trials = labelled([_described(folder) for folder in folders.values()])
         at_chosen_rate = {trial.id for group in groups(trials) for trial in chosen(run, group)}
         ordered = sorted(trials, key=_order)
         finished = [folders[trial.id] for trial in ordered if folders[trial.id].is_finished]
@@ -39,6 +39,21 @@ def write_tables(run: Run) -> pd.DataFrame:
         table = run.write_table("trials", rows)
         run.write_table("pairs", matched_pairs(table, written["forgetting"]))
         return table
+
+
+def _described(folder: TrialFolder) -> PlannedTrial:
+    """The trial of a folder, whose name is the identity of what trial.json describes.
+
+    Raises:
+        RunError: If it is another's, or no trial.
+    """
+    try:
+        trial = planned(kind_from_dict(folder.specification))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise folder.foreign("trial.json") from error
+    if trial.id != folder.id:
+        raise folder.foreign("trial.json")
+    return trial
 
 
 def _order(trial: PlannedTrial) -> tuple[Any, ...]:

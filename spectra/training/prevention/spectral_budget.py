@@ -118,8 +118,7 @@ class SpectralBudget(UpdateRule):
 @lru_cache(maxsize=1024)  # the trials of a sweep share their base
 def _random_size(values: tuple[float, ...], shape: tuple[int, int], k: int, epsilon: float) -> float:
     S0 = torch.tensor(values, dtype=torch.float64)
-    size = float(random_critical_sizes(S0, shape, k=k, epsilon=epsilon, draws=DRAWS)[0])
-    return min(size, 6 * values[0])  # the search ends there
+    return float(random_critical_sizes(S0, shape, k=k, epsilon=epsilon, draws=DRAWS)[0])
 
 
 def _of_one_rank(layers: Sequence[LoraLayer]) -> Iterator[list[LoraLayer]]:

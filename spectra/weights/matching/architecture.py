@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from spectra.errors import CheckpointError
 from spectra.weights.kernels import without_kernels
+from spectra.weights.matching.proportion import require_countable
 
 
 def build_errors(*further: type[Exception]) -> tuple[type[Exception], ...]:
@@ -203,13 +205,14 @@ def skeleton(config: Mapping[str, Any]) -> nn.Module | None:
     import transformers
 
     config = without_kernels(config)
-    named = [getattr(transformers, str(name), None) for name in config.get("architectures") or ()]
     try:
+        require_countable(config, "the checkpoint")
+        named = [getattr(transformers, str(name), None) for name in config.get("architectures") or ()]
         with quietly(), torch.device("meta"):
             for model_class in named:
                 if model_class is not None:
                     return model_class(model_class.config_class.from_dict(dict(config)))
             known = transformers.CONFIG_MAPPING[str(config.get("model_type"))].from_dict(dict(config))
             return transformers.AutoModel.from_config(known)
-    except build_errors():
+    except build_errors(CheckpointError):
         return None

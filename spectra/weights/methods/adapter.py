@@ -9,7 +9,7 @@ from typing import Any
 
 from spectra.errors import AdapterError, first_five
 from spectra.records.selection import Take
-from spectra.storage.json_file import read_object
+from spectra.storage.json_file import read_object, require_finite
 from spectra.weights.formats.checkpoint import INDICES, SINGLE, open_tensors
 from spectra.weights.formats.stored import StoredTensor
 from spectra.weights.matching.names import without_wrappers
@@ -179,6 +179,7 @@ def open_adapter(path: Path, *, allow_pickle: bool = False, adapter_name: str | 
     """
     path, file = (path, _file_in(path)) if path.is_dir() else (path.parent, path)
     config = read_object(path / CONFIG)
+    require_finite(config, path / CONFIG, AdapterError, "Save the adapter again.")
     if not isinstance(config.get("peft_type"), str):
         raise AdapterError(f"'{path / CONFIG}' names no peft_type. Restore the configuration saved with the adapter.")
     if file is None:

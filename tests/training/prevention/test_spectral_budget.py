@@ -14,6 +14,7 @@ from spectra.linalg.svd import thin_svd
 from spectra.training.prevention.factors import lora_layers
 from spectra.training.prevention.moment import Moment
 from spectra.training.prevention.spectral_budget import SpectralBudget
+from tests import reference
 from tests.training.prevention.training import AfterEveryStep, model_of, save_base, trainer_of, updates_of
 
 
@@ -145,19 +146,23 @@ def test_the_engine_finds_no_intruder_below_a_cap_that_is_certain_and_finds_them
 
 def test_a_random_direction_of_the_critical_size_makes_an_intruder(base: str) -> None:
     """Of the five directions that the size is the smallest of, one does, and at half of it none."""
-    from spectra.linalg.secular import random_directions, rank_one_leading
+    from spectra.linalg.secular import random_directions
 
     model = model_of(base, target_modules=["q_proj"])
     rule = SpectralBudget(1.0, bound="random")
     rule.begin(model)
     for layer in lora_layers(model, "a test"):
         W0 = layer.base_weight()
-        S0 = torch.linalg.svdvals(W0.double())
+        svd = thin_svd(W0.double())
         drawn = random_directions(tuple(W0.shape), 5, torch.Generator().manual_seed(0))
-        for times, expected in ((1.0, True), (0.5, False)):
-            thetas = torch.full((5,), times * rule.critical[layer.name], dtype=torch.float64)
-            cosines = rank_one_leading(S0, drawn, thetas, 10).max_cosines
-            assert bool((cosines < 0.5).any()) == expected
+        for times, expected in ((1.0001, True), (0.5, False)):
+            counts = [
+                reference.count_intruders(
+                    W0.double().numpy(), (W0 + size * svd.U @ torch.outer(u, v) @ svd.Vh).numpy(), 10, 0.5
+                )
+                for u, v, size in zip(drawn.u, drawn.v, [times * rule.critical[layer.name]] * 5, strict=True)
+            ]
+            assert any(counts) == expected
 
 
 def refused(model: Any) -> str:

@@ -1,0 +1,77 @@
+"""Configurations out of all proportion: a model of a billion layers, or one far larger than what its files hold.
+
+transformers builds whatever a config.json says before it looks at a weight, which takes hours or all memory.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spectra.errors import CheckpointError
+
+# Settings that say how many modules are built, and far more of them than any published model has.
+COUNTS = (
+    (re.compile(r"layer|depth|block|stage"), 5_000),
+    (re.compile(r"expert"), 50_000),
+    (re.compile(r"label"), 1_000_000),
+)
+# Ends of names that say how large something is, which costs nothing before a weight is read.
+SIZES = ("_size", "_dim", "_len", "_length", "_window", "_positions", "_id", "_token", "_ids", "_seed")
+# Numbers per byte of the files: packed weights have two, and a model that is not trained yet has a new head.
+MOST_PER_BYTE, FREE = 4, 10_000_000
+
+
+def require_countable(config: Mapping[Any, Any], where: str) -> None:
+    """Refuse a configuration with more layers, experts or labels than are ever built.
+
+    Args:
+        config: The content of a config.json.
+        where: Whose it is, for the message.
+
+    Raises:
+        CheckpointError: Naming the setting.
+    """
+    for key, value in _counts(config):
+        for pattern, most in COUNTS:
+            if pattern.search(key) and value > most:
+                raise CheckpointError(
+                    f"The configuration of '{where}' sets {key} to {str(value)[:40]}, and at most {most} are built. "
+                    "Download or save it again."
+                )
+
+
+def require_proportionate(build: Callable[[], nn.Module], folder: Path) -> None:
+    """Refuse a model far larger than its files.
+
+    Args:
+        build: Makes the model; called where no memory is taken.
+        folder: With safetensors files.
+
+    Raises:
+        CheckpointError: With both sizes.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = build()
+    numbers = sum(tensor.numel() for tensors in (model.parameters(), model.buffers()) for tensor in tensors)
+    held = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+    if numbers > MOST_PER_BYTE * held + FREE:
+        raise CheckpointError(
+            f"The configuration of '{folder}' describes a model of {numbers} numbers, and its files hold {held} bytes. "
+            "Download or save it again."
+        )
+
+
+def _counts(config: Mapping[Any, Any]) -> Iterator[tuple[str, int]]:
+    """Whole numbers by the names of their settings, at any depth; of lists, the largest."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _counts(value)
+        elif not str(key).endswith(SIZES):
+            listed = value if isinstance(value, list) else [value]
+            whole = [one for one in listed if isinstance(one, int) and not isinstance(one, bool)]
+            if whole:
+                yield str(key), max(whole)
