@@ -175,6 +175,12 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: rename_tensors(f, lambda n: n.replace("layers.1.", "layers.\u00b2.")),
         "no name of a module",
     ),
+    "a rank beyond its tensors": (lambda f: change_config(f, r=10**9), "has a r of 1000000000"),
+    "a rank of one module beyond its tensors": (
+        lambda f: change_config(f, rank_pattern={"q_proj": 10**7}),
+        "has a rank_pattern of 10000000",
+    ),
+    "layers a million times": (lambda f: change_config(f, layer_replication=[[0, 2]] * 500_000), "1000000 layers"),
     "infinity in a setting": (lambda f: change_config(f, eva_config={"rho": [1, float("inf")]}), "the number inf"),
     "a null byte in the base": (lambda f: change_config(f, base_model_name_or_path="a\0b"), "does not exist"),
     "escapes in a tensor": (
@@ -251,6 +257,12 @@ SPECIFICATIONS: dict[str, tuple[str, str]] = {
     "seeds": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: full, learning_rate: 0.1}]\nseeds: 0..999999999", "more"),
     "seeds of many digits": (f"base: x\nseeds: 0..{'9' * 100_000}", "more than"),
     "no text": ("a: \udc80", "is not UTF-8"),
+    "a list for a name": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: [lora], learning_rate: 0.1}]", "method"),
+    "an object for a name": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: {a: 1}, learning_rate: 0.1}]", "method"),
+    "a number for arguments": (
+        "base: x\ntask: y\nsteps: 1\nmethods: [{method: lora, rank: 1, arguments: 7, learning_rate: 0.1}]",
+        "arguments",
+    ),
 }
 
 

@@ -60,6 +60,12 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "numbers beyond arithmetic": ("full/model.safetensors", beyond_arithmetic, "full"),
     "a base that cannot be loaded": ("base/config.json", setting("model_type", "nobody"), "all"),
     "a base without a tokenizer": ("base/tokenizer.json", Path.unlink, "all"),
+    "a rank beyond its tensors": ("adapter-1/adapter_config.json", setting("r", 10**9), "adapter"),
+    "an adapter that cannot be merged": (
+        "adapter-1/adapter_config.json",
+        setting("alora_invocation_tokens", [1]),
+        "edited",
+    ),
     "a setting that peft refuses": ("adapter-1/adapter_config.json", setting("arrow_config", 7), "adapter"),
 }
 COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -75,6 +81,7 @@ COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
         "merge": ("merge", "adapter-2", "adapter-1", "--rank", "2", "--no-critical"),
     },
 }
+COMMANDS["edited"] = {"intervene": COMMANDS["adapter"]["intervene"]}
 COMMANDS["all"] = {**COMMANDS["full"], **COMMANDS["adapter"]}
 CASES = [(kind, command) for kind, (_, _, needed) in SPOILT.items() for command in COMMANDS[needed]]
 
