@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from spectra.cli.main import main
+from spectra.errors import LONGEST
 from spectra.models import load_base
 from tests import tiny
 from tests.scanning.checkpoints import Checkpoints, save
@@ -54,6 +55,7 @@ def refused(*arguments: object) -> str:
     assert isinstance(result.exception, SystemExit), result.exception
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1, result.stderr
+    assert len(errors[0]) < 2 * LONGEST
     assert result.stdout == ""
     assert "\x1b" not in result.output
     assert seconds < SECONDS
@@ -257,6 +259,11 @@ SPECIFICATIONS: dict[str, tuple[str, str]] = {
     "seeds": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: full, learning_rate: 0.1}]\nseeds: 0..999999999", "more"),
     "seeds of many digits": (f"base: x\nseeds: 0..{'9' * 100_000}", "more than"),
     "no text": ("a: \udc80", "is not UTF-8"),
+    "a number beyond counting": ("base: x\nmax_length: 1_000_000_000_000_000_000_000", "larger than any"),
+    "a base of many letters": (
+        f"base: {'x' * 100_000}\ntask: y\nsteps: 1\nmethods: [{{method: full, learning_rate: 1}}]",
+        "",
+    ),
     "a list for a name": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: [lora], learning_rate: 0.1}]", "method"),
     "an object for a name": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: {a: 1}, learning_rate: 0.1}]", "method"),
     "a number for arguments": (

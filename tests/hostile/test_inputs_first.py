@@ -59,6 +59,7 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "another number of heads": ("full/config.json", setting("num_attention_heads", 3), "full"),
     "numbers beyond arithmetic": ("full/model.safetensors", beyond_arithmetic, "full"),
     "a base that cannot be loaded": ("base/config.json", setting("model_type", "nobody"), "all"),
+    "a tokenizer that cannot pad": ("base/tokenizer_config.json", Path.unlink, "all"),
     "a base without a tokenizer": ("base/tokenizer.json", Path.unlink, "all"),
     "a rank beyond its tensors": ("adapter-1/adapter_config.json", setting("r", 10**9), "adapter"),
     "an adapter that cannot be merged": (
@@ -82,7 +83,8 @@ COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 COMMANDS["edited"] = {"intervene": COMMANDS["adapter"]["intervene"]}
-COMMANDS["all"] = {**COMMANDS["full"], **COMMANDS["adapter"]}
+PLAN = ("plan", "base", "--task", "texts.jsonl", "--steps", "3", "--pilot-steps", "1", "--no-full")
+COMMANDS["all"] = {**COMMANDS["full"], **COMMANDS["adapter"], "plan": PLAN}
 CASES = [(kind, command) for kind, (_, _, needed) in SPOILT.items() for command in COMMANDS[needed]]
 
 
@@ -96,7 +98,8 @@ def test_nothing_is_written_before_every_model_was_tried(
     spoilt, whole = place / file, (place / file).read_bytes()
     try:
         change(spoilt)
-        arguments = [*COMMANDS[needed][command], "--heldout", "texts.jsonl:lm-loss", *MEASURED]
+        limits = ("-q",) if command == "plan" else MEASURED
+        arguments = [*COMMANDS[needed][command], "--heldout", "texts.jsonl:lm-loss", *limits]
         result = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "out")])
     finally:
         spoilt.write_bytes(whole)
