@@ -118,6 +118,11 @@ class ModelError(SpectraError):
     """A model cannot be found or is of a kind that the task at hand cannot use."""
 
 
+def first_and_more(names: Sequence[str]) -> str:
+    """The first of some names, and how many there are beside it."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
 def first_five(offenders: Sequence[object]) -> str:
     """List offenders in an error message: the first five, then how many more."""
     shown = ", ".join(str(offender) for offender in offenders[:5])

@@ -10,10 +10,12 @@ import click
 
 import spectra
 from spectra.cli.destinations import WritingCommand
+from spectra.cli.garbage import uncollected
 from spectra.cli.options import checkpoint_options, selected, selection_options, stream_option
 from spectra.cli.output import Output, output_options
 from spectra.cli.tables import quantity
 from spectra.cli.terminal import console, warn
+from spectra.errors import first_and_more
 from spectra.records.coverage import Coverage
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def command(checkpoint: str, base: str | None, output: Output, *, selection: "Se
     """
     if verify and selection.split_fused:
         raise click.UsageError("--verify holds whole matrices against the models. Leave out --split-fused.")
-    found = spectra.inspect(checkpoint, base, selection=selection, verify=verify)
+    with uncollected():
+        found = spectra.inspect(checkpoint, base, selection=selection, verify=verify)
     warn(found.warnings)
     output.emit(text=lambda: print_inspection(found), whole=found.to_dict, rows=found.rows)
     if found.differences:
@@ -116,10 +119,11 @@ def _print_matrices(shown: "Console", found: "Inspection") -> None:
         )  # fmt: skip
     shown.print(table)
     shown.print()
-    reasons = Counter(skipped["reason"] for skipped in found.skipped)
-    for reason, count in reasons.most_common():
-        first = next(skipped["name"] for skipped in found.skipped if skipped["reason"] == reason)
-        shown.print(f"not compared: {count} {reason} ({first}{', ...' if count > 1 else ''})", soft_wrap=False)
+    by_reason: dict[str, list[str]] = {}
+    for skipped in found.skipped:
+        by_reason.setdefault(skipped["reason"], []).append(skipped["name"])
+    for reason, names in sorted(by_reason.items(), key=lambda one: -len(one[1])):
+        shown.print(f"not compared: {first_and_more(names)} ({reason})", soft_wrap=False, markup=False)
     if found.verification is not None:
         _print_verification(found.verification, shown)
 
@@ -145,7 +149,8 @@ def _print_verification(verification: Mapping[str, Any], shown: "Console") -> No
 
 def _facts(found: "Inspection") -> str:
     """The lines above the table."""
-    base, kind = found.base, f"{found.kind}, {found.method}"
+    base = found.base
+    kind = found.kind if found.method == found.kind else f"{found.kind}, {found.method}"
     alone = found.updates is not None and found.coverage is None
     if found.format is not None:
         kind += f" ({found.format})"

@@ -1,17 +1,16 @@
 """`spectra sweep`: train, scan and measure every trial of a specification, then write tables and report."""
 
-import gc
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import spectra
+from spectra.cli.garbage import uncollected
 from spectra.cli.option_types import Shard
 from spectra.cli.options import quiet_option, stacked, trust_option
 from spectra.cli.status import rate_and_seed
@@ -98,7 +97,7 @@ def command(
     axes = [word for word in spec_and_axes if word != source]
     folder = out or Path("runs") / Path(source).stem
     if plan_only:
-        with _uncollected():
+        with uncollected():
             print_plan(spectra.plan_sweep(source, folder, axes=axes), as_json=as_json)
         return
     from spectra.cli.sweep_progress import shown_progress
@@ -126,16 +125,6 @@ def command(
     asked = [trial.id for trial in planned_trials(specification, shard or (1, 1))]
     if (trials["trial"].isin(asked) & (trials["error"] != "")).any():
         sys.exit(1)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Search nothing for garbage: nearly all that a plan makes lasts as long as it does, the libraries first of all."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:

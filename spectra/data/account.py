@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from spectra.data.labels import look_alikes
 from spectra.errors import first_five
 
 NOTABLE = 0.01  # a share of lost rows or cut texts that a reader is warned of
@@ -39,7 +40,7 @@ class SplitAccount:
         return ", ".join(f"{count} {reason}" for reason, count in self.dropped.items() if count)
 
     def warnings(self, task: str) -> list[str]:
-        """Sentences about lost rows and labels that were never seen, where they matter."""
+        """Sentences about lost rows, labels that were never seen and labels that look alike, where they matter."""
         said = []
         lost = sum(self.dropped.values())
         if self.read and lost > NOTABLE * self.read:
@@ -52,6 +53,11 @@ class SplitAccount:
             said.append(
                 f"Task '{task}': the {self.split} split has labels that no training row has: {first_five(self.unseen)} "
                 f"({count} of {self.used} rows)."
+            )
+        if alike := look_alikes(self.classes):
+            said.append(
+                f"Task '{task}': the {self.split} split has labels that differ in letter case, white space or the "
+                f"spelling of accents alone, and are different classes here: {first_five(alike)}."
             )
         return said
 

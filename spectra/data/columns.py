@@ -4,17 +4,16 @@ The kind is stated, or it is certain; where the columns leave a doubt the task i
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
+from spectra.data.labels import as_label
 from spectra.data.readers import Located
 from spectra.data.rows import Row
 from spectra.data.spec import OF_KIND, TaskKind, TaskSpec
 from spectra.errors import DataError, first_five
 
-WHOLE = re.compile(r"[-+]?\d+(\.0*)?")
 MANY_CLASSES = 20  # from here on labels have to repeat to be taken for classes
 ROWS_PER_CLASS = 5
 
@@ -116,7 +115,6 @@ def checked_rows(located: Sequence[Located], spec: TaskSpec, kind: TaskKind) -> 
     Raises:
         DataError: At the first cell that is missing, empty or of another type.
     """
-    whole = kind == "classification" and _all_whole(located, spec.column("label"))
     for where, row in located:
         if kind == "seq2seq":
             source = _filled(row, spec.template, where) if spec.template else _text(row, spec.column("source"), where)
@@ -128,12 +126,7 @@ def checked_rows(located: Sequence[Located], spec: TaskSpec, kind: TaskKind) -> 
         if kind == "causal-lm":
             yield texts
         else:
-            yield {**texts, "label": _label(row, spec, kind, where, whole=whole)}
-
-
-def _all_whole(located: Sequence[Located], column: str) -> bool:
-    """Whether all labels are whole numbers, also where a data frame wrote them as 1.0."""
-    return all(WHOLE.fullmatch(str(row.get(column)).strip()) for _, row in located)
+            yield {**texts, "label": _label(row, spec, kind, where)}
 
 
 def _cell(row: Mapping[str, Any], column: str, where: str) -> Any:
@@ -151,14 +144,17 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
         raise DataError(f"{where}, column '{column}' holds {value!r} instead of a text. Correct or remove this row.")
     if not value.strip():
         raise DataError(f"{where}, column '{column}' is empty. Correct or remove this row.")
+    return _encodable(value, column, where)
+
+
+def _encodable(text: str, column: str, where: str) -> str:
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{where}, column '{column}' holds half of a character ({value[error.start]!a}). "
-            "Correct or remove this row."
+            f"{where}, column '{column}' holds half of a character ({text[error.start]!a}). Correct or remove this row."
         ) from error
-    return value
+    return text
 
 
 def _filled(row: Mapping[str, Any], template: str, where: str) -> str:
@@ -182,23 +178,22 @@ def _fields(template: str) -> list[str]:
     return fields
 
 
-def _label(row: Mapping[str, Any], spec: TaskSpec, kind: TaskKind, where: str, *, whole: bool) -> Any:
+def _label(row: Mapping[str, Any], spec: TaskSpec, kind: TaskKind, where: str) -> Any:
     column = spec.column("label")
     value = _cell(row, column, where)
     if kind == "regression":
         return _score(value, column, where)
     if kind == "multi-label":
         return _several(value, spec, where)
-    return _one(value, column, where, whole=whole)
+    return _one(value, column, where)
 
 
-def _one(value: Any, column: str, where: str, *, whole: bool = False) -> str:
+def _one(value: Any, column: str, where: str) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, str | int) or not str(value).strip():
         raise DataError(f"{where}, column '{column}' holds {value!r} instead of a label. Use a name or a whole number.")
-    label = str(int(value) if isinstance(value, bool) else value).strip()
-    return str(int(float(label))) if whole else label
+    return _encodable(as_label(str(int(value) if isinstance(value, bool) else value)), column, where)
 
 
 def _score(value: Any, column: str, where: str) -> float:

@@ -1,18 +1,55 @@
 """Labels as numbers: which name has which position, and in what order a head's outputs stand."""
 
+import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from spectra.errors import DataError, first_five
 
-WHOLE = re.compile(r"-?\d+")
+WHOLE = re.compile(r"-?\d{1,18}")  # with more digits it is a name
+AS_A_DATA_FRAME_WRITES = re.compile(r"([-+]?\d{1,18})(\.0*)?")
 
 
-def names_of(labels: Iterable[str]) -> tuple[str, ...]:
-    """Distinct labels: whole numbers in numerical order, names in alphabetical order."""
+def as_label(text: str) -> str:
+    """A label in one spelling: whole numbers as such, also where a data frame wrote them as 1.0; no space around it."""
+    text = text.strip()
+    number = AS_A_DATA_FRAME_WRITES.fullmatch(text)
+    return str(int(number[1])) if number else text
+
+
+def names_of(labels: Iterable[str], task: str) -> tuple[str, ...]:
+    """Distinct labels: whole numbers in numerical order, names in alphabetical order.
+
+    Raises:
+        DataError: If some are whole numbers and others words: the same classes may be written in two ways.
+    """
     found = set(labels)
-    numeric = all(WHOLE.fullmatch(label) for label in found)
-    return tuple(sorted(found, key=int) if numeric else sorted(found))
+    whole = {label for label in found if WHOLE.fullmatch(label)}
+    if whole == found:
+        return tuple(sorted(found, key=lambda label: int(label)))
+    words = sorted(label for label in found if not _is_number(label))
+    if whole and words:
+        raise DataError(
+            f"Task '{task}' has labels that are numbers ({first_five(sorted(whole))}) and labels that are "
+            f"words ({first_five(words)}). Write every class in one way, or list all of them in `label_names`."
+        )
+    return tuple(sorted(found))
+
+
+def look_alikes(names: Iterable[str]) -> list[str]:
+    """Names that differ from another one in letter case, white space or the spelling of accents alone."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).split()).casefold(), []).append(name)
+    return [name for group in alike.values() if len(group) > 1 for name in group]
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def numbering(labels: set[str], names: Sequence[str], task: str) -> Mapping[str, int]:

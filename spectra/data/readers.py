@@ -93,7 +93,7 @@ def _csv_reader(text: str, delimiter: str, *, quotes: bool) -> Any:
 def _separated(path: Path, text: str, delimiter: str, *, quotes: bool) -> Iterator[Located]:
     lines = _csv_reader(text, delimiter, quotes=quotes)
     try:
-        header: list[str] = next(lines, [])
+        header: list[str] = next((cells for cells in lines if cells), [])
         _require_distinct(header, f"The header of '{path}'")
         for cells in lines:
             if not cells:  # a blank line, as at the end of a file

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
+from spectra.data.labels import as_label
 from spectra.errors import DataError, first_five
 
 TaskKind = Literal["classification", "regression", "multi-label", "causal-lm", "seq2seq"]
@@ -102,9 +103,8 @@ class TaskSpec:
             near = difflib.get_close_matches(unknown[0], known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise DataError(f"A task has no field {first_five(unknown)}. {hint}Use only: {', '.join(known)}.")
-        place = values.get("path") or values.get("hub") or ""
-        name = values.get("name") or (PurePath(place).stem if isinstance(place, str) else "") or "task"
-        _require_types(values, str(name))
+        name = name_of(values)
+        _require_types(values, name)
         return cls(**{**values, "name": name, "label_names": _names(values.get("label_names", ()), name)})
 
     def column(self, role: str) -> str:
@@ -156,6 +156,12 @@ class TaskSpec:
             raise self._wrong(f"is of kind {kind} and has label_names", "Remove them.")
 
 
+def name_of(values: Mapping[str, Any]) -> str:
+    """What a task is called that is described by its fields: by its name, or else by its file or data set."""
+    place = values.get("path") or values.get("hub") or ""
+    return str(values.get("name") or (PurePath(place).stem if isinstance(place, str) else "") or "task")
+
+
 def _require_types(values: Mapping[str, Any], task: str) -> None:
     """Refuse values of a type that a field cannot have; sizes of splits are looked at later."""
     for field in TEXTS:
@@ -181,4 +187,4 @@ def _names(given: Any, task: str) -> tuple[str, ...]:
     for name in given:
         if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
             raise DataError(f"Task '{task}' has {name!r} among its label_names. {remedy}")
-    return tuple(str(name).strip() for name in given)
+    return tuple(as_label(str(name)) for name in given)

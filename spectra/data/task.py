@@ -103,7 +103,7 @@ def assemble(
     classes: list[dict[str, int]] = [{}, {}, {}]
     if kind in NAMED_LABELS:
         found = {label for part in rows for row in part for label in _labels(row)}
-        names = tuple(label_names) or names_of(found)
+        names = tuple(label_names) or names_of(found, name)
         if len(names) < 2:
             raise DataError(
                 f"Task '{name}' has the single label {list(names)[:1]!r}. Give it rows of at least two labels."

@@ -131,7 +131,7 @@ def require_fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName
     """The family of the task on this model, if the model carries the head for it.
 
     Raises:
-        ModelError: If its head is of another kind, or was not saved.
+        ModelError: If its head is of another kind, width or set of labels, or was not saved.
     """
     family = family_of(task.data.kind, base)
     if FAMILIES[family].model_kind != loaded.kind:
@@ -144,4 +144,5 @@ def require_fitting(loaded: LoadedModel, task: OwnTask, base: str) -> FamilyName
             f"'{loaded.reference}' was saved without its head: {first_five(loaded.random_head)} are in no file and "
             "would be random, and so would every score. Save it with its head (modules_to_save), or leave out the task."
         )
+    in_order_of(task.data, loaded.model.config, loaded.reference)  # refuses a head of other labels
     return family

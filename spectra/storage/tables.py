@@ -78,7 +78,7 @@ def read_arrow(path: Path, *, error: type[SpectraError]) -> "pa.Table":
             sum(group.total_byte_size for group in groups),
             error,
         )
-        schema = file.schema_arrow
+        schema = _without_views(file.schema_arrow)
         texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     batches: list[pa.RecordBatch] = []
     cells = size = 0
@@ -92,6 +92,14 @@ def read_arrow(path: Path, *, error: type[SpectraError]) -> "pa.Table":
         if len(counts) > 1:
             raise error(f"'{path}' has another number of rows than the {told.num_rows} that it claims. Write it again.")
         return pa.Table.from_batches(batches, schema=file.schema_arrow).cast(schema)
+
+
+def _without_views(schema: "pa.Schema") -> "pa.Schema":
+    """The schema with plain texts in the place of views, which pyarrow makes of no dictionary."""
+    import pyarrow as pa
+
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    return pa.schema([field.with_type(plain.get(field.type, field.type)) for field in schema], metadata=schema.metadata)
 
 
 def _require_bounded(path: Path, cells: int, size: int, error: type[SpectraError]) -> None:

@@ -37,7 +37,9 @@ def counted(
     first, second = scan_pairs([kept, written], settings, cache=cache, progress=progress)
     counts = [{matrix.name: matrix.count for matrix in scan.matrices} for scan in (first, second)]
     matrices = tuple(
-        replace(matrix, count_before=counts[0].get(matrix.name, 0), count_after=counts[1].get(matrix.name, 0))
+        replace(matrix, count_before=counts[0][matrix.name], count_after=counts[1][matrix.name])
+        if matrix.rank
+        else replace(matrix, count_before=0, count_after=0)
         for matrix in result.matrices
     )
     return replace(result, matrices=matrices)

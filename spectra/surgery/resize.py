@@ -31,7 +31,7 @@ from spectra.storage.destinations import require_folder
 from spectra.surgery.counting import counted
 from spectra.surgery.measuring import measured, require_inputs
 from spectra.surgery.rank_choice import RankChoice
-from spectra.weights import Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
+from spectra.weights import CheckpointPair, Origin, StoredMatrix, base_fingerprint, open_pair, write_adapter
 from spectra.weights.formats.hub import locate
 from spectra.weights.matching.names import canonical_names
 from spectra.weights.matching.selection import reason_to_skip, require_known
@@ -134,6 +134,8 @@ def resize(
     base_name = None if named is None else str(named)
     require_inputs([str(adapter)], base_name, heldout=heldout, task=task, device=device)
     updates = spectral_updates(opened, selection)
+    if pair is not None:
+        updates = _named_as_in_base(updates, pair)
     modules = [(each.name, each.update.shape) for each in updates]
     ranks = chosen_ranks_of([each.squares for each in updates], modules, choice)
     treated = [_resized(each, rank) for each, rank in zip(updates, ranks, strict=True)]
@@ -206,6 +208,32 @@ def spectral_updates(adapter: Adapter, selection: Selection = DEFAULT) -> list[S
     if not found:
         raise AdapterError(f"No module of '{adapter.path}' is selected. Widen include and exclude.")
     return found
+
+
+def _named_as_in_base(updates: Sequence[Spectral], pair: CheckpointPair) -> list[Spectral]:
+    """The updates under the names that their matrices have among all of the base, found by their factors.
+
+    An adapter on one part of a model does not tell which leading words of its names all parts share.
+
+    Raises:
+        AdapterError: If the base has no matrix for one of them, so that its intruders cannot be counted.
+    """
+    names = {
+        (matrix.change.A.source, matrix.change.B.source): matrix.name
+        for matrix in pair.matrices
+        if isinstance(matrix.change, LoraChange)
+    }
+    named = []
+    for each in updates:
+        sources = (each.change.A.source, each.change.B.source)
+        name = names.get(sources) or names.get(sources[::-1])  # of an embedding, this package turns both factors
+        if name is None:
+            raise AdapterError(
+                f"'{each.name}' is not compared with a matrix of '{pair.base}', so that its intruders cannot be "
+                "counted. Give --no-count."
+            )
+        named.append(replace(each, name=name.canonical, layer=name.layer, role=name.role))
+    return named
 
 
 def chosen_ranks_of(

@@ -120,6 +120,8 @@ def _matched(
 
     transformers is asked for translations only when names are left over on both sides.
     """
+    if other is book:
+        return [_match(module, matrix, matrix) for module, matrix in book.matrices.items()], {}, []
     aligned = Alignment(book.matrices, alternating=book.alternating)
     matches, resized, added = _aligned(base, tuned, aligned, other, {})
     found = {key for match in matches.values() for key in keys_of(match.W0)}

@@ -91,7 +91,8 @@ def _opened(tuned: str | Path, base: str | Path | None, selection: Selection) ->
     checkpoint = open_checkpoint(path, allow_pickle=sources.allow_pickle)
     inside = unwrapped(checkpoint)
     if inside is None or not inside.factors:
-        original = sources.checkpoint(sources.base, sources.base_revision)
+        alone = sources.base == path  # to be inspected without a base: it is read once, and stands on both sides
+        original = checkpoint if alone else sources.checkpoint(sources.base, sources.base_revision)
         stored = checkpoint if inside is None else inside.checkpoint
         if is_native(stored.tensors) != is_native(original.tensors):
             original, stored = (
@@ -99,7 +100,8 @@ def _opened(tuned: str | Path, base: str | Path | None, selection: Selection) ->
                 if is_native(stored.tensors)
                 else (under_names_of(stored, original), stored)
             )
-        book, other = catalogue(original), catalogue(stored)
+        book = catalogue(original)
+        other = book if stored is original else catalogue(stored)
         return told(open_full_pair(shown_name(sources.base), name, book, other, selection), place.notes)
     adapter = inside.adapter(adapter_name, selection.lora_alpha)
     if not inside.checkpoint.tensors:

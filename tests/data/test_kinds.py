@@ -88,6 +88,44 @@ def test_whole_numbers_are_labels_of_one_kind_in_every_format(tmp_path: Path) ->
     assert load_task(str(tmp_path / "a.csv")).label_names == ("0", "1")
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([2**53, 2**53 + 1], (str(2**53), str(2**53 + 1))),
+        ([1, "1.0", 2.0, "02"], ("1", "2")),
+        ([10**400, 10**400 + 1], (str(10**400), str(10**400 + 1))),
+    ],
+)
+def test_whole_numbers_are_told_apart_to_the_last_digit(
+    tmp_path: Path, labels: list[Any], names: tuple[str, ...]
+) -> None:
+    assert load_task(write(tmp_path / "a.jsonl", labelled(labels * 15))).label_names == names
+
+
+@pytest.mark.parametrize("labels", [["neg", 1, "pos", 0], [True, "true", False, "false"], ["1", "2", "nan"]])
+def test_one_column_does_not_hold_numbers_and_words(tmp_path: Path, labels: list[Any]) -> None:
+    file = write(tmp_path / "a.jsonl", labelled(labels * 15))
+    with pytest.raises(
+        DataError, match=r"labels that are numbers \(.*\) and labels that are words .* Write every class"
+    ):
+        load_task(file)
+    written = sorted({str(int(label) if isinstance(label, bool) else label) for label in labels})
+    assert load_task({"path": file, "label_names": written}).label_names == tuple(written)
+
+
+def test_a_split_whose_labels_are_written_in_another_way_is_refused(tmp_path: Path) -> None:
+    train = write(tmp_path / "a.jsonl", labelled([0, 1] * 20))
+    test = write(tmp_path / "b.jsonl", [{"text": f"other {i}", "label": ["no", "yes"][i % 2]} for i in range(8)])
+    with pytest.raises(DataError, match=r"numbers \(0, 1\) and labels that are words \(no, yes\)"):
+        load_task({"path": train, "test": test})
+
+
+def test_labels_that_look_alike_are_pointed_out(tmp_path: Path) -> None:
+    task = load_task(write(tmp_path / "a.jsonl", labelled(["Good", "good", "caf\u00e9", "cafe\u0301", "tea"] * 40)))
+    assert len(task.label_names) == 5
+    assert "accents alone, and are different classes here: Good, good, cafe\u0301, caf\u00e9." in task.warnings[0]
+
+
 def test_names_that_are_numbers_are_never_positions(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", labelled([0, 1, 2] * 20))
     with pytest.raises(DataError, match=r"not in `label_names` \['1', '2', '3'\]: 0\. Name every label"):

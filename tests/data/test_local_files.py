@@ -89,6 +89,7 @@ def test_an_unknown_field_of_a_mapping_is_named() -> None:
         (".jsonl", '{"text": "a", "label": null}\n', r"line 1, column 'label' holds None instead of a label"),
         (".jsonl", '{"text": "a", "text": "b"}\n', r"line 1 has the column text more than once"),
         (".jsonl", '{"text": "\\ud800"}\n', r"line 1, column 'text' holds half of a character \('\\ud800'\)"),
+        (".jsonl", '{"text": "a", "label": "x\\ud800"}\n', r"line 1, column 'label' holds half of a character"),
         (".csv", "text,text,label\na,b,c\n", r"header of .* has the column text more than once"),
         (".txt", "one\ntwo\nthree\n", r"is one text, for it has no blank line\. State `unit: line`"),
         (".jsonl", '{"text": "a"}\n{"text": "b"}\n', r"has 2 distinct rows, too few to set aside 1 .* and 1"),

@@ -5,6 +5,8 @@ import io
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,6 +38,20 @@ def test_every_line_end_and_a_byte_order_mark_are_read(tmp_path: Path, end: str)
     file = tmp_path / "a.csv"
     file.write_bytes(("\ufefftext,label" + end + "NA,null" + end + end + '"a' + end + 'b",2' + end).encode())
     assert cells(file) == [("NA", "null"), (f"a{end}b", "2")]
+
+
+def test_blank_lines_may_stand_before_the_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\r\n\ntext,label\na,b\n")
+    assert cells(tmp_path / "a.csv") == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_every_kind_of_text_of_a_parquet_file_is_read(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"text": pa.array(["a", "b", "a"]).cast(kind), "label": ["x", "y", "x"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert cells(tmp_path / "a.parquet") == [("a", "x"), ("b", "y"), ("a", "x")]
 
 
 def test_a_cell_may_be_longer_than_the_csv_module_expects(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What an adapter says by itself: rank, scaling, norms and spectrum of every update, without any base."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from spectra.assets import fetched
 from spectra.cli.main import main
 from spectra.scanning.inspection import inspection
+from spectra.weights import adapter_pair, opening
 
 MODULE = "model.layers.0.self_attn.q_proj"
 
@@ -94,3 +96,22 @@ def test_a_real_adapter_is_read_without_its_base() -> None:
     entry = found["updates"][0]
     A, B = (stored[f"base_model.model.{entry['module']}.lora_{side}.weight"].double() for side in "AB")
     assert entry["frobenius"] == pytest.approx(float((2 * B @ A).norm()))
+
+
+def test_a_checkpoint_without_a_base_is_read_once_and_told_as_if_compared_with_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"model.layers.{i}.{part}.weight" for i in range(3) for part in ("self_attn.q_proj", "mlp.experts.0.w1")]
+    shapes = dict.fromkeys(names, (4, 2)) | {"model.embed_tokens.weight": (9, 2), "model.norm.weight": (2,)}
+    folder, copy = tmp_path / "one", tmp_path / "copy"
+    folder.mkdir()
+    save_file({name: torch.ones(shape) for name, shape in shapes.items()}, folder / "model.safetensors")
+    shutil.copytree(folder, copy)
+    opened = []
+    reader = opening.open_checkpoint
+    monkeypatch.setattr(opening, "open_checkpoint", lambda path, **how: (opened.append(path), reader(path, **how))[1])
+    monkeypatch.setattr(adapter_pair, "open_checkpoint", opening.open_checkpoint)
+    alone = inspection(folder).to_dict()
+    assert opened == [folder] and len(alone["matrices"]) == 6
+    assert {**inspection(folder, copy).to_dict(), "base": None} == alone
+    assert opened == [folder, folder, copy]

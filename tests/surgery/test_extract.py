@@ -10,14 +10,25 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, BertModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    LlamaForCausalLM,
+)
 
-from spectra.errors import CheckpointError, DestinationError, SpectrumError
+from spectra.data import load_task, task_from_rows
+from spectra.errors import CheckpointError, DestinationError, ModelError, SpectrumError
+from spectra.forgetting import HeldOut
+from spectra.interventions.own_task import OwnTask
 from spectra.records.surgery import Reduction
 from spectra.surgery import extract
+from tests import tiny
 from tests.interventions.adapters import gpt2, llama, quiet
 
 IDS = torch.arange(3, 15)[None]
+SPLITS = ("train", "validation", "test")
 
 
 def tuned_pair(
@@ -207,3 +218,102 @@ def test_the_record_is_a_table_and_an_object(dense: tuple[Path, Path], tmp_path:
     told = json.loads(json.dumps(result.to_dict()))
     assert told["error"] == pytest.approx(float(np.hypot.reduce([one["error"] for one in told["matrices"]])))
     assert "<table>" in result._repr_html_()
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base with a tokenizer, a full fine-tuning, a trained adapter and two tasks."""
+    folder = tmp_path_factory.mktemp("spoken")
+    tiny.save_model(folder / "base", "llama")
+    model = LlamaForCausalLM.from_pretrained(folder / "base")
+    torch.manual_seed(4)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    with quiet():
+        model.save_pretrained(folder / "full")
+        trained = peft.get_peft_model(
+            LlamaForCausalLM.from_pretrained(folder / "base"),
+            peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False),
+        )
+        trained.save_pretrained(folder / "trained")
+    rows = [{"source": f"{good} w{n}", "target": f"{bad} w{n % 3}"}
+            for n, (good, bad) in enumerate(zip(tiny.GOOD * 8, tiny.BAD * 8, strict=True))]  # fmt: skip
+    (folder / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def measure(folder: Path, out: Path, **settings: Any) -> Reduction:
+    data = load_task({"path": str(folder / "task.jsonl"), "test": 20, "validation": 5})
+    prose = task_from_rows(
+        "prose",
+        "causal-lm",
+        **{split: [{"text": f"w{n} lovely w{n + 1} {split}"} for n in range(6)] for split in SPLITS},
+    )
+    return extract(
+        folder / "full",
+        base=folder / "base",
+        out=out,
+        count=False,
+        task=OwnTask(data, max_length=32),
+        heldout=[HeldOut("prose", "lm-loss", prose)],
+        **settings,
+    )
+
+
+def test_the_original_the_extracted_and_the_trained_are_measured_as_peft_loads_them(
+    spoken: Path, tmp_path: Path
+) -> None:
+    with quiet():
+        result = measure(spoken, tmp_path / "out", rank=2, beside=spoken / "trained")
+    names = [str(spoken / "full"), str(tmp_path / "out"), str(spoken / "trained")]
+    assert [(one.checkpoint, one.what) for one in result.measured] == [
+        (name, what) for what in ("score", "forgetting") for name in names
+    ]
+    values = {(one.checkpoint, one.what): one.value for one in result.measured}
+    words, data = tiny.tokenizer(), load_task({"path": str(spoken / "task.jsonl"), "test": 20, "validation": 5})
+    loss = {name: loss_of_answers(loaded(spoken, name), words, data.test) for name in names}
+    assert len(set(values.values())) == 6
+    for name in names:
+        assert values[name, "score"] == pytest.approx(-loss[name], abs=1e-5)
+
+
+def loaded(folder: Path, name: str) -> Any:
+    with quiet():
+        if name == str(folder / "full"):
+            return LlamaForCausalLM.from_pretrained(name).eval()
+        base = LlamaForCausalLM.from_pretrained(folder / "base")
+        return peft.PeftModel.from_pretrained(base, name).merge_and_unload().eval()
+
+
+def loss_of_answers(model: Any, words: Any, rows: Any) -> float:
+    """Nats per token of the answers and the tokens that end them, one text at a time."""
+    total, tokens = 0.0, 0
+    for row in rows:
+        prompt = words(row["source"] + "\n")["input_ids"]
+        answer = [*words(row["target"])["input_ids"], words.eos_token_id]
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + answer])).logits[0].double().log_softmax(-1)
+        total -= sum(float(logits[len(prompt) - 1 + place, token]) for place, token in enumerate(answer))
+        tokens += len(answer)
+    return total / tokens
+
+
+def test_the_whole_update_scores_and_forgets_as_the_original_does(spoken: Path, tmp_path: Path) -> None:
+    with quiet():
+        result = measure(spoken, tmp_path / "out", energy=1.0, modules_to_save=["all"])
+    values = [one.value for one in result.measured]
+    assert values[0] == pytest.approx(values[1], abs=1e-4) and values[2] == pytest.approx(values[3], abs=1e-4)
+
+
+def test_a_task_of_another_head_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with quiet():
+        tiny.save_model(tmp_path / "base", "bert")
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        model.save_pretrained(tmp_path / "full")
+        rows = {split: [{"text": f"{split} {n}", "label": "ab"[n % 2]} for n in range(4)] for split in SPLITS}
+        two = OwnTask(task_from_rows("two", "classification", **rows))
+        with pytest.raises(ModelError, match="has a head of 3 outputs, and the task 'two' needs 2"):
+            extract(tmp_path / "full", base=tmp_path / "base", out=tmp_path / "out", rank=2, count=False, task=two)
+    assert not (tmp_path / "out").exists()

@@ -1,18 +1,32 @@
 """Resized adapters against peft's merge and the truncated SVD of the merged update."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import LlamaForCausalLM, PreTrainedModel
 
+from spectra import intruders
 from spectra.errors import AdapterError, DestinationError, SpectrumError
 from spectra.records.selection import Selection
 from spectra.surgery import resize
-from tests.interventions.adapters import Case, gpt2, llama, save
+from tests.interventions.adapters import Case, gpt2, llama, save, vit
 
 ATTENTION = ["q_proj", "v_proj", "down_proj"]
+
+
+def tied() -> PreTrainedModel:
+    torch.manual_seed(1)
+    config = llama().config
+    config.tie_word_embeddings = True
+    torch.manual_seed(1)
+    return LlamaForCausalLM(config).eval()
+
+
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "linear": (llama, {"target_modules": ATTENTION, "r": 6}),
     "rslora with patterns": (
@@ -27,6 +41,20 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "conv1d": (gpt2, {"target_modules": ["c_attn", "c_proj"], "r": 6, "fan_in_fan_out": True}),
     "embedding": (llama, {"target_modules": ["embed_tokens", "q_proj"], "r": 6}),
+    "patterns by expression": (
+        llama,
+        {
+            "target_modules": r".*\.(q_proj|v_proj)",
+            "r": 6,
+            "rank_pattern": {r"layers\.1\..*q_proj": 4},
+            "alpha_pattern": {"v_proj": -9},
+        },
+    ),
+    "tied embedding": (tied, {"target_modules": ["embed_tokens", "q_proj"], "r": 6}),
+    "tied head": (tied, {"target_modules": ["lm_head", "q_proj"], "r": 6}),
+    "biases beside the factors": (llama, {"target_modules": ATTENTION, "r": 6, "lora_bias": True}),
+    "all biases": (llama, {"target_modules": ATTENTION, "r": 6, "bias": "all"}),
+    "convolution": (vit, {"target_modules": ["q_proj", "projection"], "r": 6}),
     "head saved whole": (llama, {"target_modules": ATTENTION, "r": 6, "modules_to_save": ["lm_head"]}),
 }
 
@@ -45,12 +73,13 @@ def test_pefts_merge_is_the_truncated_svd_of_the_merged_update(name: str, tmp_pa
     cut = 0
     for weight, W0 in base.items():
         delta = (before[weight] - W0).double().numpy()
-        if delta.ndim == 2 and delta.any() and not weight.startswith("lm_head"):
-            U, S, Vh = np.linalg.svd(delta, full_matrices=False)
-            delta = (U[:, :2] * S[:2]) @ Vh[:2]
-            cut += 1
+        saved_whole = name == "head saved whole" and weight.startswith("lm_head")
+        if delta.ndim >= 2 and delta.any() and not saved_whole:
+            U, S, Vh = np.linalg.svd(delta.reshape(len(delta), -1), full_matrices=False)
+            delta = ((U[:, :2] * S[:2]) @ Vh[:2]).reshape(delta.shape)
+            cut += not (name.startswith("tied") and weight.startswith("lm_head"))  # the embedding once more
         np.testing.assert_allclose(found[weight].numpy(), W0.double().numpy() + delta, atol=3e-5, err_msg=weight)
-    assert cut == len(result.matrices) > 2
+    assert cut == len(result.matrices) > 1
     assert result.count_before is not None and result.count_after is not None
 
 
@@ -95,7 +124,11 @@ def test_only_included_modules_change(linear: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "reason"),
-    [({"use_dora": True}, "DoRA"), ({"init_lora_weights": "pissa"}, "initialised with 'pissa'")],
+    [
+        ({"use_dora": True}, "DoRA"),
+        ({"init_lora_weights": "pissa"}, "initialised with 'pissa'"),
+        ({"target_parameters": ["mlp.up_proj.weight"]}, "a LoRA on bare parameters"),
+    ],
 )
 def test_what_is_no_plain_lora_is_refused(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
     case = save(tmp_path, llama, target_modules=ATTENTION, **settings)
@@ -112,3 +145,29 @@ def test_an_update_of_zero_a_full_checkpoint_and_the_source_itself_are_refused(l
         resize(linear.base, out=tmp_path / "out", rank=1)
     with pytest.raises(DestinationError, match="which the command reads"):
         resize(linear.adapter, out=linear.adapter, rank=1, force=True)
+
+
+def test_an_adapter_on_one_of_two_stacks_is_counted_under_the_names_of_its_base(tmp_path: Path) -> None:
+    """The language model of a pair of stacks: alone, its names would begin after "language_model"."""
+    torch.manual_seed(0)
+    names = [f"language_model.layers.{i}.self_attn.{part}" for i in range(2) for part in ("q_proj", "v_proj")]
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    tensors = {f"{name}.weight": torch.randn(24, 24) for name in [*names, "vision_tower.encoder.layers.0.q_proj"]}
+    factors = {f"base_model.model.{name}.lora_{part}.weight": torch.randn(*shape)
+               for name in names for part, shape in (("A", (4, 24)), ("B", (24, 4)))}  # fmt: skip
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+    for folder in (base, adapter):
+        folder.mkdir()
+    save_file(tensors, base / "model.safetensors")
+    save_file(factors, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(base)}))
+    result = resize(adapter, out=tmp_path / "out", rank=2, k=4, epsilon=0.7)
+    assert [matrix.name for matrix in result.matrices] == names
+    counts = {str(matrix.name): matrix.count for matrix in intruders(adapter, base, k=4, epsilon=0.7).matrices}
+    assert {matrix.name: matrix.count_before for matrix in result.matrices} == counts and sum(counts.values())
+
+
+def test_an_adapter_of_a_convolution_alone_is_counted(tmp_path: Path) -> None:
+    case = save(tmp_path, vit, target_modules=["projection"], r=6)
+    (matrix,) = resize(case.adapter, out=tmp_path / "out", rank=2, k=3).matrices
+    assert matrix.rank == 2 and matrix.count_before is not None

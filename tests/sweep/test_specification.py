@@ -5,7 +5,9 @@ import pytest
 
 from spectra.errors import RunError, SpecificationError
 from spectra.sweep import Specification, presets, read_specification
+from spectra.sweep.spec.kinds import TrainedTrial
 from spectra.sweep.spec.plan import plan, share
+from spectra.training.settings import TrainingSettings
 
 MINIMAL: dict[str, Any] = {
     "base": "tiny",
@@ -203,3 +205,17 @@ def test_an_absent_file_names_the_presets(tmp_path: Path) -> None:
 def test_an_axis_without_values_is_refused() -> None:
     with pytest.raises(SpecificationError, match="'rank' on the command line is no axis"):
         read_specification(MINIMAL, ["rank"])
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ({"path": "data/reviews.csv"}, "reviews"),
+        ({"hub": "org/topics"}, "topics"),
+        ({"path": "a.csv", "name": "mine"}, "mine"),
+        ("a.csv", "a.csv"),
+    ],
+)
+def test_tables_call_a_task_as_its_data_are_called(task: Any, name: str) -> None:
+    settings = TrainingSettings(base="base", method="full", learning_rate=1e-3, seed=0, steps=1)
+    assert TrainedTrial(settings, task).task_name == name

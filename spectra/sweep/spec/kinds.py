@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Gt
 
+from spectra.data.spec import name_of
 from spectra.training.adapt import METHODS
 from spectra.training.settings import Scoring, TrainingSettings
 
@@ -142,4 +143,4 @@ def kind_from_dict(values: Mapping[str, Any]) -> TrialKind:
 
 
 def _name(task: Task) -> str:
-    return task if isinstance(task, str) else str(task.get("name", ""))
+    return task if isinstance(task, str) else name_of(task)

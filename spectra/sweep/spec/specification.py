@@ -103,6 +103,16 @@ class HeldOutSpecification(_Strict, frozen=True):
     lm_eval_metric: str | None = None
     options: dict[str, Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _task_in_place(cls, value: Any) -> Any:
+        """Fields of a task beside the settings, as --heldout takes them, are a task."""
+        if not isinstance(value, Mapping) or "task" in value or not {"path", "hub"} & set(value):
+            return value
+        own = set(cls.model_fields) - {"task", "name"}
+        task = {name: inner for name, inner in value.items() if name not in own}
+        return {"task": task, **{name: inner for name, inner in value.items() if name in own}}
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that are stated; null states nothing."""

@@ -205,29 +205,28 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _tensor(path: Path, name: str, entry: object, start: int, source: ByteSource) -> SafetensorsTensor:
-    wrong = f"The header of '{path}' is wrong about tensor '{name}'"
-    remedy = "Download or save the file again."
+    def wrong(about: str, remedy: str = "Download or save the file again.") -> CheckpointError:
+        return CheckpointError(f"The header of '{path}' is wrong about tensor '{name}': {about}. {remedy}")
+
     match entry:
         case {"dtype": str(code), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
             pass
         case _:
-            raise CheckpointError(f"{wrong}: it lacks a dtype, a shape or two offsets. {remedy}")
+            raise wrong("it lacks a dtype, a shape or two offsets")
     if code not in DTYPES:
-        raise CheckpointError(f"{wrong}: dtype '{code}' is unknown. Save the tensor as F32, F16 or BF16.")
+        raise wrong(f"dtype '{code}' is unknown", "Save the tensor as F32, F16 or BF16.")
     if (
         not all(isinstance(length, int) and not isinstance(length, bool) and 0 <= length < 2**63 for length in shape)
         or len(shape) > MAX_AXES
     ):
-        raise CheckpointError(f"{wrong}: {shape!s:.80} is no shape. {remedy}")
+        raise wrong(f"{shape!s:.80} is no shape")
     needed = math.prod(shape) * DTYPES[code].itemsize
     if not 0 <= begin <= end or end - begin != needed:
-        raise CheckpointError(
-            f"{wrong}: offsets {begin} to {end} hold {end - begin} bytes, shape {shape} needs {needed}. {remedy}"
-        )
+        raise wrong(f"offsets {begin} to {end} hold {end - begin} bytes, shape {shape} needs {needed}")
     if start + end > source.size:
         raise CheckpointError(
             f"'{path}' is truncated: tensor '{name}' ends at byte {start + end} and the file has {source.size}. "
-            f"{remedy}"
+            "Download or save the file again."
         )
     return SafetensorsTensor(name, path, tuple(shape), DTYPES[code], start + begin, source)
 

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -102,7 +103,7 @@ class RowBlock:
     def d_in(self) -> int:
         """Columns of the matrix."""
         shape = self.tensor.shape if self.expert is None else self.tensor.shape[1:]
-        return shape[0] if self.transposed else int(torch.Size(shape[1:]).numel())
+        return shape[0] if self.transposed else math.prod(shape[1:])
 
     def read(self, start: int, stop: int) -> Tensor:
         """Rows [start, stop) counted from the block's first row."""
@@ -138,7 +139,7 @@ class StoredMatrix:
         """The matrix that one tensor, or one expert of it, holds."""
         return cls((RowBlock.whole(tensor, expert=expert, transposed=transposed),))
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """(d_out, d_in)."""
         return sum(block.rows for block in self.blocks), self.blocks[0].d_in

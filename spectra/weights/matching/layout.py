@@ -74,20 +74,20 @@ class Layout:
         shape = tensor.shape
         if len(shape) < 2 or min(shape) == 0:
             return Reading()
-        module = module_of(name)
+        module, plain = module_of(name), _plain(name)
         bare = _bare_reader(module)
         if bare is not None and (reading := bare(self, module, tensor)) is not None:
             return reading
-        is_weight = _plain(name).endswith("weight") and not NO_MAP.search(_plain(name).rpartition(".")[2])
+        is_weight = plain.endswith("weight") and not NO_MAP.search(plain.rpartition(".")[2])
         if len(shape) == 3 and EXPERTS.search(module) and (EXPERT_PARAMETERS.search(module) or is_weight):
             return self._experts(module, name, tensor)
         if len(shape) == 3 and re.search(r"(^|\.)(input|output)_linear$", module):
             return self._experts(module, name, tensor)
-        if NO_MAP.search(module.rpartition(".")[2]) and not _plain(name).endswith(".weight"):
+        if NO_MAP.search(module.rpartition(".")[2]) and not plain.endswith(".weight"):
             return Reading(reason=NOT_LINEAR)
         if len(shape) > 2 and sum(size > 1 for size in shape) < 2:
             return Reading(reason=NOT_LINEAR)
-        if is_weight and (len(shape) == 2 or _plain(name).endswith(".weight")):
+        if is_weight and (len(shape) == 2 or plain.endswith(".weight")):
             return self._weight(module, name, tensor)
         return Reading(reason=BARE, unknown=True)
 
@@ -217,13 +217,13 @@ def _xlnet(layout: Layout, module: str, tensor: StoredTensor) -> Reading | None:
 
 
 def _bare_reader(module: str) -> Callable[[Layout, str, StoredTensor], Reading | None] | None:
-    return next((reader for pattern, reader in BARE_PARAMETERS.items() if re.search(pattern, module)), None)
+    return next((reader for pattern, reader in BARE_PARAMETERS.items() if pattern.search(module)), None)
 
 
 # Families that keep linear maps in bare parameters of a shape of their own.
 BARE_PARAMETERS = {
-    r"\.experts\.mlp\.(w1|v1|w2)$": _dbrx,
-    r"\.rel_attn\.(q|k|v|r|o)$": _xlnet,
+    re.compile(r"\.experts\.mlp\.(w1|v1|w2)$"): _dbrx,
+    re.compile(r"\.rel_attn\.(q|k|v|r|o)$"): _xlnet,
 }
 
 

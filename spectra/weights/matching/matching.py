@@ -95,12 +95,13 @@ def assemble(
     modules = sorted([*by_module, *rest], key=natural_order)
     names = canonical_names([*modules, *book.unread])
     require_known(chosen, list(names.values()))
+    has_blocks = book.has_blocks
     matrices, skipped = [], []
     count = Counter[str]()
     for module in modules:
         name = names[module]
-        reason = reason_to_skip(chosen, name, has_blocks=book.has_blocks, set_aside=book.set_aside.get(module))
-        inside = is_inside(name, has_blocks=book.has_blocks) and module not in book.set_aside
+        reason = reason_to_skip(chosen, name, has_blocks=has_blocks, set_aside=book.set_aside.get(module))
+        inside = is_inside(name, has_blocks=has_blocks) and module not in book.set_aside
         match = by_module.get(module)
         if reason is None and match is not None:
             for matrix in (match.W0, match.change.W_tuned) if isinstance(match.change, Replaced) else (match.W0,):
@@ -112,7 +113,7 @@ def assemble(
             if inside:
                 count["unselected" if reason else "missing_in_checkpoint" if absent else "unchanged"] += 1
     skipped += [Skipped(names[module].canonical, reason) for module, reason in book.unread.items()]
-    unknown = sum(is_inside(names[module], has_blocks=book.has_blocks) for module in book.unknown)
+    unknown = sum(is_inside(names[module], has_blocks=has_blocks) for module in book.unknown)
     total = sum(count.values()) - count["outside"]
     return Assembly(tuple(matrices), tuple(skipped), Coverage(matrices=total, unknown=unknown, **count), tuple(whole))
 

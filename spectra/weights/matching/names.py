@@ -64,7 +64,8 @@ class MatrixName:
 
 def without_wrappers(tensor_name: str) -> str:
     """A tensor's name without the wrappers that trainers put anywhere into it."""
-    return ".".join(part for part in tensor_name.split(".") if part not in INSIDE)
+    parts = tensor_name.split(".")
+    return tensor_name if INSIDE.isdisjoint(parts) else ".".join(part for part in parts if part not in INSIDE)
 
 
 def module_of(tensor_name: str) -> str:
@@ -144,12 +145,13 @@ def canonical_names(modules: Sequence[str]) -> Mapping[str, MatrixName]:
     canonical = {module: name.removeprefix(lead) for module, name in short.items()}
     paths = {module: inside_block(name) for module, name in canonical.items()}
     roles = shortest_ends(path for module, path in paths.items() if layer_of(module) is not None)
+    blocks = {path: block_of(path) for path in set(paths.values())}
     return {
         module: MatrixName(
             canonical[module],
             layer_of(canonical[module]),
             roles.get(paths[module], paths[module]),
-            block_of(paths[module]),
+            blocks[paths[module]],
         )
         for module in modules
     }
