@@ -177,10 +177,10 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: rename_tensors(f, lambda n: n.replace("layers.1.", "layers.\u00b2.")),
         "no name of a module",
     ),
-    "a rank beyond its tensors": (lambda f: change_config(f, r=10**9), "has a r of 1000000000"),
+    "a rank beyond its tensors": (lambda f: change_config(f, r=10**9), "sets r to 1000000000"),
     "a rank of one module beyond its tensors": (
         lambda f: change_config(f, rank_pattern={"q_proj": 10**7}),
-        "has a rank_pattern of 10000000",
+        "sets rank_pattern to 10000000",
     ),
     "layers a million times": (lambda f: change_config(f, layer_replication=[[0, 2]] * 500_000), "1000000 layers"),
     "infinity in a setting": (lambda f: change_config(f, eva_config={"rho": [1, float("inf")]}), "the number inf"),

@@ -61,6 +61,7 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a base that cannot be loaded": ("base/config.json", setting("model_type", "nobody"), "all"),
     "a tokenizer that cannot pad": ("base/tokenizer_config.json", Path.unlink, "all"),
     "a base without a tokenizer": ("base/tokenizer.json", Path.unlink, "all"),
+    "a file that is no JSON": ("adapter-1/config.json", lambda file: file.write_text("{"), "adapter"),
     "a rank beyond its tensors": ("adapter-1/adapter_config.json", setting("r", 10**9), "adapter"),
     "an adapter that cannot be merged": (
         "adapter-1/adapter_config.json",
@@ -95,14 +96,17 @@ def test_nothing_is_written_before_every_model_was_tried(
     monkeypatch.chdir(place)
     monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
     file, change, needed = SPOILT[kind]
-    spoilt, whole = place / file, (place / file).read_bytes()
+    spoilt = place / file
+    whole = spoilt.read_bytes() if spoilt.exists() else None
     try:
         change(spoilt)
         limits = ("-q",) if command == "plan" else MEASURED
         arguments = [*COMMANDS[needed][command], "--heldout", "texts.jsonl:lm-loss", *limits]
         result = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "out")])
     finally:
-        spoilt.write_bytes(whole)
+        spoilt.unlink(missing_ok=True)
+        if whole is not None:
+            spoilt.write_bytes(whole)
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.stderr.count("Error: ") == 1

@@ -21,6 +21,8 @@ COUNTS = (
 )
 # Ends of names that say how large something is, which costs nothing before a weight is read.
 SIZES = ("_size", "_dim", "_len", "_length", "_window", "_positions", "_id", "_token", "_ids", "_seed")
+# Ends of names of tables, whose keys are no settings: a label may be called "stage".
+NAMED = ("2id", "2label")
 # Numbers per byte of the files: packed weights have two, and a model that is not trained yet has a new head.
 MOST_PER_BYTE, FREE = 4, 10_000_000
 # Settings of adapters that say how many rows a factor has, and what is made of them in a moment.
@@ -86,7 +88,7 @@ def require_proportionate_adapter(config: Mapping[str, Any], largest: int, where
     for name, rank in ranks:
         if isinstance(rank, int) and rank > max(largest, SMALL_RANK):
             raise AdapterError(
-                f"'{where}' has a {name} of {str(rank)[:40]}, and no tensor with an axis of that length. "
+                f"'{where}' sets {name} to {str(rank)[:40]}, and no tensor has an axis of that length. "
                 "Save the adapter again."
             )
     copied = config.get("layer_replication")
@@ -94,7 +96,7 @@ def require_proportionate_adapter(config: Mapping[str, Any], largest: int, where
         layers = sum(end - start for start, end in copied if isinstance(start, int) and isinstance(end, int))
         if layers > COUNTS[0][1]:
             raise AdapterError(
-                f"'{where}' has a layer_replication of {str(layers)[:40]} layers, and at most {COUNTS[0][1]} are "
+                f"'{where}' sets layer_replication to {str(layers)[:40]} layers, and at most {COUNTS[0][1]} are "
                 "built. Save the adapter again."
             )
 
@@ -102,6 +104,8 @@ def require_proportionate_adapter(config: Mapping[str, Any], largest: int, where
 def _counts(config: Mapping[Any, Any]) -> Iterator[tuple[str, int]]:
     """Whole numbers by the names of their settings, at any depth; of lists, the largest."""
     for key, value in config.items():
+        if str(key).endswith(NAMED):
+            continue
         if isinstance(value, Mapping):
             yield from _counts(value)
         elif not str(key).endswith(SIZES):
