@@ -182,7 +182,7 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: change_config(f, rank_pattern={"q_proj": 10**7}),
         "sets rank_pattern to 10000000",
     ),
-    "layers a million times": (lambda f: change_config(f, layer_replication=[[0, 2]] * 500_000), "1000000 layers"),
+    "layers thousands of times": (lambda f: change_config(f, layer_replication=[[0, 2]] * 3_000), "6000 layers"),
     "infinity in a setting": (lambda f: change_config(f, eva_config={"rho": [1, float("inf")]}), "the number inf"),
     "a null byte in the base": (lambda f: change_config(f, base_model_name_or_path="a\0b"), "does not exist"),
     "escapes in a tensor": (
