@@ -15,7 +15,6 @@ from spectra.advice.ranks import RankRule
 from spectra.engine.cache import FactorCache
 from spectra.errors import SpecificationError
 from spectra.scanning.settings import ScanSettings
-from spectra.storage.destinations import mark
 from spectra.sweep.execution.schedule import OnEvent
 from spectra.sweep.sweep import Executor
 from spectra.training.settings import Precision
@@ -174,7 +173,4 @@ def _workplace(out: str | Path | None, question: Mapping[str, Any], *, force: bo
         with tempfile.TemporaryDirectory(prefix="spectra-plan-") as passing:
             yield Path(passing)
         return
-    folder = require_place(Path(out), question, force=force)
-    folder.mkdir(parents=True, exist_ok=True)
-    mark(folder, "plan")
-    yield folder
+    yield require_place(Path(out), question, force=force)
