@@ -141,14 +141,16 @@ def load_tokenizer(reference: str, revision: str | None = None) -> "PreTrainedTo
     """Load a tokenizer; one without a padding token pads with its end of text.
 
     Raises:
-        ModelError: If it cannot be found, or has no vocabulary.
+        ModelError: If it cannot be found, has no vocabulary, or nothing to pad with.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            resolve_model(reference), revision=revision, trust_remote_code=trusts_remote_code()
-        )
+        resolved = resolve_model(reference)
+        with quietly():  # transformers prints the kind of a model as it stands in the file
+            tokenizer = AutoTokenizer.from_pretrained(
+                resolved, revision=revision, trust_remote_code=trusts_remote_code()
+            )
     except UNREADABLE as error:
         raise _not_loaded(f"The tokenizer of '{reference}'", reference, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where the files are missing
@@ -158,6 +160,11 @@ def load_tokenizer(reference: str, revision: str | None = None) -> "PreTrainedTo
         )
     if tokenizer.pad_token_id is None:  # causal models come without one; padded positions never enter a loss
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"The tokenizer of '{reference}' has neither a padding token nor an end of text, and no two texts of "
+            "different lengths could be read at once. Put its tokenizer_config.json beside the model."
+        )
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 

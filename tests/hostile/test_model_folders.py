@@ -1,6 +1,8 @@
 """Model folders whose files transformers would read for ever, or for long: refused before it does."""
 
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import spectra
 from spectra.errors import SpectraError
 from spectra.models import load_base
 from spectra.models.base import load_config, load_tokenizer
+from spectra.weights.matching.proportion import require_countable
 from tests import tiny
 
 
@@ -51,6 +54,29 @@ def test_a_model_far_larger_than_its_files_is_not_built(name: str, tmp_path: Pat
     for read in (lambda: load_base(str(folder), "causal-lm"), lambda: spectra.inspect(folder, folder, verify=True)):
         with pytest.raises(SpectraError, match=r"describes a model of [0-9]+ numbers, and its files hold"):
             read()
+
+
+def test_what_a_configuration_calls_its_kind_is_not_logged(tmp_path: Path) -> None:
+    folder = Path(tiny.save_model(tmp_path, "llama"))
+    _setting("model_type", "\x1b[2Jllama")(folder)
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger, level = logging.getLogger("transformers"), logging.getLogger("transformers").level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        for read in (load_tokenizer, lambda reference: load_base(reference, "causal-lm")):
+            with contextlib.suppress(SpectraError):
+                read(str(folder))
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert not [text for text in told if "\x1b" in text]
+
+
+def test_the_name_of_a_label_is_no_setting() -> None:
+    require_countable({"label2id": {"stage": 8331, "layer": 10**6}, "id2label": {"8331": "stage"}}, "a classifier")
 
 
 @pytest.mark.parametrize("blocks", [0, 1])

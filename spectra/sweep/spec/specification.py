@@ -54,6 +54,8 @@ class MethodSpecification(_Strict, frozen=True):
         if not isinstance(values, Mapping) or values.get("method") not in METHODS:
             return values
         method = METHODS[values["method"]]
+        if not isinstance(values.get("arguments") or {}, Mapping):
+            return values
         if method.config is None and values.get("target_modules", "all-linear") != "all-linear":
             raise ValueError(f"method '{method.name}' trains all weights and has no target_modules; remove them")
         arguments = values.get("arguments") or {}
