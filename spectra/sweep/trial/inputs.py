@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spectra.data import TaskData, load_task
-from spectra.errors import DataError, RunError, first_five
+from spectra.errors import RunError, first_five
 from spectra.forgetting import HeldOut, open_held_out
 from spectra.forgetting.held_out import with_own_names
 from spectra.sweep.spec.specification import HeldOutSpecification, Specification
