@@ -22,6 +22,7 @@ def execute(path: Path) -> None:
     client = NotebookClient(
         notebook,
         timeout=LONGEST_CELL_SECONDS,
+        startup_timeout=LONGEST_CELL_SECONDS,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,

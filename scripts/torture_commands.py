@@ -29,7 +29,7 @@ from tests.hostile.strikes import contents, partials
 from tests.scanning.checkpoints import Checkpoints, save
 
 DISK_BYTES = 24 << 20
-COMMANDS = ("mitigate", "scan", "intruders", "sweep")
+COMMANDS = ("mitigate", "scan", "intruders", "resize", "extract", "merge", "convert", "sweep")
 ROUND = ("round", "command", "harm", "moment", "exit", "before is there", "told in one sentence", "again", "partials")
 
 
@@ -59,6 +59,21 @@ def commands(folder: Path, saved: Checkpoints) -> dict[str, Written]:
     found = {
         name: Written([name, adapter, *earlier, *question], [name, adapter, *struck, *question])
         for name, (earlier, struck) in written.items()
+    }
+    small = ["--no-count", "-q", "--force", "-o", "out"]
+    others = {
+        "resize": ([adapter, *small], ["--rank", "1"], ["--rank", "2"]),
+        "extract": ([str(saved.full), "--base", str(saved.base), *small], ["--rank", "1"], ["--rank", "2"]),
+        "merge": (
+            [adapter, str(saved.adapters[0]), "--no-critical", "--rank", "2", "-q", "--force", "-o", "out"],
+            ["--weights", "1,2"],
+            ["--weights", "1,1"],
+        ),
+        "convert": ([adapter, "--force", "-o", "out"], ["--to", "mlx"], ["--to", "peft"]),
+    }
+    found |= {
+        name: Written([name, *asked, *earlier], [name, *asked, *struck])
+        for name, (asked, earlier, struck) in others.items()
     }
     specification = folder / "sweep.yaml"
     heldout = tiny.save_sentiment(folder / "heldout.jsonl", 100, seed=5)

@@ -34,6 +34,13 @@ def without_secrets(text: str) -> str:
     return QUERY.sub(r"\g<place>", LOGIN.sub(r"\g<scheme>", text))
 
 
+def told(text: str) -> str:
+    """A message as it is shown: what it quotes is cut short, shows its escape sequences, and holds no secrets."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
+    return visible(without_secrets(text))
+
+
 def log_without_secrets() -> None:
     """Take the secrets out of the addresses in what this process logs: the hub client logs its requests."""
     made = logging.getLogRecordFactory()
@@ -63,11 +70,8 @@ class SpectraError(Exception):
     """Something that the user can mend: the base of all errors raised on purpose."""
 
     def __str__(self) -> str:
-        """The message; what it quotes is cut short, shows its escape sequences, and holds no secrets of addresses."""
-        text = super().__str__()
-        if len(text) > LONGEST:
-            text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
-        return visible(without_secrets(text))
+        """The message, see `told`."""
+        return told(super().__str__())
 
 
 class CheckpointError(SpectraError):
@@ -112,6 +116,11 @@ class SpecificationError(SpectraError):
 
 class ModelError(SpectraError):
     """A model cannot be found or is of a kind that the task at hand cannot use."""
+
+
+def first_and_more(names: Sequence[str]) -> str:
+    """The first of some names, and how many there are beside it."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def first_five(offenders: Sequence[object]) -> str:

@@ -100,7 +100,9 @@ class Registry(Mapping[str, T], Generic[T]):
         """The entries of other packages."""
         return tuple(entry for entry in self.values() if not self.is_own(entry.name))
 
-    def __getitem__(self, name: str) -> T:
+    def __getitem__(self, name: object) -> T:
+        if not isinstance(name, str):  # a list of a foreign file, which could not be looked up at all
+            raise KeyError(name)
         if name not in self._entries:
             self._extend()
         return self._entries[name]

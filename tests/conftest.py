@@ -1,5 +1,6 @@
 """Markers that depend on the machine, and settings that keep the suite quiet and repeatable."""
 
+import gc
 import os
 import tempfile
 
@@ -38,6 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: a training's own collections need not walk through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

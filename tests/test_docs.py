@@ -1,5 +1,6 @@
 """The documentation says what the program says: command pages, links, metric names."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -61,6 +62,28 @@ def test_every_metric_of_the_records_and_every_measure_is_explained() -> None:
         *[one.name for one in HELD_OUT_MEASURES.own],
     ]
     assert [name for name in measured if f"| `{name}` |" not in text] == []
+
+
+def said_by_the_program() -> str:
+    """Every text of the source, with three dots where values are put in."""
+    texts = []
+    for path in sorted(Path(spectra.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(str(one.value) if isinstance(one, ast.Constant) else "..." for one in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return re.sub(r"'\.\.\.'|\.\.\.", "...", "\n".join(texts))
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_program() -> None:
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = [
+        message for row in re.findall(r"^\| (.*?) \|", page, re.MULTILINE) for message in re.findall('"(.+?)"', row)
+    ]
+    assert len(quoted) > 10
+    said = said_by_the_program()
+    assert [message for message in quoted if message.removeprefix("... ") not in said] == []
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_heading() -> None:

@@ -1,6 +1,6 @@
 """What stands in the code blocks of the documentation fits the program: commands, options, names, syntax.
 
-The five-minutes page and the Python of README are run elsewhere; here every other block is held against the parser.
+What of it also runs, and what never does and why, stands in tests/facade/test_pages.py.
 """
 
 import ast

@@ -15,6 +15,7 @@ from spectra.cli.options import checkpoint_options, selected, selection_options,
 from spectra.cli.output import Output, output_options
 from spectra.cli.tables import quantity
 from spectra.cli.terminal import console, warn
+from spectra.errors import first_and_more
 from spectra.records.coverage import Coverage
 
 if TYPE_CHECKING:
@@ -118,10 +119,11 @@ def _print_matrices(shown: "Console", found: "Inspection") -> None:
         )  # fmt: skip
     shown.print(table)
     shown.print()
-    reasons = Counter(skipped["reason"] for skipped in found.skipped)
-    for reason, count in reasons.most_common():
-        first = next(skipped["name"] for skipped in found.skipped if skipped["reason"] == reason)
-        shown.print(f"not compared: {count} {reason} ({first}{', ...' if count > 1 else ''})", soft_wrap=False)
+    by_reason: dict[str, list[str]] = {}
+    for skipped in found.skipped:
+        by_reason.setdefault(skipped["reason"], []).append(skipped["name"])
+    for reason, names in sorted(by_reason.items(), key=lambda one: -len(one[1])):
+        shown.print(f"not compared: {first_and_more(names)} ({reason})", soft_wrap=False, markup=False)
     if found.verification is not None:
         _print_verification(found.verification, shown)
 
@@ -147,7 +149,8 @@ def _print_verification(verification: Mapping[str, Any], shown: "Console") -> No
 
 def _facts(found: "Inspection") -> str:
     """The lines above the table."""
-    base, kind = found.base, f"{found.kind}, {found.method}"
+    base = found.base
+    kind = found.kind if found.method == found.kind else f"{found.kind}, {found.method}"
     alone = found.updates is not None and found.coverage is None
     if found.format is not None:
         kind += f" ({found.format})"

@@ -137,7 +137,8 @@ def sentence(scan: "IntruderScan") -> str:
         chance = max(random_direction_cosine(m.shape[0], min(m.shape)) for m in scan.matrices)
         text += f" A random direction would show max|cos| of about {chance:.2f} or less."
     if scan.coverage is not None:
-        text += f" {scan.coverage.sentence} (`spectra inspect` says why the rest is not.)"
+        text += f" {scan.coverage.sentence}"
+        text += "" if scan.coverage.is_whole else " `spectra inspect` says why the others were not."
     elif scan.skipped:
         text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
     return text

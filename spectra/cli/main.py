@@ -31,6 +31,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 log_without_secrets()
 # A new classification head is no news; weights that must not be random are refused by spectra.models.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+if not sys.stderr.isatty():  # bars of other packages are noise in a log; our own lines say what is done
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # What peft and transformers still have to rename between themselves is not for the reader of a table.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
 

@@ -58,7 +58,11 @@ source_options = stacked(
     revision_option,
     base_revision_option,
     click.option("--adapter-name", metavar="NAME", help="Name of the adapter, where a folder holds several."),
-    click.option("--take", type=click.Choice(["model", "adapter"]), help="What is read where a folder holds both."),
+    click.option(
+        "--take",
+        type=click.Choice(["model", "adapter"]),
+        help="Whether the adapter or the full model is read, where a folder holds both.",
+    ),
     pickle_option,
 )
 

@@ -204,9 +204,10 @@ def _closing(scan: "Scan") -> str:
         f"over matrices, norms as root sums of squares; seed {scan.seed}. Time: {seconds}."
     )
     if (chance := scan.total("intruders.least_cosine", DIRECTION)) is not None:
-        text += f" A random direction would show max|cos| of about {chance:.2f}."
+        text += f" A random direction would show max|cos| of about {chance:.2f}, on average over matrices."
     if scan.coverage is not None:
-        text += f" {scan.coverage.sentence} (`spectra inspect` says why the rest is not.)"
+        text += f" {scan.coverage.sentence}"
+        text += "" if scan.coverage.is_whole else " `spectra inspect` says why the others were not."
     elif scan.skipped:
         text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
     return text

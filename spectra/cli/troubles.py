@@ -2,7 +2,7 @@
 
 import errno
 
-from spectra.errors import SpectraError, without_secrets
+from spectra.errors import SpectraError, told
 
 # What torch says, in a plain RuntimeError, when it gets no memory.
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -34,9 +34,7 @@ def sentence(error: BaseException) -> str | None:
         paths = " to ".join(f"'{_text(path)}'" for path in (error.filename, error.filename2) if path is not None)
         reason = error.strerror or str(error).strip() or type(error).__name__
         where = f"{paths}: {reason}" if paths else reason
-        return (
-            f"{without_secrets(where).rstrip('.')}. {REMEDIES.get(error.errno or 0, 'Check the place that is named.')}"
-        )
+        return f"{told(where).rstrip('.')}. {REMEDIES.get(error.errno or 0, 'Check the place that is named.')}"
     return None
 
 

@@ -13,7 +13,16 @@ from spectra.forgetting.loaded import needs_pretrained_head
 from spectra.forgetting.one_base import OneBase
 from spectra.forgetting.positions import require_positions
 from spectra.forgetting.undisturbed import undisturbed
-from spectra.models import LoadedModel, ModelKind, adapter_labels, is_adapter, load_base, load_tuned, tuned_kind
+from spectra.models import (
+    LoadedModel,
+    ModelKind,
+    adapter_labels,
+    is_adapter,
+    load_base,
+    load_tuned,
+    resolve_model,
+    tuned_kind,
+)
 from spectra.weights.matching.architecture import build_errors
 
 A_TEXT = "The quick brown fox jumps over the lazy dog."
@@ -42,6 +51,7 @@ def require_measurable(
         AdapterError: If an adapter does not fit the base.
     """
     for folder in sorted(checkpoints, key=is_adapter):  # adapters last: a full checkpoint takes the base's memory
+        resolve_model(str(folder))  # which refuses files that nobody can read to an end
         require_heads(folder, held_out)
         with torch.random.fork_rng(devices=[]):
             _require_one(folder, held_out, base, also)

@@ -49,6 +49,9 @@ class ModelScorer:
         fitting = None if self.own is None else partial(require_fitting, task=self.own, base=self.base)
         body = OneBase(self.base, dtype=self.dtype, device=self.device)
         require_measurable([self.checkpoint], self.held_out, body, also=fitting)
+        body.release()
+        if is_adapter(self.checkpoint):
+            self.tuned()  # which refuses what cannot be merged
 
     def base_point(self) -> Point:
         """Scores of the untouched base, in the architecture of the checkpoint; its memory is freed afterwards."""

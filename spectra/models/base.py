@@ -141,7 +141,7 @@ def load_tokenizer(reference: str, revision: str | None = None) -> "PreTrainedTo
     """Load a tokenizer; one without a padding token pads with its end of text.
 
     Raises:
-        ModelError: If it cannot be found, or has no vocabulary.
+        ModelError: If it cannot be found, has no vocabulary, or nothing to pad with.
     """
     from transformers import AutoTokenizer
 
@@ -158,6 +158,11 @@ def load_tokenizer(reference: str, revision: str | None = None) -> "PreTrainedTo
         )
     if tokenizer.pad_token_id is None:  # causal models come without one; padded positions never enter a loss
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"The tokenizer of '{reference}' has neither a padding token nor an end of text, and no two texts of "
+            "different lengths could be read at once. Put its tokenizer_config.json beside the model."
+        )
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 

@@ -13,6 +13,7 @@ from spectra.models.kinds import KIND_OF_TASK_TYPE, LoadedModel, ModelKind
 from spectra.storage.json_file import read_object
 from spectra.storage.regular import require_regular
 from spectra.weights.matching.architecture import build_errors
+from spectra.weights.matching.proportion import require_proportionate_adapter
 from spectra.weights.methods.bounded_patterns import require_bounded
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def attach(model: "PreTrainedModel", folder: Path) -> "PeftModel":
 
     names = _names(folder)
     config = folder / "adapter_config.json"
-    require_bounded(read_object(config), [name for name, _ in model.named_modules()], config)
+    told = read_object(config)
+    require_bounded(told, [name for name, _ in model.named_modules()], config)
+    require_proportionate_adapter(told, _longest(folder), str(config))
     try:
         tuned = PeftModel.from_pretrained(model, folder).eval()
     except build_errors() as error:  # other shapes, no such modules, unknown fields
@@ -128,6 +131,13 @@ def adapter_labels(folder: Path) -> int | None:
         return None
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
         return cast(int, weights.get_slice(heads[0]).get_shape()[0])
+
+
+def _longest(folder: Path) -> int:
+    """The longest axis of an adapter's tensors."""
+    names = _names(folder)
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+        return max((max(weights.get_slice(name).get_shape(), default=1) for name in names), default=1)
 
 
 def _names(folder: Path) -> list[str]:

@@ -53,6 +53,11 @@ class Coverage:
         parts = [f"{self.compared} of {self.matrices} matrices of the blocks compared"]
         return "; ".join([*parts, *(f"{count} {what}" for count, what in rest if count)]) + "."
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every matrix of the blocks, on both sides, is compared."""
+        return self.compared == self.matrices and not self.gaps
+
     def to_dict(self) -> dict[str, int]:
         """The JSON object under "coverage"."""
         return asdict(self)

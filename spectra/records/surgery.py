@@ -213,7 +213,7 @@ class Reduction:
         told = [
             f"{self.out}: {len(written)} matrices at {spread}, {self.parameters:,} numbers ({self.rule}).",
             f"Left out: {share:.4g} of the update's norm; no factors of these ranks leave out less than {least:.4g}. "
-            f"Energy kept: {100 * self.energy_kept:.3f} %.",
+            f"Energy kept: {100 * self.energy_kept:.4g} %.",
         ]
         if self.count_before is not None and self.count_after is not None:
             told.append(

@@ -108,7 +108,7 @@ def render(page: Page) -> str:
         bundle=Markup(bundle),
         script=Markup(script),
         data=Markup(script_json(data)),
-        definitions=DEFINITIONS,
+        definitions=[one for one in DEFINITIONS if not one.kinds or any(kind in page.kind for kind in one.kinds)],
         version=page_version(),
         **page.context,
     )

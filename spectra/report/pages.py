@@ -137,10 +137,15 @@ def trials_page(material: Material) -> Page:
             figures=(*trajectory_figures(material), *_drawn([training_history(material)])),
             tables=(cost_table(material),),
         ),
-        Section("all-trials", "Every trial", tables=(trials_table(material),)),
+        Section("all-trials", _every(material), tables=(trials_table(material),)),
         Section("rows", "What was read and used", tables=(rows_table(material),)),
     ]
     return _page(material, first, sections, said)
+
+
+def _every(material: Material) -> str:
+    """What the rows of the last table are: trials, or checkpoints where nothing was trained."""
+    return "Every trial" if material.tables["trials"]["learning_rate"].notna().any() else "Every checkpoint"
 
 
 def _statistics(material: Material) -> tuple[HtmlTable, ...]:
@@ -298,7 +303,7 @@ def _facts(material: Material) -> Mapping[str, Mapping[str, str]]:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted names and text."""
+    """Nested settings as dotted names and text, without those that are unset."""
     if isinstance(value, Mapping):
         found: dict[str, str] = {}
         for key, inner in value.items():
@@ -307,5 +312,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
     if isinstance(value, (list, tuple)) and any(isinstance(inner, Mapping) for inner in value):
         return _flat({str(position): inner for position, inner in enumerate(value)}, prefix)
     if isinstance(value, (list, tuple)):
-        return {prefix: ", ".join(str(inner) for inner in value)}
-    return {prefix: str(value)}
+        return {prefix: ", ".join(str(inner) for inner in value)} if value else {}
+    if isinstance(value, bool):
+        return {prefix: "yes" if value else "no"}
+    return {} if value is None else {prefix: str(value)}

@@ -1,9 +1,11 @@
 """The page of a study: verdicts, the paper's signs one by one, a chart and the figures of every question."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectra.report.figures.figure import Figure
 from spectra.report.page import Page, Section, render
 from spectra.report.study_figures import figures_of, front_figure
 from spectra.report.study_inputs import StudyMaterial, study_material
@@ -15,6 +17,9 @@ from spectra.storage.destinations import REPORT, require_file
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Effects that a tile tells, and configurations that the first screen counts.
+SHOWN, MOST = 2, 3
 
 HEADINGS = {
     "a": "Adapters against full fine-tuning",
@@ -60,11 +65,33 @@ def study_page(material: StudyMaterial) -> Page:
         title=material.record["title"] or "A study of intruder dimensions",
         kind="report of a study",
         tiles=_tiles(material),
-        findings=tuple(material.record["counts"]),
+        findings=_findings(material),
+        first=next(
+            (Section("first", "", figures=section.figures[:1]) for section in sections if section.figures), None
+        ),
         warnings=_warnings(material),
-        sections=sections,
+        sections=[replace(section, figures=_others(section, sections)) for section in sections],
         facts=_facts(material),
         command=material.registration.get("command", ""),
+    )
+
+
+def _others(section: Section, sections: Sequence[Section]) -> tuple[Figure, ...]:
+    """The figures of a section without the one that the first screen shows."""
+    shown = next((one for one in sections if one.figures), None)
+    return section.figures[1:] if section is shown else section.figures
+
+
+def _findings(material: StudyMaterial) -> tuple[str, ...]:
+    """How the questions came out, and the counts beside their controls."""
+    verdicts = [str(one["verdict"]) for one in material.answers]
+    counted = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
+    asked = "One question" if len(verdicts) == 1 else f"{len(verdicts)} questions"
+    told = list(material.record["counts"])
+    counts = "; ".join(told[:MOST]) + (f"; {len(told) - MOST} more under “Every trial”" if len(told) > MOST else "")
+    return (
+        f"{asked} that were fixed before the sweep: {', '.join(counted)}.",
+        *([f"Intruder dimensions of the vectors looked at. {counts}."] if counts else []),
     )
 
 
@@ -79,22 +106,33 @@ def _cut(answer: Mapping[str, Any]) -> str:
     """The figures that decided; the section of the question holds the rest."""
     deciding = [one for one in answer["comparisons"] if one["decides"]]
     told = [_effect(one) for one in deciding if one["value"] is not None]
-    return f"{'; '.join(told)}." if told else "Nothing that decides could be compared; its section says why."
+    more = f"; and {len(told) - SHOWN} more in its section" if len(told) > SHOWN else ""
+    return (
+        f"{'; '.join(told[:SHOWN])}{more}." if told else "Nothing that decides could be compared; its section says why."
+    )
 
 
 def _effect(one: Mapping[str, Any]) -> str:
     if one["value"] is None:
         return f"{one['name']}: {one['note'] or 'no figure'}"
-    effect = f"{one['name']}: {numbers.compact(one['value'])} {_interval(one['low'], one['high'])} {one['unit']}"
+    value, ends = numbers.compact(one["value"]), _interval(one["low"], one["high"])
+    effect = (
+        f"{one['name']}: {value}{f' {ends}' if ends else ''} {one['unit']}{'' if ends else ', without an interval'}"
+    )
     smallest = (
         "" if one["smallest"] is None else f"; an effect of {numbers.compact(one['smallest'])} would have been seen"
     )
-    return f"{effect} ({one['seeds']} seeds, {one['settings']} settings{smallest})"
+    seeds, settings = (_number(one[f"{what}s"], what) for what in ("seed", "setting"))
+    return f"{effect} ({seeds}, {settings}{smallest})"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _interval(low: float | None, high: float | None) -> str:
     if low is None and high is None:
-        return "without an interval"
+        return ""
     return f"[{', '.join('unbounded' if end is None else numbers.compact(end) for end in (low, high))}]"
 
 
@@ -130,8 +168,8 @@ def _verdicts(material: StudyMaterial) -> HtmlTable:
             "question": f"{one['question']}. {one['text']}",
             "verdict": one["verdict"],
             "effect": " — ".join(_effect(each) for each in one["comparisons"] if each["decides"]),
-            "seeds": one["seeds"],
-            "settings": one["settings"],
+            "seeds": one["seeds"] or max(_of_deciding(one, "seeds"), default=0),
+            "settings": one["settings"] or max(_of_deciding(one, "settings"), default=0),
         }
         for one in material.answers
     ]
@@ -143,6 +181,11 @@ def _verdicts(material: StudyMaterial) -> HtmlTable:
         "settings": Column("Settings", numbers.count),
     }
     return html_table("study-verdicts", "Verdicts", pd.DataFrame(rows, columns=list(columns)), columns)
+
+
+def _of_deciding(answer: Mapping[str, Any], what: str) -> list[int]:
+    """How many seeds or settings stand behind each effect that decides."""
+    return [int(one[what]) for one in answer["comparisons"] if one["decides"]]
 
 
 def _signs(material: StudyMaterial) -> HtmlTable:

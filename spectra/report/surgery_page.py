@@ -7,6 +7,7 @@ from spectra.records import provenance
 from spectra.records.merge import Merge
 from spectra.records.surgery import MeasuredLoss, Reduction
 from spectra.records.verdicts import Skipped
+from spectra.report.figures.figure import Figure
 from spectra.report.figures.surgery import (
     cancelled_energy,
     counts_before_and_after,
@@ -14,9 +15,11 @@ from spectra.report.figures.surgery import (
     merged_counts,
     spectrum_with_cut,
 )
+from spectra.report.inputs.subject import plain_name
 from spectra.report.page import Page, Section, render
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
+from spectra.report.tiles import Entry, Tile
 from spectra.storage.atomic import write_text
 from spectra.storage.destinations import REPORT, require_file
 
@@ -80,7 +83,8 @@ def write_surgery_report(result: Reduction | Merge, path: Path | str, *, command
 
 
 def _reduction_page(result: Reduction, command: str) -> Page:
-    figures = (spectrum_with_cut(result), error_against_size(result), counts_before_and_after(result))
+    source, out = plain_name(result.source), plain_name(result.out)
+    figures = (error_against_size(result), counts_before_and_after(result))
     sections = [
         Section("cut", "What was kept", figures=tuple(figure for figure in figures if figure is not None)),
         *_measured(result.measured),
@@ -90,8 +94,17 @@ def _reduction_page(result: Reduction, command: str) -> Page:
         *_left_behind(result.left_behind),
     ]
     return Page(
-        title=f"{result.source} → {result.out}",
+        title=f"{source} → {out}",
         kind="report of an adapter",
+        subject={
+            **({} if result.base is None else {"Base": plain_name(result.base)}),
+            "Made from": source,
+            "Written": out,
+            "Ranks": result.rule,
+            "Compared": f"k = {result.k}, ε = {result.epsilon:g}",
+        },
+        tiles=_reduction_tiles(result),
+        first=_first(spectrum_with_cut(result)),
         findings=tuple(result.sentences()),
         warnings=result.warnings,
         sections=sections,
@@ -115,7 +128,8 @@ def _merge_page(result: Merge, command: str) -> Page:
 
     matrices = result.to_dataframe().assign(single=[", ".join(map(str, one.counts)) for one in result.matrices])
     pairs = DataFrame([vars(pair) | {"pair": f"{pair.first + 1} and {pair.second + 1}"} for pair in result.pairs])
-    figures = tuple(figure for figure in (merged_counts(result), cancelled_energy(result)) if figure is not None)
+    cancelled = cancelled_energy(result)
+    figures = () if cancelled is None else (cancelled,)
     tables = (html_table("pairs", "Every two adapters", pairs, PAIRS),) if len(pairs) else ()
     cut: list[Section] = []
     if result.reduction is not None:
@@ -129,8 +143,16 @@ def _merge_page(result: Merge, command: str) -> Page:
         if value is not None
     ]
     return Page(
-        title="Merge of " + ", ".join(result.adapters),
+        title="Merge of " + " and ".join(map(plain_name, result.adapters)),
         kind="forecast of a merge",
+        subject={
+            "Base": plain_name(result.base),
+            "Weights": ", ".join(f"{weight:g}" for weight in result.weights),
+            **({} if result.out is None else {"Written": plain_name(result.out)}),
+            "Compared": f"{numbers.count(len(result.matrices))} matrices, k = {result.k}, ε = {result.epsilon:g}",
+        },
+        tiles=_merge_tiles(result),
+        first=_first(merged_counts(result)),
         findings=tuple(told),
         warnings=result.warnings,
         sections=[
@@ -154,6 +176,60 @@ def _merge_page(result: Merge, command: str) -> Page:
         ),
         command=command,
     )
+
+
+def _first(figure: Figure | None) -> Section | None:
+    """The chart of the first screen."""
+    return None if figure is None else Section("first", "", figures=(figure,))
+
+
+def _reduction_tiles(result: Reduction) -> tuple[Tile, ...]:
+    """Ranks, what they keep and leave out, intruders before and after, size."""
+    ranks = [matrix.rank for matrix in result.matrices if matrix.rank] or [0]
+    low, high = min(ranks), max(ranks)
+    share, least = (part / result.norm if result.norm > 0 else 0.0 for part in (result.error, result.least_error))
+    tiles = [
+        Tile("Rank", (Entry(f"{low}" if low == high else f"{low} to {high}", note=_of(len(result.matrices))),)),
+        Tile("Energy kept", (Entry(numbers.percent(result.energy_kept), note="of the update’s squared norm"),)),
+        Tile(
+            "Left out",
+            (Entry(numbers.compact(share), note=f"of its norm; {numbers.compact(least)} is the least possible"),),
+        ),
+    ]
+    if result.count_before is not None and result.count_after is not None:
+        counts = {"original": result.count_before, "written": result.count_after}
+        tiles.append(
+            Tile("Intruder dimensions", tuple(Entry(numbers.count(count), name) for name, count in counts.items()))
+        )
+    return (*tiles, Tile("Size", (Entry(numbers.parameters(result.parameters), note="numbers in the factors"),)))
+
+
+def _merge_tiles(result: Merge) -> tuple[Tile, ...]:
+    """Intruders of the merge beside those of its parts, the new ones, energy, and the scale that is safe."""
+    reinforced = result.cancelled < 0
+    tiles = [
+        Tile("Intruder dimensions of the merge", (Entry(numbers.count(result.count), note=_singles(result)),)),
+        Tile("New ones", (Entry(numbers.count(result.new), note="that resemble none of a single adapter"),)),
+        Tile(
+            "Energy added" if reinforced else "Energy cancelled",
+            (Entry(numbers.percent(abs(result.cancelled)), note="of the sum of the single ones"),),
+        ),
+    ]
+    if result.clear_up_to is not None:
+        note = "times the merged update has no new intruder"
+        tiles.append(Tile("Safe up to", (Entry(numbers.compact(result.clear_up_to), note=note),)))
+    if (pair := result.worst_pair) is not None:
+        who = f"of the updates of {pair.first + 1} and {pair.second + 1}"
+        tiles.append(Tile("Largest interaction", (Entry(numbers.signed(pair.cosine), note=f"cosine {who}"),)))
+    return tuple(tiles)
+
+
+def _singles(result: Merge) -> str:
+    return " and ".join(map(numbers.count, result.counts)) + " in the single adapters"
+
+
+def _of(matrices: int) -> str:
+    return f"in {numbers.count(matrices)} matrices" if matrices != 1 else "in one matrix"
 
 
 def _measured(measured: Sequence[MeasuredLoss]) -> list[Section]:

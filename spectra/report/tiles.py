@@ -113,7 +113,7 @@ def _cost(group: "pd.DataFrame") -> tuple[str, str] | None:
     if sizes.empty:
         return None
     time = f"{numbers.duration(seconds.mean())} of training" if len(seconds) else ""
-    return f"{float(sizes.iloc[0]) / 1e6:.3g} M", f"parameters trained{f', {time}' if time else ''}"
+    return numbers.parameters(sizes.iloc[0]), f"parameters trained{f', {time}' if time else ''}"
 
 
 def _mean(values: "pd.Series[Any]", write: Callable[[float], str]) -> tuple[str, str] | None:
@@ -137,10 +137,12 @@ def _scan_tiles(material: Material) -> Iterator[Tile]:
     if matrices.empty:
         return
     null = material.nulls.get(str(trial["trial"]))
-    beside = "no null control" if null is None else f"null control {numbers.mean_count(null.count)}"
+    beside = (
+        "no null control; spectra scan counts one" if null is None else f"null control {numbers.mean_count(null.count)}"
+    )
     yield Tile("Intruder dimensions", (Entry(numbers.count(trial["count"]), note=beside),))
     affected = int((matrices["count"] > 0).sum())
-    yield Tile("Matrices with any", (Entry(numbers.count(affected), note=f"of {numbers.count(len(matrices))}"),))
+    yield Tile("Matrices with intruders", (Entry(numbers.count(affected), note=f"of {numbers.count(len(matrices))}"),))
     share = Entry(numbers.percent(trial["energy_share"]), note="of the leading vectors’ energy")
     yield Tile("Energy of intruders", (share,))
     norm, rank = trial["update_relative"], trial["effective_rank"]

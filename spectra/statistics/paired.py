@@ -1,6 +1,6 @@
 """Forgetting: tuned minus base, paired by example, with an interval and a sentence that keeps to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -147,7 +147,7 @@ def forgetting(
         tuned_score=tuned.score,
         resamples=resamples,
         seed=seed,
-        warnings=(*few_examples_warning(n), *(f"Base: {sentence}" for sentence in base.warnings), *tuned.warnings),
+        warnings=(*few_examples_warning(n), *_told(base.warnings, tuned.warnings)),
         cannot_tell=found.cannot_tell,
         interval=found.method,
     )
@@ -205,3 +205,10 @@ def _bounded(estimate: Estimate, pair: tuple[Scores, Scores]) -> Estimate:
 
 def _are_binary(first: Scores, second: Scores) -> bool:
     return is_binary(first.values) and is_binary(second.values) and len(np.unique(first.weights)) == 1
+
+
+def _told(base: Sequence[str], tuned: Sequence[str]) -> Iterator[str]:
+    """What is said of both models once, then what is said of the base alone, then of the tuned model alone."""
+    yield from (sentence for sentence in tuned if sentence in base)
+    yield from (f"Base: {sentence}" for sentence in base if sentence not in tuned)
+    yield from (sentence for sentence in tuned if sentence not in base)

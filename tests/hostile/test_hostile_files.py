@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from spectra.cli.main import main
+from spectra.errors import LONGEST
 from spectra.models import load_base
 from tests import tiny
 from tests.scanning.checkpoints import Checkpoints, save
@@ -54,6 +55,7 @@ def refused(*arguments: object) -> str:
     assert isinstance(result.exception, SystemExit), result.exception
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1, result.stderr
+    assert len(errors[0]) < 2 * LONGEST
     assert result.stdout == ""
     assert "\x1b" not in result.output
     assert seconds < SECONDS
@@ -175,6 +177,12 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: rename_tensors(f, lambda n: n.replace("layers.1.", "layers.\u00b2.")),
         "no name of a module",
     ),
+    "a rank beyond its tensors": (lambda f: change_config(f, r=10**9), "sets r to 1000000000"),
+    "a rank of one module beyond its tensors": (
+        lambda f: change_config(f, rank_pattern={"q_proj": 10**7}),
+        "sets rank_pattern to 10000000",
+    ),
+    "layers thousands of times": (lambda f: change_config(f, layer_replication=[[0, 2]] * 3_000), "6000 layers"),
     "infinity in a setting": (lambda f: change_config(f, eva_config={"rho": [1, float("inf")]}), "the number inf"),
     "a null byte in the base": (lambda f: change_config(f, base_model_name_or_path="a\0b"), "does not exist"),
     "escapes in a tensor": (
@@ -251,6 +259,17 @@ SPECIFICATIONS: dict[str, tuple[str, str]] = {
     "seeds": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: full, learning_rate: 0.1}]\nseeds: 0..999999999", "more"),
     "seeds of many digits": (f"base: x\nseeds: 0..{'9' * 100_000}", "more than"),
     "no text": ("a: \udc80", "is not UTF-8"),
+    "a number beyond counting": ("base: x\nmax_length: 1_000_000_000_000_000_000_000", "larger than any"),
+    "a base of many letters": (
+        f"base: {'x' * 100_000}\ntask: y\nsteps: 1\nmethods: [{{method: full, learning_rate: 1}}]",
+        "",
+    ),
+    "a list for a name": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: [lora], learning_rate: 0.1}]", "method"),
+    "an object for a name": ("base: x\ntask: y\nsteps: 1\nmethods: [{method: {a: 1}, learning_rate: 0.1}]", "method"),
+    "a number for arguments": (
+        "base: x\ntask: y\nsteps: 1\nmethods: [{method: lora, rank: 1, arguments: 7, learning_rate: 0.1}]",
+        "arguments",
+    ),
 }
 
 

@@ -59,7 +59,15 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "another number of heads": ("full/config.json", setting("num_attention_heads", 3), "full"),
     "numbers beyond arithmetic": ("full/model.safetensors", beyond_arithmetic, "full"),
     "a base that cannot be loaded": ("base/config.json", setting("model_type", "nobody"), "all"),
+    "a tokenizer that cannot pad": ("base/tokenizer_config.json", Path.unlink, "all"),
     "a base without a tokenizer": ("base/tokenizer.json", Path.unlink, "all"),
+    "a file that is no JSON": ("adapter-1/config.json", lambda file: file.write_text("{"), "adapter"),
+    "a rank beyond its tensors": ("adapter-1/adapter_config.json", setting("r", 10**9), "adapter"),
+    "an adapter that cannot be merged": (
+        "adapter-1/adapter_config.json",
+        setting("alora_invocation_tokens", [1]),
+        "edited",
+    ),
     "a setting that peft refuses": ("adapter-1/adapter_config.json", setting("arrow_config", 7), "adapter"),
 }
 COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -75,7 +83,9 @@ COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
         "merge": ("merge", "adapter-2", "adapter-1", "--rank", "2", "--no-critical"),
     },
 }
-COMMANDS["all"] = {**COMMANDS["full"], **COMMANDS["adapter"]}
+COMMANDS["edited"] = {"intervene": COMMANDS["adapter"]["intervene"]}
+PLAN = ("plan", "base", "--task", "texts.jsonl", "--steps", "3", "--pilot-steps", "1", "--no-full")
+COMMANDS["all"] = {**COMMANDS["full"], **COMMANDS["adapter"], "plan": PLAN}
 CASES = [(kind, command) for kind, (_, _, needed) in SPOILT.items() for command in COMMANDS[needed]]
 
 
@@ -86,13 +96,17 @@ def test_nothing_is_written_before_every_model_was_tried(
     monkeypatch.chdir(place)
     monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
     file, change, needed = SPOILT[kind]
-    spoilt, whole = place / file, (place / file).read_bytes()
+    spoilt = place / file
+    whole = spoilt.read_bytes() if spoilt.exists() else None
     try:
         change(spoilt)
-        arguments = [*COMMANDS[needed][command], "--heldout", "texts.jsonl:lm-loss", *MEASURED]
+        limits = ("-q",) if command == "plan" else MEASURED
+        arguments = [*COMMANDS[needed][command], "--heldout", "texts.jsonl:lm-loss", *limits]
         result = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "out")])
     finally:
-        spoilt.write_bytes(whole)
+        spoilt.unlink(missing_ok=True)
+        if whole is not None:
+            spoilt.write_bytes(whole)
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.stderr.count("Error: ") == 1

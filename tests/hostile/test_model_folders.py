@@ -11,6 +11,7 @@ import spectra
 from spectra.errors import SpectraError
 from spectra.models import load_base
 from spectra.models.base import load_config, load_tokenizer
+from spectra.weights.matching.proportion import require_countable
 from tests import tiny
 
 
@@ -51,6 +52,10 @@ def test_a_model_far_larger_than_its_files_is_not_built(name: str, tmp_path: Pat
     for read in (lambda: load_base(str(folder), "causal-lm"), lambda: spectra.inspect(folder, folder, verify=True)):
         with pytest.raises(SpectraError, match=r"describes a model of [0-9]+ numbers, and its files hold"):
             read()
+
+
+def test_the_name_of_a_label_is_no_setting() -> None:
+    require_countable({"label2id": {"stage": 8331, "layer": 10**6}, "id2label": {"8331": "stage"}}, "a classifier")
 
 
 @pytest.mark.parametrize("blocks", [0, 1])

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from fabricated import SHOWN, hostile_scan_report, scan_of, sweep_tables, write_run
 from fabricated_interventions import write_intervention
+from fabricated_surgery import merge, reduction
 from test_report_course import continual, pairs, trajectory
 
 from spectra.report import report_on, write_comparison, write_report, write_scan_report
+from spectra.report.surgery_page import write_surgery_report
 
 Open = Callable[..., Any]
 REPORTS = Path(__file__).resolve().parents[2] / "reports"
@@ -339,13 +341,15 @@ def test_nothing_overlaps_is_clipped_or_empty(
         assert page.evaluate(narrow) == 0
 
 
-@pytest.mark.parametrize("kind", ["study", "comparison", "intervention"])
+@pytest.mark.parametrize("kind", ["study", "comparison", "intervention", "resize", "merge"])
 def test_other_pages_fit_a_narrow_screen(kind: str, run_folder: Path, tmp_path: Path, opened: Open) -> None:
     path = REPORTS / "study" / "run" / "study.html"
     if kind == "comparison":
         path = write_comparison([run_folder, write_run(tmp_path / "other", sweep_tables())], tmp_path / "both.html")
     elif kind == "intervention":
         path = report_on([write_intervention(tmp_path / "run")], tmp_path / "intervention.html")
+    elif kind in ("resize", "merge"):
+        path = write_surgery_report(reduction() if kind == "resize" else merge(), tmp_path / "surgery.html")
     assert opened(path, width=400, color_scheme="dark").evaluate(FAULTS) == []
 
 

@@ -282,9 +282,12 @@ def test_the_three_lines_of_the_documentation_run(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SPECTRA_CACHE", str(tmp_path / "cache"))
-    page = (Path(__file__).parents[2] / "docs" / "callback.md").read_text(encoding="utf-8")
-    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
-    assert found
+    first = re.compile(r"```python\n(.*?)```", re.DOTALL)
+    found, same = (
+        first.search((Path(__file__).parents[2] / "docs" / name).read_text(encoding="utf-8"))
+        for name in ("callback.md", "training-from-python.md")
+    )
+    assert found and same and found[1] == same[1]
     space: dict[str, Any] = {"trainer": trainer_of(model_of(base, "lora"), tmp_path)}
     exec(compile(found[1], "callback.md", "exec"), space)
     assert space["callback"].to_dataframe()["step"].tolist() == [6]

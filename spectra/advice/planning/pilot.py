@@ -18,6 +18,7 @@ from spectra.data import load_task
 from spectra.errors import CheckpointError, SpecificationError, first_five
 from spectra.models import resolve_model
 from spectra.runs import Run
+from spectra.storage.destinations import mark
 from spectra.sweep import Specification, read_specification, run_sweep
 from spectra.sweep.execution.schedule import OnEvent
 from spectra.sweep.preflight.look import preflight
@@ -205,6 +206,7 @@ def run_pilot(
         SpectraError: As `checked`, or if a run folder holds another sweep.
     """
     settings, built = checked(asked)
+    mark(folder, "plan")  # not before: what is refused leaves no folder
     methods = ("lora", "full") if settings.full else ("lora",)
     trained = bracketed(
         settings.sweep,

@@ -23,7 +23,6 @@ from spectra.models import resolve_model
 from spectra.records.provenance import versions
 from spectra.records.selection import DEFAULT
 from spectra.scanning.settings import ScanSettings
-from spectra.storage.destinations import mark
 from spectra.sweep.execution.schedule import OnEvent
 from spectra.sweep.spec.values import resolved_alpha
 from spectra.sweep.sweep import Executor
@@ -187,10 +186,7 @@ def _workplace(out: str | Path | None, question: Mapping[str, Any], *, force: bo
         with tempfile.TemporaryDirectory(prefix="spectra-plan-") as passing:
             yield Path(passing)
         return
-    folder = require_place(Path(out), question, force=force)
-    folder.mkdir(parents=True, exist_ok=True)
-    mark(folder, "plan")
-    yield folder
+    yield require_place(Path(out), question, force=force)
 
 
 @dataclass(frozen=True)

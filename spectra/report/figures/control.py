@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import altair as alt
-
-from spectra.report.figures.figure import Figure, fields, listed, page_wide, rows
+from spectra.report.figures.figure import Figure, counted_bars, listed
 from spectra.report.inputs.sources import CONTROLS, Material
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
@@ -46,13 +44,7 @@ def count_beside_controls(material: Material) -> Figure | None:
         return None
     bars = DataFrame({"what": list(counts), "count": list(counts.values())})
     headings = {"what": "Update", "count": "Intruder dimensions"}
-    base = alt.Chart(rows())
-    x = alt.X("count:Q", title="Intruder dimensions (number, sum over matrices)", axis=alt.Axis(tickMinStep=1))
-    y = alt.Y("what:N", title=None, sort=list(counts))
-    chart = alt.layer(
-        base.mark_bar(height={"band": 0.6}).encode(x=x, y=y, tooltip=fields(headings, bars)),
-        base.mark_text(align="left", dx=6, fontSize=12).encode(x=x, y=y, text=alt.Text("count:Q", format=",.3~r")),
-    )
+    chart = counted_bars(bars, headings)
     return Figure(
         identity="count-controls",
         title="Intruder dimensions beside controls",
@@ -61,7 +53,7 @@ def count_beside_controls(material: Material) -> Figure | None:
         caveat="Controls are simulated: a count that a random update of the same norm reaches as well is no sign of "
         "what training did.",
         alternative=listed([f"{name}: {_figure(count)}" for name, count in counts.items()]),
-        chart=page_wide(chart, 34 * len(counts) + 10),
+        chart=chart,
         table=bars,
         headings=headings,
         wide=False,

@@ -31,8 +31,8 @@ def count_differences(material: Material) -> Figure | None:
         ignore_index=True,
     )
     headings = {"label": "Configuration", "against": "Minus", "measure": "Measure", "difference": "Difference"}
-    width = 250
-    base = alt.Chart(rows()).encode(y=alt.Y("label:N", sort=labels, title=None))
+    width = 300
+    base = alt.Chart(rows()).encode(y=alt.Y("label:N", sort=labels, title=None, axis=alt.Axis(labelLimit=260)))
     # Some room at zero, so that a difference of nothing shows its place.
     x = alt.X("difference:Q", title=None, axis=alt.Axis(tickCount=4), scale=alt.Scale(padding=22))
     bars = alt.layer(

@@ -22,6 +22,10 @@ LOG_LABELS = (
     "datum.value >= 0.001 && datum.value < 10000 ? format(datum.value, '~g') : "
     "replace(format(datum.value, '~e'), '-', '−')"
 )
+# The same at 1, 2 and 5 times a power of ten only, for an axis that chooses its own ticks.
+FEW_LOG_LABELS = (
+    f"indexof([1, 2, 5], round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))) < 0 ? '' : ({LOG_LABELS})"
+)
 # Text and lines are drawn in `currentColor`, so light, dark and print follow the page without a redraw. The element
 # that holds the chart carries the text alternative, hence no labels on single marks (`aria`).
 INK = {"labelColor": "currentColor", "titleColor": "currentColor"}
@@ -52,6 +56,16 @@ THEME: Mapping[str, Any] = {
 }
 # Colour, shape and line pattern share it, so that Vega-Lite draws them as one legend.
 LEGEND = alt.Legend(orient="bottom", symbolLimit=40, symbolOpacity=1, title=None)
+# The same for lines: each entry shows a piece of its line, dashes included.
+LINES = alt.Legend(
+    orient="bottom",
+    symbolLimit=40,
+    symbolOpacity=1,
+    title=None,
+    symbolType="stroke",
+    symbolSize=300,
+    symbolStrokeWidth=2,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +154,13 @@ def constants(**columns: Sequence[Any]) -> alt.InlineData:
     return alt.InlineData(values=[dict(zip(keys, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
 
-def colour_of_label(trials: "pd.DataFrame", **options: Any) -> alt.Color:
-    """Colour by configuration, the same in every figure of a page."""
+def colour_of_label(trials: "pd.DataFrame", *, lines: bool = False, **options: Any) -> alt.Color:
+    """Colour by configuration, the same in every figure of a page; `lines` for a legend of lines."""
     labels, colours = _by_label(trials)
     return alt.Color(
-        "label:N", scale=alt.Scale(domain=labels, range=colours), **{"legend": legend_of(labels), **options}
+        "label:N",
+        scale=alt.Scale(domain=labels, range=colours),
+        **{"legend": legend_of(labels, lines=lines), **options},
     )
 
 
@@ -160,12 +176,29 @@ def dash_of_label(trials: "pd.DataFrame") -> alt.StrokeDash:
     labels, _ = _by_label(trials)
     patterns = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 4], [1, 3])
     dashes = [patterns[position % len(patterns)] for position in range(len(labels))]
-    return alt.StrokeDash("label:N", scale=alt.Scale(domain=labels, range=dashes), legend=legend_of(labels))
+    return alt.StrokeDash("label:N", scale=alt.Scale(domain=labels, range=dashes), legend=legend_of(labels, lines=True))
 
 
-def legend_of(labels: Sequence[str]) -> alt.Legend | None:
-    """The legend of a page's configurations; one alone needs none."""
-    return LEGEND if len(labels) > 1 else None
+def legend_of(labels: Sequence[str], *, lines: bool = False) -> alt.Legend | None:
+    """The legend of a page's configurations, as marks or as lines; one alone needs none."""
+    return None if len(labels) < 2 else LINES if lines else LEGEND
+
+
+def counted_bars(bars: "pd.DataFrame", headings: Mapping[str, str]) -> Any:
+    """Horizontal bars of the columns `what` and `count`, each with its number, and room for the longest."""
+    base = alt.Chart(rows())
+    x = alt.X(
+        "count:Q",
+        title="Intruder dimensions (number, sum over matrices)",
+        axis=alt.Axis(tickMinStep=1, tickCount=5),
+        scale=alt.Scale(domain=[0, 1.3 * max(1.0, float(bars["count"].max()))], nice=False),
+    )
+    y = alt.Y("what:N", title=None, sort=list(bars["what"]))
+    chart = alt.layer(
+        base.mark_bar(height={"band": 0.6}).encode(x=x, y=y, tooltip=fields(headings, bars)),
+        base.mark_text(align="left", dx=6, fontSize=12).encode(x=x, y=y, text=alt.Text("count:Q", format=",.4~r")),
+    )
+    return page_wide(chart, 34 * len(bars) + 10)
 
 
 def _by_label(trials: "pd.DataFrame") -> tuple[list[str], list[str]]:
@@ -200,7 +233,7 @@ def lines_of_trials(
         .encode(
             x=x,
             y=y,
-            color=colour_of_label(trials),
+            color=colour_of_label(trials, lines=True),
             strokeDash=dash_of_label(trials),
             detail="trial:N",
             tooltip=tooltip,

@@ -131,14 +131,15 @@ def _worth_drawing(table: "pd.DataFrame") -> "tuple[pd.DataFrame, str]":
 
 
 def _count_colour(most: int) -> Any:
-    """Colour of a count; none is blank."""
+    """Colour of a count from the least that is drawn; none is blank."""
+    least = min(1, most - 1)
     return alt.condition(
         "datum.count > 0",
         alt.Color(
             "count:Q",
             title="Intruder dimensions (number; blank = none)",
-            scale=alt.Scale(domain=[0, most], scheme="viridis"),
-            legend=alt.Legend(orient="top", gradientLength=160, values=sorted({0, most // 2, most}), format="d"),
+            scale=alt.Scale(domain=[least, most], scheme="viridis"),
+            legend=alt.Legend(orient="top", gradientLength=160, values=sorted({1, (1 + most) // 2, most}), format="d"),
         ),
         alt.value("transparent"),
     )

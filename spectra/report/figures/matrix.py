@@ -4,7 +4,7 @@ import altair as alt
 
 from spectra.records.counts import primary_side, random_direction_cosine
 from spectra.records.looks import COLOURS, FULL_COLOUR
-from spectra.report.figures.figure import LEGEND, LOG_LABELS, Figure, constants, fields, log_axis, page_wide, rows
+from spectra.report.figures.figure import FEW_LOG_LABELS, LEGEND, LINES, Figure, constants, fields, page_wide, rows
 from spectra.report.figures.map import COSINE, cosine_map
 from spectra.report.inputs.sources import Material
 from spectra.report.tables import numbers
@@ -126,7 +126,7 @@ def cosine_profiles(material: Material, opened: str) -> Figure | None:
     colours = {INTRUDER: FULL_COLOUR, LEAST: COLOURS[2], NORMAL: COLOURS[0]}
     kinds = [kind for kind in colours if kind in set(table["kind"])]
     headings = {"j": "Tuned vector j", "kind": "Verdict", "i": "Pre-trained vector i", "cosine": "|cosine|"}
-    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[colours[kind] for kind in kinds]), legend=LEGEND)
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[colours[kind] for kind in kinds]), legend=LINES)
     chart = (
         alt.Chart(rows())
         .transform_filter(f"datum.name === {MATRIX}")
@@ -144,7 +144,7 @@ def cosine_profiles(material: Material, opened: str) -> Figure | None:
             strokeDash=alt.StrokeDash(
                 "kind:N",
                 scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]),
-                legend=LEGEND,
+                legend=LINES,
             ),
             detail="j:N",
             tooltip=fields(headings, table),
@@ -173,7 +173,6 @@ def spectrum(material: Material, opened: str) -> Figure | None:
         return None
     table = table[table["value"] > 0].assign(part=[SPECTRA.get(str(kind), str(kind)) for kind in
                                                    table.loc[table["value"] > 0, "kind"]])  # fmt: skip
-    scale, ticks = log_axis(table["value"])
     parts = [part for part in SPECTRA.values() if part in set(table["part"])]
     headings = {"part": "Matrix", "index": "Index j", "value": "Singular value"}
     chart = (
@@ -185,16 +184,17 @@ def spectrum(material: Material, opened: str) -> Figure | None:
             y=alt.Y(
                 "value:Q",
                 title="Singular value (log scale)",
-                scale=scale,
-                axis=alt.Axis(values=ticks, labelExpr=LOG_LABELS),
+                # The extent of the opened matrix: the smallest value of another one may lie decades below.
+                scale=alt.Scale(type="log", nice=True),
+                axis=alt.Axis(labelExpr=FEW_LOG_LABELS),
             ),
             color=alt.Color(
                 "part:N",
                 scale=alt.Scale(domain=parts, range=[COLOURS[6], COLOURS[0], FULL_COLOUR][: len(parts)]),
-                legend=LEGEND,
+                legend=LINES,
             ),
             strokeDash=alt.StrokeDash(
-                "part:N", scale=alt.Scale(domain=parts, range=[[1, 0], [6, 3], [2, 2]][: len(parts)]), legend=LEGEND
+                "part:N", scale=alt.Scale(domain=parts, range=[[1, 0], [6, 3], [2, 2]][: len(parts)]), legend=LINES
             ),
             tooltip=fields(headings, table),
         )

@@ -38,8 +38,10 @@ def pair_figure(material: Material, heldout: str) -> Figure | None:
         "full_count": "Intruder dimensions of full fine-tuning",
     }
     kinds = [kind for kind in MATCHED.values() if kind in set(table["matched"])]
-    low = float(min(table["forgetting"].min(), table["full_forgetting"].min()))
+    low = min(0.0, float(min(table["forgetting"].min(), table["full_forgetting"].min())))
     high = float(max(table["forgetting"].max(), table["full_forgetting"].max()))
+    margin = 0.06 * (high - low or 1.0)
+    beyond = alt.Scale(domain=[low - margin if low < 0 else low, high + margin], nice=False)  # whole marks
     shape = alt.Shape(
         "matched:N",
         scale=alt.Scale(domain=kinds, range=["circle", "square", "diamond"][: len(kinds)]),
@@ -54,8 +56,8 @@ def pair_figure(material: Material, heldout: str) -> Figure | None:
         alt.Chart(rows())
         .mark_point(size=110, strokeWidth=2, opacity=0.95)
         .encode(
-            x=alt.X("full_forgetting:Q", title=f"Full fine-tuning ({unit} forgotten)"),
-            y=alt.Y("forgetting:Q", title=f"Adapter ({unit} forgotten)"),
+            x=alt.X("full_forgetting:Q", title=f"Full fine-tuning ({unit} forgotten)", scale=beyond),
+            y=alt.Y("forgetting:Q", title=f"Adapter ({unit} forgotten)", scale=beyond),
             color=colour_of_label(material.chosen, legend=legend),
             shape=shape,
             tooltip=fields(headings, table),

@@ -55,6 +55,7 @@ def layer_map(material: Material, opened: str) -> Figure | None:
     measure = alt.param(name=MEASURE, value=next(iter(measures)))
     chosen = alt.param(name=MATRIX, value=opened)
     is_chosen = f"datum.name === {MATRIX}"
+    least = min(1, max(0, int(table["count"].max()) - 1))
     chart = (
         alt.Chart(rows())
         .transform_calculate(shown=f"datum[{MEASURE}]")
@@ -67,11 +68,13 @@ def layer_map(material: Material, opened: str) -> Figure | None:
                 alt.Color(
                     "shown:Q",
                     title=None,
-                    scale=alt.Scale(scheme="viridis", domainMin=0),
+                    # Blank is zero, so a count begins at one.
+                    scale=alt.Scale(scheme="viridis", domainMin=alt.ExprRef(f"{MEASURE} === 'count' ? {least} : 0")),
                     legend=alt.Legend(
                         orient="top",
                         gradientLength=140,
-                        labelExpr=f"{MEASURE} === 'count' && datum.value % 1 ? '' : format(datum.value, '.3~r')",
+                        labelExpr=f"{MEASURE} === 'count' && (datum.value % 1 || !datum.value) ? '' : "
+                        "format(datum.value, '.3~r')",
                     ),
                 ),
                 alt.value("transparent"),

@@ -8,7 +8,17 @@ import altair as alt
 
 from spectra.records.merge import Merge
 from spectra.records.surgery import ReducedMatrix, Reduction
-from spectra.report.figures.figure import Figure, fields, listed, page_wide, rows
+from spectra.report.figures.figure import (
+    FEW_LOG_LABELS,
+    Figure,
+    counted_bars,
+    fields,
+    legend_of,
+    listed,
+    page_wide,
+    rows,
+)
+from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
 
 if TYPE_CHECKING:
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
 
 # Spectra drawn, those that lose most first, and values of each.
 SPECTRA, VALUES = 40, 128
+PERCENT_LABELS = "replace(format(100 * datum.value, '~r'), '-', '−') + ' %'"
 KEPT, LEFT_OUT = "kept", "left out"
 
 
@@ -33,13 +44,22 @@ def spectrum_with_cut(result: Reduction) -> Figure | None:
         .mark_line(strokeWidth=1.4, opacity=0.7, point=alt.OverlayMarkDef(size=12))
         .encode(
             x=alt.X("position:Q", title="Position j of the singular value", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("value:Q", title="σ_j of ΔW", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="~g")),
+            y=alt.Y(
+                "value:Q",
+                title="σ_j of ΔW",
+                scale=alt.Scale(type="log", nice=False),
+                axis=alt.Axis(labelExpr=FEW_LOG_LABELS),
+            ),
             color=alt.Color(
                 "what:N",
                 scale=alt.Scale(domain=[KEPT, LEFT_OUT], range=["#2e7fc9", "#d1602a"]),
-                legend=alt.Legend(orient="bottom", title=None),
+                legend=legend_of([KEPT, LEFT_OUT], lines=True),
             ),
-            strokeDash=alt.StrokeDash("what:N", scale=alt.Scale(domain=[KEPT, LEFT_OUT], range=[[1, 0], [3, 3]])),
+            strokeDash=alt.StrokeDash(
+                "what:N",
+                scale=alt.Scale(domain=[KEPT, LEFT_OUT], range=[[1, 0], [3, 3]]),
+                legend=legend_of([KEPT, LEFT_OUT], lines=True),
+            ),
             detail="name:N",
             tooltip=fields(headings, table),
         )
@@ -142,7 +162,7 @@ def counts_before_and_after(result: Reduction) -> Figure | None:
 def merged_counts(result: Merge) -> Figure | None:
     """Intruder dimensions of every single adapter, of the merge, and the new ones among them."""
     counts = {
-        f"{place}  {name}": count
+        f"{place}  {plain_name(name)}": count
         for place, (name, count) in enumerate(zip(result.adapters, result.counts, strict=True), 1)
     }
     return _bars(
@@ -183,7 +203,9 @@ def cancelled_energy(result: Merge) -> Figure | None:
         .mark_point(size=60, filled=True, opacity=0.75)
         .encode(
             x=alt.X("relative:Q", title="‖sum of ΔW‖ / ‖W0‖"),
-            y=alt.Y("cancelled:Q", title="Cancelled share (negative: reinforced)", axis=alt.Axis(format="~%")),
+            y=alt.Y(
+                "cancelled:Q", title="Cancelled share (negative: reinforced)", axis=alt.Axis(labelExpr=PERCENT_LABELS)
+            ),
             color=alt.condition("datum.new > 0", alt.value("#d1602a"), alt.value("#2e7fc9")),
             tooltip=fields(headings, table),
         )
@@ -206,20 +228,13 @@ def _bars(identity: str, counts: "dict[str, int]", title: str, shows: str, cavea
 
     bars: pd.DataFrame = DataFrame({"what": list(counts), "count": list(counts.values())})
     headings = {"what": "What", "count": "Intruder dimensions"}
-    base = alt.Chart(rows())
-    x = alt.X("count:Q", title="Intruder dimensions (number, sum over matrices)", axis=alt.Axis(tickMinStep=1))
-    y = alt.Y("what:N", title=None, sort=list(counts))
-    chart = alt.layer(
-        base.mark_bar(height={"band": 0.6}).encode(x=x, y=y, tooltip=fields(headings, bars)),
-        base.mark_text(align="left", dx=6, fontSize=12).encode(x=x, y=y, text="count:Q"),
-    )
     return Figure(
         identity=identity,
         title=title,
         shows=shows,
         caveat=caveat,
         alternative=listed([f"{name}: {count}" for name, count in counts.items()]),
-        chart=page_wide(chart, 34 * len(counts) + 10),
+        chart=counted_bars(bars, headings),
         table=bars,
         headings=headings,
         wide=False,

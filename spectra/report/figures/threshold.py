@@ -58,7 +58,7 @@ def count_against_epsilon(material: Material) -> Figure | None:
         scale=alt.Scale(type="symlog", constant=1, domain=[0, max(1, ceiling)]),
         axis=alt.Axis(values=[0, *steps], format="d"),
     )
-    colour = colour_of_label(trials)
+    colour = colour_of_label(trials, lines=True)
     base = alt.Chart(rows()).transform_filter(f"datum.update === '{TRAINED}'")
     cosines = random_cosines(material)
     layers = [
@@ -123,7 +123,7 @@ def count_against_k(material: Material) -> Figure | None:
     }
     x = alt.X("k:Q", title="k (leading vectors looked at in each matrix)", axis=alt.Axis(tickMinStep=1))
     y = alt.Y("count:Q", title="Intruder dimensions (number)", axis=alt.Axis(tickMinStep=1))
-    colour = colour_of_label(trials)
+    colour = colour_of_label(trials, lines=True)
     chart = (
         alt.Chart(rows())
         .transform_filter(f"datum.update === '{TRAINED}'")

@@ -47,7 +47,7 @@ def update_spectra(material: Material) -> Figure | None:
                 scale=scale,
                 axis=alt.Axis(values=ticks, labelExpr=LOG_LABELS),
             ),
-            color=colour_of_label(trials),
+            color=colour_of_label(trials, lines=True),
             strokeDash=dash_of_label(trials),
             tooltip=fields(headings, table),
         )

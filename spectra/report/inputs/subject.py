@@ -56,7 +56,7 @@ def scan_subject(scan: Scan) -> dict[str, str]:
         "Base": plain_name(scan.base),
         "Checkpoint": plain_name(scan.checkpoint),
         **({"Method": checkpoint_label(scan)} if scan.kind else {}),
-        "Compared": f"{numbers.count(len(scan.matrices))} matrices, {size / 1e6:,.1f} M weights",
+        "Compared": f"{numbers.count(len(scan.matrices))} matrices, {numbers.parameters(size)} weights",
     }
 
 
@@ -76,12 +76,15 @@ def sweep_subject(specification: Mapping[str, Any], trials: "pd.DataFrame") -> d
     sizes = trials["trainable_parameters"].dropna()
     seeds = trials["seed"].dropna().nunique()
     rates = int(trials.groupby("label")["learning_rate"].nunique().max()) if len(trials) else 0
+    most = "up to " if rates > 1 else ""
     parts = {
         "Base": plain_name(str(specification.get("base") or "")),
         "Task": ", ".join(plain_name(str(task)) for task in tasks),
         "Methods": configurations(trials),
-        "Trained": _range([f"{size / 1e6:,.3g} M" for size in (sizes.min(), sizes.max())] if len(sizes) else []),
-        "Trials": f"{len(trials)}: {_number(rates, 'learning rate')} at most, {_number(seeds, 'seed')}",
+        "Trained parameters": _range(
+            [numbers.parameters(size) for size in (sizes.min(), sizes.max())] if len(sizes) else []
+        ),
+        "Trials": f"{len(trials)}: {most}{_number(rates, 'learning rate')}, {_number(seeds, 'seed')}",
     }
     return {name: text for name, text in parts.items() if text}
 

@@ -188,20 +188,20 @@ def pairs_table(material: Material) -> HtmlTable:
 
 
 ROW_COLUMNS = {
-    "task": Column("task", str, is_number=False),
-    "split": Column("split", str, is_number=False),
-    "read": Column("rows read", numbers.count),
-    "used": Column("used", numbers.count),
-    "set_aside": Column("set aside", numbers.count),
-    "dropped": Column("dropped", numbers.count),
-    "reasons": Column("why", str, is_number=False),
-    "classes": Column("labels", numbers.count),
-    "unseen": Column("labels not in training", str, is_number=False),
-    "texts": Column("texts", numbers.count),
-    "texts_cut": Column("cut", numbers.count),
-    "max_length": Column("to tokens", numbers.count),
-    "tokens_lost": Column("tokens lost", numbers.count),
-    "overlap": Column("also trained on", numbers.count),
+    "task": Column("Task", str, is_number=False),
+    "split": Column("Split", str, is_number=False),
+    "read": Column("Rows read", numbers.count),
+    "used": Column("Used", numbers.count),
+    "set_aside": Column("Set aside", numbers.count),
+    "dropped": Column("Dropped", numbers.count),
+    "reasons": Column("Why", str, is_number=False),
+    "classes": Column("Labels", numbers.count),
+    "unseen": Column("Labels not in training", str, is_number=False),
+    "texts": Column("Texts", numbers.count),
+    "texts_cut": Column("Texts cut", numbers.count),
+    "max_length": Column("Cut to tokens", numbers.count),
+    "tokens_lost": Column("Tokens lost", numbers.count),
+    "overlap": Column("Also trained on", numbers.count),
 }
 
 

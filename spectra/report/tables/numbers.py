@@ -76,7 +76,13 @@ def percent(share: SupportsFloat) -> str:
         return "<0.1 %"
     if 0.9995 <= number < 1:
         return ">99.9 %"
-    return f"{100 * number:.1f} %"
+    return _minus(f"{100 * number:.1f} %")
+
+
+def parameters(value: SupportsFloat) -> str:
+    """A number of weights: in full where it is small, in millions otherwise."""
+    number = float(value)
+    return count(number) if number < 100_000 else f"{compact(number / 1e6)} M"
 
 
 def data_size(size: SupportsFloat) -> str:

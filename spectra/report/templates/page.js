@@ -38,6 +38,12 @@
 
   const shown = (value) => (value === null || value === "" ? "–" : String(value).replace(/^-/, "−"));
 
+  // A fact of the opened matrix with as many digits as the table of matrices shows.
+  function reading(key, value) {
+    if (key === "energy_share") return `${(100 * value).toFixed(1)} %`;
+    return shown(typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(3)) : value);
+  }
+
   function tableOf(rows, headings) {
     const table = make("table");
     const head = table.appendChild(make("thead")).appendChild(make("tr"));
@@ -260,7 +266,7 @@
         .filter(([key]) => matrix[key] !== null && matrix[key] !== undefined)
         .map(([key, label]) => {
           const pair = make("div");
-          pair.append(make("dt", label), make("dd", shown(matrix[key])));
+          pair.append(make("dt", label), make("dd", reading(key, matrix[key])));
           return pair;
         }),
     );

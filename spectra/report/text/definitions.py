@@ -11,6 +11,8 @@ class Definition:
     meaning: str
     limits: str
     source: str
+    # The kinds of page that speak of it, as words of `Page.kind`; every page where there are none.
+    kinds: tuple[str, ...] = ()
 
 
 INTRUDER = (
@@ -49,6 +51,7 @@ DEFINITIONS = (
         "or for other than 0/1 losses with fewer than 20 in all or one that outweighs the rest.",
         "The interval covers the choice of examples, not of seeds, data orders or held-out tasks.",
         f"{INTRUDER}, section 4, for losses; for task errors, the same difference.",
+        kinds=("sweep", "comparison", "intervention", "study", "merge"),
     ),
     Definition(
         "Intervention",
@@ -59,6 +62,7 @@ DEFINITIONS = (
         "are weaker controls than the shrink.",
         f"{INTRUDER}, section 5, for scaling the highest-ranked intruder of each matrix; the controls are this "
         "project's.",
+        kinds=("sweep", "comparison", "intervention", "study"),
     ),
     Definition(
         "Relative norm of the update",
@@ -90,6 +94,7 @@ DEFINITIONS = (
         "part of its own seems to keep one, the more often the more settings there are. Of many intervals, one in "
         "twenty leaves out zero by chance.",
         "Spearman 1904; cluster bootstrap: Field & Welsh, J. R. Stat. Soc. B 69 (2007).",
+        kinds=("sweep", "comparison", "study"),
     ),
     Definition(
         "Chosen trial",
@@ -97,5 +102,6 @@ DEFINITIONS = (
         "forgetting play no part in the choice, and the test split is scored for chosen trials only.",
         "A finer or wider grid of learning rates may choose differently.",
         "This project's protocol.",
+        kinds=("sweep", "comparison", "study"),
     ),
 )

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+WITHOUT = ", without a null control to hold them against"
+
+
 def scan_findings(material: Material) -> list[str]:
     """What one checkpoint's scan shows: its count beside its null control, the place, the size of the update."""
     trial = material.tables["trials"].iloc[0]
@@ -37,7 +40,7 @@ def scan_findings(material: Material) -> list[str]:
     most = f"; {by_role.index[0]} has most, {numbers.count(by_role.iloc[0])}" if total > 1 else ""
     return [
         f"{intruders_text(total)} among {numbers.count(len(vectors))} leading vectors of "
-        f"{matrices_text(len(matrices))}{control or ', without a null control to hold them against'} ({frame}).",
+        f"{matrices_text(len(matrices))}{control or WITHOUT} ({frame}).",
         f"They sit in {len(affected)} of {matrices_text(len(matrices))}{most}, and hold "
         f"{numbers.percent(trial['energy_share'])} of the leading vectors' energy, averaged over all matrices.",
         *_size(material),

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from spectra.errors import first_five
+from spectra.errors import first_and_more, first_five
 from spectra.records.counts import primary_side
 from spectra.report.inputs.sources import Material
 from spectra.report.inputs.subject import plain_name
@@ -89,9 +89,13 @@ def skipped_matrices(material: Material) -> list[str]:
     """Matrices that were not compared."""
     if not material.skipped:
         return []
-    names = first_five([f"{skipped.name} ({skipped.reason})" for _, skipped in material.skipped])
-    total = len(material.skipped)
-    return [f"{total} {'matrix was' if total == 1 else 'matrices were'} not compared: {names}."]
+    by_reason: dict[str, list[str]] = {}
+    for _, skipped in material.skipped:
+        names = by_reason.setdefault(skipped.reason, [])
+        names += [] if skipped.name in names else [skipped.name]  # one base, several checkpoints
+    total = sum(map(len, by_reason.values()))
+    parts = [f"{first_and_more(names)} ({reason})" for reason, names in by_reason.items()]
+    return [f"{total} {'matrix was' if total == 1 else 'matrices were'} not compared: {first_five(parts)}."]
 
 
 def saturated_counts(material: Material) -> list[str]:

@@ -54,6 +54,8 @@ class MethodSpecification(_Strict, frozen=True):
         if not isinstance(values, Mapping) or values.get("method") not in METHODS:
             return values
         method = METHODS[values["method"]]
+        if not isinstance(values.get("arguments") or {}, Mapping):
+            return values
         if method.config is None and values.get("target_modules", "all-linear") != "all-linear":
             raise ValueError(f"method '{method.name}' trains all weights and has no target_modules; remove them")
         arguments = values.get("arguments") or {}
@@ -100,6 +102,16 @@ class HeldOutSpecification(_Strict, frozen=True):
     max_new_tokens: PositiveInt | None = None
     lm_eval_metric: str | None = None
     options: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_in_place(cls, value: Any) -> Any:
+        """Fields of a task beside the settings, as --heldout takes them, are a task."""
+        if not isinstance(value, Mapping) or "task" in value or not {"path", "hub"} & set(value):
+            return value
+        own = set(cls.model_fields) - {"task", "name"}
+        task = {name: inner for name, inner in value.items() if name not in own}
+        return {"task": task, **{name: inner for name, inner in value.items() if name in own}}
 
     @property
     def settings(self) -> dict[str, Any]:

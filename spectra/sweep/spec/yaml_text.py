@@ -9,7 +9,10 @@ from spectra.errors import SpecificationError
 
 Place = tuple[str | int, ...]
 MERGE = "tag:yaml.org,2002:merge"
+WHOLE = "tag:yaml.org,2002:int"
 MOST_PLACES = 100_000
+# Whole numbers of 64 bits, which tables and tensors hold; shorter spellings are never larger.
+TOO_LARGE, DIGITS = 2**63, 17
 
 
 def read_yaml(name: str, text: str) -> tuple[Any, dict[Place, int]]:
@@ -68,6 +71,8 @@ def _lines(
         raise _refusal(name, line, f"aliases make more than {MOST_PLACES:,} values of this text")
     if any(node is outer for outer in above):
         raise _refusal(name, line, "this refers to itself")
+    if node.tag == WHOLE and len(node.value) >= DIGITS and abs(_value(node)) >= TOO_LARGE:
+        raise _refusal(name, line, f"the number {node.value[:DIGITS]}... is larger than any that is computed with")
     yield place, line
     inside = (*above, node)
     if isinstance(node, yaml.MappingNode):

@@ -13,6 +13,7 @@ from spectra.storage.json_file import read_object, require_finite
 from spectra.weights.formats.checkpoint import INDICES, SINGLE, open_tensors
 from spectra.weights.formats.stored import StoredTensor
 from spectra.weights.matching.names import without_wrappers
+from spectra.weights.matching.proportion import require_proportionate_adapter
 
 CONFIG = "adapter_config.json"
 SAFETENSORS = "adapter_model.safetensors"
@@ -187,6 +188,8 @@ def open_adapter(path: Path, *, allow_pickle: bool = False, adapter_name: str | 
     stored = open_tensors(file, allow_pickle=allow_pickle)[0].tensors
     if not stored:
         raise AdapterError(f"'{file}' holds no tensor. Save the adapter again after training.")
+    longest = max((max(tensor.shape, default=1) for tensor in stored.values()), default=1)
+    require_proportionate_adapter(config, longest, str(path / CONFIG))
     tensors = {without_wrappers(name).removeprefix(PREFIX): tensor for name, tensor in stored.items()}
     if len(tensors) < len(stored):
         raise AdapterError(f"'{file}' holds a tensor with and without 'base_model.model.'. Save the adapter again.")

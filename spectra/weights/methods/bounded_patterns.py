@@ -10,7 +10,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,11 @@ def require_bounded(config: Mapping[str, Any], names: Iterable[str], source: Pat
     Raises:
         AdapterError: If they do, or a field holds something else, or more expressions than there can be modules.
     """
-    names = list(names)
+    names = tuple(sorted(names))
     _require_kinds(config, max(MOST, len(names)), source)
-    patterns = [pattern for pattern in _patterns(config) if not PLAIN.fullmatch(pattern)]
+    patterns = tuple(pattern for pattern in _patterns(config) if not PLAIN.fullmatch(pattern))
     if patterns and not _returns(patterns, names):
-        worst = next((one for one in patterns if not _returns([one], names)), patterns[0])
+        worst = next((one for one in patterns if not _returns((one,), names)), patterns[0])
         raise AdapterError(
             f"'{source}' has the regular expression {worst[:80]!r}, which takes more than {PATIENCE_SECONDS:g} s to "
             "match. Do not use this adapter, or correct the expression."
@@ -103,9 +104,10 @@ def _patterns(config: Mapping[str, Any]) -> Iterable[str]:
         yield from value if isinstance(value, dict) else ()
 
 
-def _returns(patterns: Sequence[str], names: Sequence[str]) -> bool:
+@lru_cache(maxsize=128)  # the adapters of a sweep have their expressions and names in common
+def _returns(patterns: tuple[str, ...], names: tuple[str, ...]) -> bool:
     """Whether a process that matches everything with everything ends in time, and by itself."""
-    asked = {"patterns": list(patterns), "names": list(names), "seconds": PATIENCE_SECONDS}
+    asked = {"patterns": patterns, "names": names, "seconds": PATIENCE_SECONDS}
     try:
         ended = subprocess.run(
             [sys.executable, "-I", "-S", "-c", MATCHING],

@@ -22,7 +22,7 @@ VARIANTS = ("kasa_config", "use_bdlora", "monteclora_config", "arrow_config", "u
 
 
 def is_plain(adapter: Adapter) -> bool:
-    """True for LoRA and DoRA as this room reads them; other variants go through peft."""
+    """True for LoRA and DoRA as `lora_matches` reads them; other variants go through peft."""
     return adapter.peft_type == "LORA" and not any(adapter.config.get(field) for field in VARIANTS)
 
 
