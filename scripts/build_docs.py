@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 GATHERED = ROOT / "build" / "docs"
 # What pages link to, beside themselves.
-SUFFIXES = {".md", ".html", ".png", ".svg", ".sh", ".yaml", ".csv", ".json", ".ipynb", ".py", ".cff", ".txt"}
+SUFFIXES = {".md", ".html", ".png", ".svg", ".sh", ".yaml", ".csv", ".json", ".ipynb", ".py", ".js", ".cff", ".txt"}
 FOLDERS = ("docs", "reports", "notebooks", "scripts")
 
 

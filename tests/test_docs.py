@@ -104,6 +104,14 @@ def test_the_reference_holds_every_public_function() -> None:
     assert functions <= {path.rpartition(".")[2] for path in named}
 
 
+def test_the_site_fetches_nothing_and_searches_with_a_script_of_its_own() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert re.findall(r"https?://", site) == [] and "font: false" in site
+    # The plugin `offline` would fetch a script of this name, if none were named.
+    (script,) = re.findall(r"- (\S*iframe-worker\S*)", site)
+    assert (ROOT / script).is_file()
+
+
 def test_the_site_leads_to_every_page() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert [page.name for page in DOCS.glob("*.md") if f": docs/{page.name}\n" not in site] == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+import spectra
 from spectra.cli.option_types import MemorySize, Numbers, Task
 
 Command = Callable[..., Any]
@@ -251,3 +252,13 @@ trust_option = click.option(
     help="Run Python code that comes with a checkpoint.",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print no progress on stderr.")
+
+
+def presets_of(package: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Completes the names of presets in the shell; read from the files of `spectra.PACKAGE`, which loads nothing."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        folder = Path(spectra.__file__).parent / package / "presets"
+        return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
+
+    return complete

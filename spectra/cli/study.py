@@ -9,7 +9,7 @@ import click
 
 import spectra
 from spectra.cli.option_types import Shard
-from spectra.cli.options import quiet_option, trust_option
+from spectra.cli.options import presets_of, quiet_option, trust_option
 from spectra.cli.sweep import cluster_options
 from spectra.cli.terminal import echo
 from spectra.records.provenance import command_line
@@ -17,7 +17,11 @@ from spectra.records.provenance import command_line
 
 @click.command(epilog="Example:  spectra study --preset study-tiny -o runs/study-tiny")
 @click.argument("spec_and_axes", nargs=-1, metavar="[SPEC] [AXIS=VALUES...]")
-@click.option("--preset", help="Study that comes with the package, when no SPEC is given.")
+@click.option(
+    "--preset",
+    shell_complete=presets_of("study"),
+    help="Study that comes with the package, when no SPEC is given.",
+)
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME]")
 @click.option(
     "--plan", "plan_only", is_flag=True, help="Print the trials, the questions and what they cost; run nothing."

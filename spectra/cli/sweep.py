@@ -12,7 +12,7 @@ import click
 import spectra
 from spectra.cli.garbage import uncollected
 from spectra.cli.option_types import Shard
-from spectra.cli.options import quiet_option, stacked, trust_option
+from spectra.cli.options import presets_of, quiet_option, stacked, trust_option
 from spectra.cli.status import rate_and_seed
 from spectra.cli.tables import minutes, print_table, quantity
 from spectra.cli.terminal import echo
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from spectra import Run, SweepPlan
-
-
-def _presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The presets whose name begins so, for the shell; read from the files, which loads nothing."""
-    folder = Path(spectra.__file__).parent / "sweep" / "presets"
-    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
 
 
 cluster_options = stacked(
@@ -55,7 +49,7 @@ cluster_options = stacked(
     "--preset",
     default="default",
     show_default=True,
-    shell_complete=_presets,
+    shell_complete=presets_of("sweep"),
     help="Specification to use when no SPEC is given.",
 )
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME]")

@@ -146,9 +146,11 @@ def load_tokenizer(reference: str, revision: str | None = None) -> "PreTrainedTo
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            resolve_model(reference), revision=revision, trust_remote_code=trusts_remote_code()
-        )
+        resolved = resolve_model(reference)
+        with quietly():  # transformers prints the kind of a model as it stands in the file
+            tokenizer = AutoTokenizer.from_pretrained(
+                resolved, revision=revision, trust_remote_code=trusts_remote_code()
+            )
     except UNREADABLE as error:
         raise _not_loaded(f"The tokenizer of '{reference}'", reference, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where the files are missing

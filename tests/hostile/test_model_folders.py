@@ -1,6 +1,8 @@
 """Model folders whose files transformers would read for ever, or for long: refused before it does."""
 
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,25 @@ def test_a_model_far_larger_than_its_files_is_not_built(name: str, tmp_path: Pat
     for read in (lambda: load_base(str(folder), "causal-lm"), lambda: spectra.inspect(folder, folder, verify=True)):
         with pytest.raises(SpectraError, match=r"describes a model of [0-9]+ numbers, and its files hold"):
             read()
+
+
+def test_what_a_configuration_calls_its_kind_is_not_logged(tmp_path: Path) -> None:
+    folder = Path(tiny.save_model(tmp_path, "llama"))
+    _setting("model_type", "\x1b[2Jllama")(folder)
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger, level = logging.getLogger("transformers"), logging.getLogger("transformers").level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        for read in (load_tokenizer, lambda reference: load_base(reference, "causal-lm")):
+            with contextlib.suppress(SpectraError):
+                read(str(folder))
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert not [text for text in told if "\x1b" in text]
 
 
 def test_the_name_of_a_label_is_no_setting() -> None:

@@ -239,6 +239,7 @@ def test_presets_complete_in_the_shell() -> None:
     shell = ShellComplete(main, {}, "spectra", "_SPECTRA_COMPLETE")
     found = [item.value for item in shell.get_completions(["sweep", "--preset"], "paper-r")]
     assert found == ["paper-roberta", "paper-roberta-deconfounded"]
+    assert "study-tiny" in [item.value for item in shell.get_completions(["study", "--preset"], "study-")]
 
 
 @pytest.mark.parametrize("executor", ["inline", "local"])
