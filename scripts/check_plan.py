@@ -18,10 +18,10 @@ import pandas as pd
 
 from spectra.advice.advise import AdviceSettings
 from spectra.advice.planning import expectations as laws
+from spectra.advice.planning.derivation import planned_from
 from spectra.advice.planning.expectations import Expectations, expectations
 from spectra.advice.planning.forecast import LEVEL, NORMAL, WIDTH, Law, expected_above, interpolated
 from spectra.advice.planning.pilot import Pilot, PilotSettings, run_pilot
-from spectra.advice.planning.plan import planned_from
 from spectra.advice.planning.records import TrainingPlan
 from spectra.advice.ranks import RankRule
 from spectra.advice.rates import carried_over, reach

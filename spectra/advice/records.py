@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from spectra.records.verdicts import html_table
@@ -53,6 +53,10 @@ class CriticalScale:
             return self.measured
         return self.own if self.own is not None else self.predicted
 
+    def times(self, factor: float) -> "CriticalScale":
+        """Every figure times a factor: with the spectral norm of the update, multiples of it become spectral norms."""
+        return replace(self, **{name: value * factor for name, value in vars(self).items() if value is not None})
+
 
 @dataclass(frozen=True)
 class MatrixAdvice:
@@ -90,6 +94,11 @@ class MatrixAdvice:
         if self.critical is None or self.alpha_in_use is None or self.critical.best is None:
             return None
         return self.alpha_in_use * self.critical.best
+
+    @property
+    def critical_sizes(self) -> CriticalScale | None:
+        """The critical multiples as spectral norms of the update."""
+        return None if self.critical is None or self.spectral is None else self.critical.times(self.spectral)
 
 
 @dataclass(frozen=True)

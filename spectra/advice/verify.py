@@ -144,11 +144,8 @@ def _outcome(label: str, run: Run, trials: "pd.DataFrame") -> Outcome:
 
 def _thresholds(advice: Advice, trained: Run, trials: "pd.DataFrame") -> tuple[int, int, int, int]:
     """Matrices with a prediction; predicted, found and agreeing: critical size against the trained spectral norm."""
-    sizes = {
-        matrix.name: matrix.critical.predicted * matrix.spectral
-        for matrix in advice.matrices
-        if matrix.critical is not None and matrix.spectral is not None
-    }
+    known = ((matrix.name, matrix.critical_sizes) for matrix in advice.matrices)
+    sizes = {name: critical.predicted for name, critical in known if critical is not None}
     matrices = trained.table("matrices")
     mine = matrices[matrices["trial"].isin(trials["trial"]) & matrices["name"].isin(list(sizes))]
     expected = mine["update_spectral"] > mine["name"].map(sizes)

@@ -1,17 +1,17 @@
 """Decay towards W0: the pull of weight decay, with the pre-trained weights in the place of zero."""
 
-import torch
 from torch import nn
 
 from spectra.training.method import Method, lora_config
+from spectra.training.prevention.both_kinds import RuleOfBothKinds
 from spectra.training.prevention.dense import DenseWeight, everything_but_the_head, towards_start
-from spectra.training.prevention.factors import LoraLayer, has_adapter, lora_layers
+from spectra.training.prevention.factors import LoraLayer
 from spectra.training.prevention.moment import Moment
-from spectra.training.prevention.rule import UpdateRule, require_number
+from spectra.training.prevention.rule import require_number
 from spectra.training.settings import TrainingSettings
 
 
-class L2Init(UpdateRule):
+class L2Init(RuleOfBothKinds):
     """delta_W -> (1 - learning rate * decay) delta_W  after every optimiser step, decoupled as in AdamW.
 
     Of LoRA it is the product that decays: B is multiplied by the factor and A is left alone, so that
@@ -32,31 +32,22 @@ class L2Init(UpdateRule):
         Raises:
             SpectrumError: If it is no number of at least 0.
         """
+        super().__init__()
         self.decay = require_number("decay", decay, least=0)
-        self._layers: list[LoraLayer] = []
-        self._weights: list[DenseWeight] = []
 
-    def begin(self, model: nn.Module) -> None:
-        """Find the factors, or copy W0.
+    def dense_weights(self, model: nn.Module) -> list[DenseWeight]:
+        """All weights of the base."""
+        return everything_but_the_head(model, type(self).__name__)
 
-        Raises:
-            ModelError: If an adapter other than plain LoRA is trained.
-        """
-        name = type(self).__name__
-        if has_adapter(model):
-            self._layers = lora_layers(model, name)
-        else:
-            self._weights = everything_but_the_head(model, name)
+    def keep_layer(self, layer: LoraLayer, moment: Moment) -> None:
+        """Let the product decay by the rate that B has."""
+        if (kept := self._kept(layer.B, moment)) < 1:
+            layer.B.mul_(kept)
 
-    @torch.no_grad()
-    def keep(self, moment: Moment) -> None:
-        """Let every update decay by the rate that its parameter has."""
-        for layer in self._layers:
-            if (kept := self._kept(layer.B, moment)) < 1:
-                layer.B.mul_(kept)
-        for weight in self._weights:
-            if (kept := self._kept(weight.parameter, moment)) < 1:
-                towards_start(weight, kept)
+    def keep_weight(self, weight: DenseWeight, moment: Moment) -> None:
+        """Let W - W0 decay by the rate that W has."""
+        if (kept := self._kept(weight.parameter, moment)) < 1:
+            towards_start(weight, kept)
 
     def _kept(self, parameter: nn.Parameter, moment: Moment) -> float:
         return max(1 - moment.rate(parameter) * self.decay, 0.0)

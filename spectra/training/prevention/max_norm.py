@@ -4,14 +4,15 @@ import torch
 from torch import nn
 
 from spectra.training.method import Method, lora_config
+from spectra.training.prevention.both_kinds import RuleOfBothKinds
 from spectra.training.prevention.dense import DenseWeight, matrices, towards_start
-from spectra.training.prevention.factors import LoraLayer, has_adapter, lora_layers, multiply, powers, rounding
+from spectra.training.prevention.factors import LoraLayer, multiply, powers, rounding
 from spectra.training.prevention.moment import Moment
-from spectra.training.prevention.rule import UpdateRule, require_number
+from spectra.training.prevention.rule import require_number
 from spectra.training.settings import TrainingSettings
 
 
-class MaxNorm(UpdateRule):
+class MaxNorm(RuleOfBothKinds):
     """||delta_W||_F <= norm  for every matrix, after every optimiser step: an update beyond it is scaled down to it.
 
     The control of `SpectralBudget`, which allows every matrix what its own spectrum allows. Of LoRA, delta_W is
@@ -30,40 +31,31 @@ class MaxNorm(UpdateRule):
         Raises:
             SpectrumError: If it is no such number.
         """
+        super().__init__()
         self.norm = require_number("norm", norm, above=0)
-        self._layers: list[LoraLayer] = []
-        self._weights: list[DenseWeight] = []
 
-    def begin(self, model: nn.Module) -> None:
-        """Find the factors, or copy W0.
+    def dense_weights(self, model: nn.Module) -> list[DenseWeight]:
+        """The linear layers in the blocks."""
+        return matrices(model, type(self).__name__)
 
-        Raises:
-            ModelError: If an adapter other than plain LoRA is trained.
-        """
-        name = type(self).__name__
-        if has_adapter(model):
-            self._layers = lora_layers(model, name)
-        else:
-            self._weights = matrices(model, name)
+    def keep_layer(self, layer: LoraLayer, moment: Moment) -> None:
+        """Scale down a product that is beyond the norm."""
+        B, A = layer.B.double(), layer.A.double()
+        G, H, scaling = B.mH @ B, A @ A.mH, abs(layer.scaling)
+        norm = scaling * float((G * H).sum().clamp_min(0).sqrt())
+        if norm > self.norm:
+            slack = float(rounding(layer, scaling * (G.trace() * H.trace()).sqrt()))
+            left, right = ((max(self.norm - slack, 0.0) / norm) ** power for power in powers(layer))
+            identity = torch.eye(G.shape[0], dtype=G.dtype, device=G.device)
+            multiply(layer, left * identity, right * identity)
 
-    @torch.no_grad()
-    def keep(self, moment: Moment) -> None:
-        """Scale down what is beyond the norm."""
-        for layer in self._layers:
-            B, A = layer.B.double(), layer.A.double()
-            G, H, scaling = B.mH @ B, A @ A.mH, abs(layer.scaling)
-            norm = scaling * float((G * H).sum().clamp_min(0).sqrt())
-            if norm > self.norm:
-                slack = float(rounding(layer, scaling * (G.trace() * H.trace()).sqrt()))
-                left, right = ((max(self.norm - slack, 0.0) / norm) ** power for power in powers(layer))
-                identity = torch.eye(G.shape[0], dtype=G.dtype, device=G.device)
-                multiply(layer, left * identity, right * identity)
-        for weight in self._weights:
-            norm = float(torch.linalg.vector_norm(weight.parameter - weight.W0))
-            if norm > self.norm:
-                eps = float(torch.finfo(weight.W0.dtype).eps)
-                slack = eps * (float(torch.linalg.vector_norm(weight.W0)) + norm)
-                towards_start(weight, max(self.norm - slack, 0.0) / norm)
+    def keep_weight(self, weight: DenseWeight, moment: Moment) -> None:
+        """Scale down a difference that is beyond the norm."""
+        norm = float(torch.linalg.vector_norm(weight.parameter - weight.W0))
+        if norm > self.norm:
+            eps = float(torch.finfo(weight.W0.dtype).eps)
+            slack = eps * (float(torch.linalg.vector_norm(weight.W0)) + norm)
+            towards_start(weight, max(self.norm - slack, 0.0) / norm)
 
 
 def _rule(settings: TrainingSettings) -> MaxNorm:
