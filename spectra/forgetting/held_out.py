@@ -1,8 +1,8 @@
 """A held-out task: which examples, which measure, and every setting that shapes the loss."""
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from datasets import Dataset
 from spectra.data import Cut, TaskData, TaskSpec, load_task
 from spectra.errors import DataError, first_five
 from spectra.forgetting.catalogue import HELD_OUT_MEASURES, default_measure
+from spectra.records.naming import told_apart
 from spectra.registry import code_digest
 from spectra.storage.keyed import digest
 
@@ -112,6 +113,33 @@ class HeldOut:
                 f"(it needs {' or '.join(kinds)}). Use '{data.name}:{default_measure(data.kind) or 'lm-loss'}'."
             )
         return data
+
+
+def with_own_names(tasks: Sequence[HeldOut], given: Sequence[Mapping[str, Any]]) -> list[HeldOut]:
+    """Held-out tasks with names that are different for different tasks.
+
+    Args:
+        tasks: The opened tasks.
+        given: Of each what it was opened from: `task`, a text or fields, and settings.
+
+    Raises:
+        DataError: If one is named twice.
+    """
+    contents = [one.identity for one in tasks]
+    if twice := [one.name for place, one in enumerate(tasks) if contents.index(one.identity) < place]:
+        raise DataError(f"Held-out task {first_five(twice)} is named twice with the same settings. Name it once.")
+    names = told_apart(
+        {place: one.name for place, one in enumerate(tasks)},
+        {place: _facts(entry) for place, entry in enumerate(given)},
+    )
+    return [replace(one, name=names[place]) for place, one in enumerate(tasks)]
+
+
+def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells an entry from another one of the same name."""
+    task = entry["task"]
+    own = {name: value for name, value in entry.items() if name != "task"}
+    return {**(task if isinstance(task, Mapping) else {"path": task}), **own}
 
 
 def open_held_out(

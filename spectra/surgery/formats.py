@@ -236,12 +236,22 @@ def _mlx_warnings(factors: Sequence[NamedFactors]) -> list[str]:
     return [f"mlx-lm knows one rank: {len(filled)} modules of a smaller one are filled up with zeros."]
 
 
+def _kohya_warnings(factors: Sequence[NamedFactors]) -> list[str]:
+    alphas = {each.scaling * each.rank for each in factors if each.written.startswith("lora_unet")}
+    if len(alphas) < 2:
+        return []
+    return [
+        f"The modules have {len(alphas)} different alphas. kohya-ss reads them; diffusers (0.36) passes over those of "
+        "the attention layers of a U-Net and scales them by the commonest one."
+    ]
+
+
 def _number(value: float) -> int | float:
     return int(value) if float(value).is_integer() else value
 
 
 WRITERS = {
     "peft": Writer(_for_peft, _write_peft),
-    "kohya": Writer(_for_kohya, _write_kohya, dotted=False),
+    "kohya": Writer(_for_kohya, _write_kohya, _kohya_warnings, dotted=False),
     "mlx": Writer(_for_mlx, _write_mlx, _mlx_warnings),
 }

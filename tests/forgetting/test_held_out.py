@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from spectra.cli.option_types import Task
 from spectra.errors import DataError, ModelError
+from spectra.facade.tasks import held_out_tasks
 from spectra.forgetting import measure, open_held_out
 from tests.forgetting import small_models as small
 
@@ -77,3 +78,20 @@ def test_a_malformed_task_option_is_a_usage_error(text: str) -> None:
 
     outcome = CliRunner().invoke(main, ["forget", ".", "--heldout", text])
     assert outcome.exit_code == 2 and "--heldout" in outcome.output
+
+
+def test_files_of_one_name_are_named_apart_and_one_is_named_once(tmp_path: Path) -> None:
+    files = []
+    for folder, words in (("a", "x y z"), ("b", "u v w")):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "prose.txt")
+        files[-1].write_text("\n\n".join(f"{words} {n}" for n in range(5)))
+    named = held_out_tasks(
+        [f"{files[0]}:lm-loss", {"task": f"{files[1]}:lm-loss"}, {"path": str(files[0]), "limit": 2}]
+    )
+    assert [one.name for one in named[:2]] == [f"prose:lm-loss ({folder}/prose.txt:lm-loss)" for folder in "ab"]
+    assert len({one.name for one in named}) == 3
+    again = held_out_tasks(named[:2])
+    assert [one.name for one in again] == [one.name for one in named[:2]]
+    with pytest.raises(DataError, match=r"is named twice with the same settings\. Name it once"):
+        held_out_tasks([f"{files[0]}:lm-loss", named[0]])

@@ -1,6 +1,7 @@
 """Adapters in other formats: the way there and back, bit by bit, and what the readers of this package make of them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 import spectra
 from spectra.errors import AdapterError
 from spectra.surgery import convert
+from tests import tiny
 from tests.interventions.adapters import Case, llama, save
 
 ATTENTION = ["q_proj", "v_proj", "down_proj"]
@@ -79,6 +81,31 @@ def test_the_names_of_kohya_have_underscores_and_its_alpha_is_per_module(uneven:
     tensors = load_file(tmp_path / "out" / "pytorch_lora_weights.safetensors")
     assert float(tensors["lora_te_model_layers_0_self_attn_q_proj.alpha"]) == pytest.approx(3 / 4**0.5 * 4)
     assert tensors["lora_te_model_layers_1_mlp_down_proj.lora_down.weight"].shape == (2, 36)
+
+
+def test_alphas_that_diffusers_passes_over_are_said(case: Case, uneven: Case, tmp_path: Path) -> None:
+    told = convert(uneven.adapter, to="kohya", out=tmp_path / "a", component="unet").warnings
+    assert len(told) == 1 and "have 3 different alphas. kohya-ss reads them; diffusers (0.36) passes over" in told[0]
+    assert convert(uneven.adapter, to="kohya", out=tmp_path / "b", component="te").warnings == ()
+    assert convert(case.adapter, to="kohya", out=tmp_path / "c", component="unet").warnings == ()
+
+
+@pytest.mark.parametrize("name", ["case", "uneven"])
+def test_mlx_lm_opens_the_folder_and_computes_what_peft_does(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    mlx, mlx_lm = pytest.importorskip("mlx.core"), pytest.importorskip("mlx_lm")
+    case: Case = request.getfixturevalue(name)
+    convert(case.adapter, to="mlx", out=tmp_path / "out")
+    shutil.copytree(case.base, tmp_path / "base")
+    tiny.tokenizer().save_pretrained(tmp_path / "base")
+    mlx.set_default_device(mlx.cpu)
+    found, bare = (
+        torch.tensor(mlx_lm.load(str(tmp_path / "base"), adapter_path=path)[0](mlx.arange(3, 15)[None]).tolist())
+        for path in (str(tmp_path / "out"), None)
+    )
+    torch.testing.assert_close(found, case.logits(case.adapter), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found, bare, atol=1e-2)
 
 
 def test_names_without_dots_need_the_base_and_a_prefix_must_be_known(case: Case, tmp_path: Path) -> None:

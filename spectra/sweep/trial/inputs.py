@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spectra.data import TaskData, load_task
-from spectra.errors import DataError, RunError, first_five
+from spectra.errors import RunError, first_five
 from spectra.forgetting import HeldOut, open_held_out
-from spectra.records.naming import told_apart
+from spectra.forgetting.held_out import with_own_names
 from spectra.sweep.spec.specification import HeldOutSpecification, Specification
 from spectra.training.adapt import METHODS
 from spectra.training.prevention.replay import replayed_task
@@ -140,16 +140,10 @@ def named_apart(opened: Sequence[HeldOutInput], known: Sequence[Mapping[str, Any
     Raises:
         DataError: If one is named twice.
     """
-    contents = [one.task.identity for one in opened]
-    if twice := [one.task.name for place, one in enumerate(opened) if contents.index(one.task.identity) < place]:
-        raise DataError(f"Held-out task {first_five(twice)} is named twice with the same settings. Name it once.")
-    apart = told_apart(
-        {position: one.task.name for position, one in enumerate(opened)},
-        {position: _facts(one.given) for position, one in enumerate(opened)},
-    )
+    apart = with_own_names([one.task for one in opened], [one.given for one in opened])
     return tuple(
-        replace(one, task=replace(one.task, name=_remembered(one.given, known) or apart[position]))
-        for position, one in enumerate(opened)
+        replace(one, task=replace(task, name=_remembered(one.given, known) or task.name))
+        for one, task in zip(opened, apart, strict=True)
     )
 
 
@@ -225,12 +219,6 @@ def _entry(one: str | HeldOutSpecification) -> dict[str, Any]:
 
 def _own(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name != "task"}
-
-
-def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells an entry from another one of the same name."""
-    task = entry["task"]
-    return {**(task if isinstance(task, Mapping) else {"path": task}), **_own(entry)}
 
 
 def _remembered(entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> str | None:
