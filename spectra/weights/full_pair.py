@@ -15,7 +15,7 @@ from spectra.weights.formats.stored import StoredMatrix
 from spectra.weights.matching.alignment import FUSED, HALVES, Alignment, halves_of
 from spectra.weights.matching.catalogue import Catalogue
 from spectra.weights.matching.matching import Match, assemble, keys_of
-from spectra.weights.matching.names import canonical_names, layer_of
+from spectra.weights.matching.names import before_blocks, canonical_names, layer_of
 from spectra.weights.matching.selection import is_inside
 from spectra.weights.methods.changes import Replaced
 from spectra.weights.methods.mutated import OnMutatedBase
@@ -123,7 +123,8 @@ def _matched(
     if other is book:
         return [_match(module, matrix, matrix) for module, matrix in book.matrices.items()], {}, []
     aligned = Alignment(book.matrices, alternating=book.alternating)
-    matches, resized, added = _aligned(base, tuned, aligned, other, {})
+    renamed: dict[str, str] = {}
+    matches, resized, added = _aligned(base, tuned, aligned, other, renamed)
     found = {key for match in matches.values() for key in keys_of(match.W0)}
     lacking = any(not found.issuperset(keys_of(matrix)) for matrix in book.matrices.values())
     if added and (lacking or not matches):
@@ -132,9 +133,25 @@ def _matched(
         if aliases or renamed:
             aligned = Alignment(book.matrices, aliases, alternating=book.alternating)
             matches, resized, added = _aligned(base, tuned, aligned, other, renamed)
+    beside = {module: name for module, name in _beside_blocks(book, other, added).items() if name not in matches}
+    if beside:
+        matches, resized, added = _aligned(base, tuned, aligned, other, {**renamed, **beside})
     if not matches:
         raise CheckpointError(f"No matrix of '{tuned}' is in '{base}'. Check that the one was tuned from the other.")
     return list(matches.values()), resized, added
+
+
+def _beside_blocks(book: Catalogue, other: Catalogue, added: Iterable[str]) -> dict[str, str]:
+    """Modules beside the blocks, such as embeddings, under the prefix that the base's blocks have.
+
+    Empty where either side holds several stacks with prefixes of their own.
+    """
+    own, its = ({before_blocks(module) for module in side.matrices} - {None} for side in (book, other))
+    if len(own) != 1 or len(its) != 1:
+        return {}
+    [mine], [theirs] = own, its
+    moved = {module: f"{mine}{module.removeprefix(str(theirs))}" for module in added if module.startswith(str(theirs))}
+    return {module: name for module, name in moved.items() if name in book.matrices}
 
 
 def _aligned(

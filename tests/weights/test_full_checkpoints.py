@@ -1,6 +1,7 @@
 """Fully fine-tuned checkpoints: prefixes, shards, heads, tied weights, dtypes, and experts fused or apart."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -89,6 +90,21 @@ def test_prefixes_do_not_matter(prefix: str, tmp_path: Path) -> None:
     save_file({prefix + name.removeprefix("bert."): W for name, W in load_file(file).items()}, file)
     renamed = deltas(base, tuned)
     assert renamed.keys() == whole.keys() and all(torch.equal(renamed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("prefixes", [("bert.", ""), ("", "bert."), ("bert.", "base_model.model.")])
+def test_prefixes_do_not_matter_beside_the_blocks_either(prefixes: tuple[str, str], tmp_path: Path) -> None:
+    """rxnfp's base says "bert.embeddings", its fine-tuned models say "embeddings"."""
+    base, tuned = saved(tmp_path, "bert")
+    for folder, prefix in zip((base, tuned), prefixes, strict=True):
+        body = load_file(folder / "model.safetensors")
+        body = {prefix + name.removeprefix("bert."): W for name, W in body.items() if name.startswith("bert.")}
+        save_file(body, folder / "model.safetensors")
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, tuned))
+    name = "embeddings.word_embeddings"
+    [delta] = deltas(base, tuned, include=re.escape(name)).values()
+    assert torch.equal(delta, after[f"{prefixes[1]}{name}.weight"] - before[f"{prefixes[0]}{name}.weight"])
+    assert not [one for one in open_pair(base, tuned).skipped if one.reason == "not in the base"]
 
 
 def test_an_added_head_is_told_and_a_dropped_one_too(tmp_path: Path) -> None:

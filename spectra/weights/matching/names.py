@@ -80,6 +80,15 @@ def unwrapped(module: str) -> str:
     return ".".join([part for part in parts[:first] if part not in WRAPPERS] + parts[first:])
 
 
+def before_blocks(module: str) -> str | None:
+    """The prefix of a module in a list of blocks: "bert." in "bert.encoder.layer.0.output.dense"; None beside them."""
+    parts = module.split(".")
+    if layer_of(module) is None:
+        return None
+    first = next(place for place, part in enumerate(parts) if part in CONTAINERS or part in STACKS)
+    return "".join(f"{part}." for part in parts[:first])
+
+
 def layer_of(module: str) -> int | None:
     """The index after the first list of blocks: 3 in "encoder.block.3.layer.0.SelfAttention.q"."""
     parts = module.split(".")
