@@ -6,7 +6,7 @@ import click
 
 import spectra
 from spectra.cli.destinations import FolderDestination, WritingCommand
-from spectra.cli.options import pickle_option, revision_option, selected, stacked
+from spectra.cli.options import folder_options, pickle_option, revision_option, selected, stacked
 from spectra.cli.output import Output, output_options
 from spectra.cli.terminal import echo, warn
 
@@ -19,12 +19,7 @@ reading_options = stacked(
         "--component", metavar="NAME", help="Part of a pipeline to read, or prefix to write, such as lora_unet."
     ),
     revision_option,
-    click.option("--adapter-name", metavar="NAME", help="Name of the adapter, where a folder holds several."),
-    click.option(
-        "--take",
-        type=click.Choice(["model", "adapter"]),
-        help="Whether the adapter or the full model is read, where a folder holds both.",
-    ),
+    folder_options,
     pickle_option,
 )
 

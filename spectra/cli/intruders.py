@@ -24,6 +24,7 @@ from spectra.cli.output import Output, output_options
 from spectra.cli.progress import notices, parts_progress, until_interrupted
 from spectra.cli.tables import folding_table, print_folding
 from spectra.cli.terminal import console, echo, table_width, warn
+from spectra.records.coverage import what_was_compared
 from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
@@ -136,12 +137,7 @@ def sentence(scan: "IntruderScan") -> str:
     if scan.matrices:
         chance = max(random_direction_cosine(m.shape[0], min(m.shape)) for m in scan.matrices)
         text += f" A random direction would show max|cos| of about {chance:.2f} or less."
-    if scan.coverage is not None:
-        text += f" {scan.coverage.sentence}"
-        text += "" if scan.coverage.is_whole else " `spectra inspect` says why the others were not."
-    elif scan.skipped:
-        text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
-    return text
+    return f"{text} {what_was_compared(scan.coverage, len(scan.skipped))}".rstrip()
 
 
 def _cells(matrix: "MatrixScan") -> tuple[str, ...]:

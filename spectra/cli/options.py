@@ -54,16 +54,20 @@ pickle_option = click.option(
 )
 
 # Every name here and below but the base is a field of `spectra.Selection`.
-source_options = stacked(
-    base_option,
-    revision_option,
-    base_revision_option,
+folder_options = stacked(
     click.option("--adapter-name", metavar="NAME", help="Name of the adapter, where a folder holds several."),
     click.option(
         "--take",
         type=click.Choice(["model", "adapter"]),
         help="Whether the adapter or the full model is read, where a folder holds both.",
     ),
+)
+
+source_options = stacked(
+    base_option,
+    revision_option,
+    base_revision_option,
+    folder_options,
     pickle_option,
 )
 

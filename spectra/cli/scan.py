@@ -24,6 +24,7 @@ from spectra.cli.output import Output, output_options
 from spectra.cli.progress import notices, parts_progress, until_interrupted
 from spectra.cli.tables import folding_table, print_folding
 from spectra.cli.terminal import console, echo, table_width, warn
+from spectra.records.coverage import what_was_compared
 from spectra.storage.destinations import REPORT
 
 if TYPE_CHECKING:
@@ -205,12 +206,7 @@ def _closing(scan: "Scan") -> str:
     )
     if (chance := scan.total("intruders.least_cosine", DIRECTION)) is not None:
         text += f" A random direction would show max|cos| of about {chance:.2f}, on average over matrices."
-    if scan.coverage is not None:
-        text += f" {scan.coverage.sentence}"
-        text += "" if scan.coverage.is_whole else " `spectra inspect` says why the others were not."
-    elif scan.skipped:
-        text += f" {len(scan.skipped)} matrices were not compared (`spectra inspect` says why)."
-    return text
+    return f"{text} {what_was_compared(scan.coverage, len(scan.skipped))}".rstrip()
 
 
 def _has(scan: "Scan", key: str) -> bool:

@@ -66,3 +66,10 @@ class Coverage:
     def of(cls, facts: Mapping[str, Any] | None) -> "Coverage | None":
         """The record that `to_dict` gave, or None for a result of before there was one."""
         return None if facts is None else cls(**facts)
+
+
+def what_was_compared(coverage: Coverage | None, skipped: int) -> str:
+    """The numbers of a result for the terminal, and where the reasons are; empty where nothing was left out."""
+    if coverage is not None:
+        return coverage.sentence + ("" if coverage.is_whole else " `spectra inspect` says why the others were not.")
+    return f"{skipped} matrices were not compared (`spectra inspect` says why)." if skipped else ""
