@@ -169,9 +169,10 @@ def print_advice(advice: "Advice") -> None:
 
 def sentences(advice: "Advice") -> list[str]:
     """The whole in numbers, then the evidence."""
-    ranks = [matrix.rank for matrix in advice.matrices]
+    ranks = sorted({matrix.rank for matrix in advice.matrices})
     told = [
-        f"Ranks {min(ranks)} to {max(ranks)}, {advice.parameters:,} trained numbers, keep "
+        f"{f'Rank {ranks[0]}' if len(ranks) == 1 else f'Ranks {ranks[0]} to {ranks[-1]}'}, "
+        f"{advice.parameters:,} trained numbers, keep "
         f"{100 * advice.energy_kept:.1f} % of the update's energy (asked: {advice.asked}).",
     ]
     if any(matrix.critical is not None for matrix in advice.matrices):

@@ -186,10 +186,9 @@ def _first(figure: Figure | None) -> Section | None:
 def _reduction_tiles(result: Reduction) -> tuple[Tile, ...]:
     """Ranks, what they keep and leave out, intruders before and after, size."""
     ranks = [matrix.rank for matrix in result.matrices if matrix.rank] or [0]
-    low, high = min(ranks), max(ranks)
     share, least = (part / result.norm if result.norm > 0 else 0.0 for part in (result.error, result.least_error))
     tiles = [
-        Tile("Rank", (Entry(f"{low}" if low == high else f"{low} to {high}", note=_of(len(result.matrices))),)),
+        Tile("Rank", (Entry(numbers.ends(str(min(ranks)), str(max(ranks))), note=_of(len(result.matrices))),)),
         Tile("Energy kept", (Entry(numbers.percent(result.energy_kept), note="of the update’s squared norm"),)),
         Tile(
             "Left out",

@@ -126,8 +126,7 @@ def _mean(values: "pd.Series[Any]", write: Callable[[float], str]) -> tuple[str,
 
 def _range(values: "pd.Series[Any]", write: Callable[[float], str]) -> str:
     """The ends of some values."""
-    low, high = write(float(values.min())), write(float(values.max()))
-    return low if low == high else f"{low} to {high}"
+    return numbers.ends(write(float(values.min())), write(float(values.max())))
 
 
 def _scan_tiles(material: Material) -> Iterator[Tile]:

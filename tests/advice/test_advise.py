@@ -193,7 +193,7 @@ def test_the_command_writes_a_configuration_that_peft_takes(
     arguments = ["advise", str(saved.adapters[1]), "-k", "4", "--draws", "2", "--no-measure", "--roles", "q_proj"]
     shown = CliRunner().invoke(main, [*arguments, "-o", str(out)])
     assert shown.exit_code == 0, shown.output
-    assert max(len(line) for line in shown.stdout.split("Ranks ")[0].splitlines()) <= 80
+    assert max(len(line) for line in shown.stdout.split("Rank")[0].splitlines()) <= 80
     assert "This rests on:" in shown.stdout
     assert LoraConfig(**json.loads(out.read_text())).r in (1, 2, 3)
     printed = CliRunner().invoke(main, [*arguments, "--json"])

@@ -186,4 +186,4 @@ def span(cosines: list[float]) -> str:
     if not cosines:
         return "unknown"
     low, high = numbers.decimal(cosines[0]), numbers.decimal(cosines[-1])
-    return low if low == high else f"{low} to {high}, by matrix size"
+    return numbers.ends(low, high) + ("" if low == high else ", by matrix size")

@@ -81,9 +81,9 @@ def sweep_subject(specification: Mapping[str, Any], trials: "pd.DataFrame") -> d
         "Base": plain_name(str(specification.get("base") or "")),
         "Task": ", ".join(plain_name(str(task)) for task in tasks),
         "Methods": configurations(trials),
-        "Trained parameters": _range(
-            [numbers.parameters(size) for size in (sizes.min(), sizes.max())] if len(sizes) else []
-        ),
+        "Trained parameters": numbers.ends(numbers.parameters(sizes.min()), numbers.parameters(sizes.max()))
+        if len(sizes)
+        else "",
         "Trials": f"{len(trials)}: {most}{_number(rates, 'learning rate')}, {_number(seeds, 'seed')}",
     }
     return {name: text for name, text in parts.items() if text}
@@ -93,10 +93,6 @@ def configurations(trials: "pd.DataFrame", most: int = 4) -> str:
     """The labels of a sweep, or how many there are."""
     labels = [str(label) for label in dict.fromkeys(trials["label"])]
     return ", ".join(labels) if len(labels) <= most else f"{len(labels)} configurations"
-
-
-def _range(ends: list[str]) -> str:
-    return "" if not ends else ends[0] if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]}"
 
 
 def _number(count: int, noun: str) -> str:

@@ -69,6 +69,11 @@ def interval(low: SupportsFloat | None, high: SupportsFloat | None, digits: int 
     return f"[{ends[0]},\N{NO-BREAK SPACE}{ends[1]}]"
 
 
+def ends(low: str, high: str) -> str:
+    """The two ends of a range as they are written; one where they read the same."""
+    return low if low == high else f"{low} to {high}"
+
+
 def percent(share: SupportsFloat) -> str:
     """A share of one as a percentage: one decimal, and never 0.0 % or 100.0 % for what is not exactly so."""
     number = float(share)

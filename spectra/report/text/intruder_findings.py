@@ -232,8 +232,7 @@ def _slots(material: Material, trials: "pd.DataFrame") -> str:
     sizes = vectors[vectors["trial"].isin(trials["trial"])].groupby("trial").size()
     if sizes.empty:
         sizes = (trials["k"] * trials["matrices"]).astype(int)
-    low, high = int(sizes.min()), int(sizes.max())
-    return numbers.count(high) if low == high else f"{numbers.count(low)} to {numbers.count(high)}"
+    return numbers.ends(numbers.count(sizes.min()), numbers.count(sizes.max()))
 
 
 def _frame(trials: "pd.DataFrame") -> str:
@@ -257,7 +256,6 @@ def random_direction_note(material: Material) -> str:
         return ""
     cosines = {random_direction_cosine(d_out, min(d_out, d_in)) for d_out, d_in in shapes.itertuples(index=False)}
     epsilon = float(material.done["epsilon"].iloc[0])
-    low, high = numbers.decimal(min(cosines), 2), numbers.decimal(max(cosines), 2)
-    span = low if low == high else f"{low} to {high}"
+    span = numbers.ends(numbers.decimal(min(cosines), 2), numbers.decimal(max(cosines), 2))
     verdict = "so every random direction would count" if max(cosines) < epsilon else "so a random direction may pass"
     return f"A random direction is expected to reach a largest |cosine| of {span} here ({verdict} at ε = {epsilon:g})."

@@ -9,6 +9,7 @@ where the outcome is "failed", {"again"} where another attempt may help, and {"u
 state it left the worker in.
 """
 
+import gc
 import json
 import os
 import queue
@@ -37,6 +38,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 def main() -> None:
     """Do jobs until there are no more."""
+    gc.freeze()  # the libraries last as long as the process: the collection before every training passes them over
     log_without_secrets()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

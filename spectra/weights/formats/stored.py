@@ -273,5 +273,5 @@ class StoredMatrix:
             nan, infinite = int(rows.isnan().sum()), int(rows.isinf().sum())
             raise CheckpointError(
                 f"{self.source} holds {nan} NaN and {infinite} infinite values. "
-                "Restore the checkpoint from before training diverged."
+                "Restore the checkpoint from before training diverged, or train again with a lower learning rate."
             )
