@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra.cli.sweep_progress import LINE_SECONDS, Lines, Pace, duration
-from spectra.cli.terminal import echo
+from spectra.cli.terminal import echo, warn
 
 if TYPE_CHECKING:
     from spectra.study import Progress, StudySpecification
@@ -23,7 +23,7 @@ def study_progress(
 ) -> Iterator[Callbacks]:
     """Yield what shows the events of sweeps and of interventions; a Ctrl-C ends in one line."""
     from spectra.runs import Run
-    from spectra.sweep.spec.plan import plan, share
+    from spectra.sweep.spec.plan import plan, repeated, share
 
     everything = plan(specification.sweep)
     labels = {trial.id: f"{trial.label}, seed {trial.seed}" for trial in everything}
@@ -32,6 +32,7 @@ def study_progress(
     if not quiet:
         done = f", {len(trials) - waiting} of them done already" if waiting < len(trials) else ""
         echo(f"{len(trials)} trials{done}; run folder '{out}'", err=True)
+        warn(repeated(trials))
     sweep, advised = Lines(Pace(waiting)), Lines(Pace(len(specification.seeds)))
     interventions = _Interventions(labels)
     try:

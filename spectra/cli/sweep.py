@@ -15,7 +15,7 @@ from spectra.cli.option_types import Shard
 from spectra.cli.options import presets_of, quiet_option, stacked, trust_option
 from spectra.cli.status import rate_and_seed
 from spectra.cli.tables import minutes, print_table, quantity
-from spectra.cli.terminal import echo
+from spectra.cli.terminal import echo, warn
 from spectra.records.provenance import command_line
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def command(
 
 def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
     """The trials of a sweep and what they are expected to cost."""
+    from spectra.sweep.spec.plan import repeated
+
     absent = planned.downloads
     told = "Everything that the sweep needs is at hand."
     if absent:
@@ -155,6 +157,7 @@ def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
         total = "all exist already and nothing is trained, the time of measuring is unknown"
     echo(f"{len(planned)} trials; {total}; keep: {planned.keep}.")
     print_account(planned.account)
+    warn(repeated(planned.trials))
     echo(told)
 
 

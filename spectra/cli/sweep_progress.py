@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra.cli.terminal import console, echo
+from spectra.cli.terminal import console, echo, warn
 
 if TYPE_CHECKING:
     from spectra.sweep import Event, Specification
@@ -70,7 +70,7 @@ def shown_progress(
 ) -> Iterator[Callable[["Event"], None]]:
     """Yield the callback that shows events on stderr; a Ctrl-C ends in one line."""
     from spectra.runs import Run
-    from spectra.sweep.spec.plan import plan, share
+    from spectra.sweep.spec.plan import plan, repeated, share
 
     trials = share(plan(specification), *(shard or (1, 1)))
     folders = [Run(out).trial(trial.id) for trial in trials]
@@ -82,6 +82,7 @@ def shown_progress(
         done = f", {len(finished) - measuring} of them done already" if len(finished) > measuring else ""
         done += f", {measuring} to be measured on a new held-out task" if measuring else ""
         echo(f"{len(trials)} trials{done}; run folder '{out}'", err=True)
+        warn(repeated(trials))
     try:
         if quiet:
             yield lambda event: None

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from spectra.errors import RunError, SpecificationError
+from spectra.study import read_study, study_presets
 from spectra.sweep import Specification, presets, read_specification
 from spectra.sweep.spec.kinds import TrainedTrial
-from spectra.sweep.spec.plan import plan, share
+from spectra.sweep.spec.plan import plan, repeated, share
 from spectra.training.settings import TrainingSettings
 
 MINIMAL: dict[str, Any] = {
@@ -52,6 +53,25 @@ def test_every_combination_is_one_trial() -> None:
 def test_alpha_is_twice_the_rank_unless_said_otherwise() -> None:
     values = {**MINIMAL, "methods": [{"method": "lora", "rank": [1, 8], "learning_rate": 1e-3}]}
     assert [trial.training.alpha for trial in plan(read_specification(values))] == [2.0, 16.0]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "rate", "told"), [("16", 1e-3, 1), (16.0, [1e-2, 1e-3], 1), (64, 1e-3, 0), (16, 1e-2, 0)]
+)
+def test_rslora_that_scales_as_lora_does_is_told(alpha: float | str, rate: float | list[float], told: int) -> None:
+    methods = [
+        {"method": "lora", "rank": 64, "learning_rate": 1e-3},
+        {"method": "rslora", "rank": 64, "alpha": alpha, "learning_rate": rate},
+    ]
+    sentences = repeated(plan(read_specification({**MINIMAL, "methods": methods, "seeds": [0, 1]})))
+    assert len(sentences) == told
+    assert all("rsLoRA r=64 α=16 and LoRA r=64 α=128" in one for one in sentences)
+
+
+@pytest.mark.parametrize("name", [*presets(), *study_presets()])
+def test_no_preset_trains_the_same_twice(name: str) -> None:
+    read = read_study(name).sweep if name in study_presets() else read_specification(name)
+    assert repeated(plan(read)) == []
 
 
 def test_a_combination_that_two_rules_give_is_trained_once() -> None:

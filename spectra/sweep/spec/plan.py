@@ -12,6 +12,7 @@ from spectra.sweep.spec.kinds import ExistingCheckpoint, TaskSequence, TrainedTr
 from spectra.sweep.spec.launch import read_launch
 from spectra.sweep.spec.specification import MethodSpecification, Specification
 from spectra.sweep.spec.values import resolved_alpha
+from spectra.training.adapt import scaling
 from spectra.training.settings import Recipe, Scoring, TrainingSettings
 
 
@@ -105,6 +106,30 @@ def labelled(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
         {group: _facts(trial.kind) for group, trial in first.items()},
     )
     return [replace(trial, label=labels[trial.group]) for trial in trials]
+
+
+def repeated(trials: Sequence[PlannedTrial]) -> list[str]:
+    """A sentence for each configuration of rsLoRA that trains what one of LoRA trains, at least at one learning rate.
+
+    alpha / sqrt(r) is the factor of alpha sqrt(r) / r: whoever compares the two compares a training with itself.
+    """
+    plain = {_hash({**one.kind.identity(), "seed": 0}): one.label for one in trials if _method(one) == "lora"}
+    found = {}
+    for trial in trials:
+        if _method(trial) == "rslora" and trial.training is not None and (factor := scaling(trial.training)):
+            alpha = factor * float(trial.training.rank or 0)
+            as_lora = _hash({**trial.kind.identity(), "method": "lora", "alpha": alpha, "seed": 0})
+            if as_lora in plain:
+                found[trial.label, plain[as_lora]] = factor
+    return [
+        f"{one} and {other} scale their update by the same factor, {factor:g}: they are one training, done twice. "
+        "Give one of them another alpha."
+        for (one, other), factor in found.items()
+    ]
+
+
+def _method(trial: PlannedTrial) -> str:
+    return "" if trial.training is None else trial.training.method
 
 
 def _facts(kind: TrialKind) -> dict[str, Any]:
