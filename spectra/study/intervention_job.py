@@ -97,11 +97,12 @@ class Interventions:
         if (self.run.trial(trial).metrics or {}).get("count") == 0:
             return NOTHING, "it has no intruder dimension"
         asked = self.specification.study.interventions
+        rows = asked.test_examples or self.specification.test_examples
         prepared = experiment(
             weights,
             self.held_out,
             base=self.specification.base,
-            task=OwnTask(self.task, limit=self.specification.test_examples, max_length=self.specification.max_length),
+            task=OwnTask(self.task, limit=rows, max_length=self.specification.max_length),
             lambdas=asked.lambdas,
             controls=asked.controls,
             select=asked.select,

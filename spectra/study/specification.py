@@ -9,6 +9,7 @@ from spectra.interventions import CONTROLS
 from spectra.study.questions import QUESTIONS
 from spectra.sweep.spec.specification import Seeds, Specification
 from spectra.sweep.spec.values import one_or_many
+from spectra.training.settings import Count
 
 QuestionName = Literal["a", "b", "c", "d", "e", "f"]
 Lambda = Annotated[float, Field(ge=0, le=2)]
@@ -28,6 +29,8 @@ class InterventionSettings(_Strict):
         controls: What the intruder arm is held against.
         select: Which intruders are treated.
         share: Of the intruders' energy, for the selection "energy".
+        test_examples: Rows of the task's test split that every point is scored on, from the front; None takes as many
+            as the sweep does.
         seed: Of the random controls and of the bootstrap over examples.
         resamples: Of that bootstrap.
     """
@@ -37,6 +40,7 @@ class InterventionSettings(_Strict):
     controls: Annotated[list[str], BeforeValidator(one_or_many)] = list(CONTROLS)
     select: Literal["top", "all", "energy"] = "top"
     share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    test_examples: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     resamples: Annotated[int, Field(ge=200)] = 2000
 
