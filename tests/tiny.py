@@ -128,5 +128,5 @@ def study(folder: Path) -> dict[str, Any]:
         "trajectory": 2,
         "k": 3,
         "epsilon": 0.9,
-        "study": {"interventions": {"lambdas": [0.0], "controls": ["shrink"], "resamples": 200}},
+        "study": {"interventions": {"lambdas": [0.0], "controls": ["shrink"], "resamples": 200, "test_examples": 7}},
     }

@@ -39,6 +39,8 @@ def test_a_study_asks_first_answers_every_question_and_resumes_to_the_same_table
     again = tmp_path / "again"
     shutil.copytree(folder, again)
     treated = [one for one in again.glob("trials/*/interventions") if (one / "points").is_dir()]
+    points = [json.loads(path.read_text()) for one in treated for path in (one / "points").iterdir()]
+    assert {len(point["own"]["values"]) for point in points if point["own"]} == {7}
     for one in treated[:1]:  # interrupted in an intervention: a point is lost, and nothing says that it ended
         (one / "outcome.json").unlink()
         next((one / "points").iterdir()).unlink()
