@@ -1,56 +1,35 @@
 """`spectra.merge`: several adapters of one base as one, with a forecast of what that does to the spectra."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import AdapterError, SpectrumError, first_five
 from spectra.forgetting import HeldOut
-from spectra.linalg.operators import LowRankUpdate
-from spectra.linalg.svd import low_rank_svd
 from spectra.records.merge import Merge
 from spectra.records.provenance import versions
 from spectra.records.selection import DEFAULT, Selection
-from spectra.records.surgery import Reduction
 from spectra.records.verdicts import Skipped
 from spectra.scanning.compare import by_name, require_one_base, require_same_base
-from spectra.scanning.journal import Place
 from spectra.scanning.scan import Progress
 from spectra.scanning.settings import ScanSettings
 from spectra.storage.destinations import require_apart, require_folder
 from spectra.surgery.counting import counted
-from spectra.surgery.forecast import Part, forecast_matrix, pairs_of, stacked
-from spectra.surgery.lora_folder import ModuleFactors, module_to_adapt, plain_config
+from spectra.surgery.forecast import forecast_matrix, pairs_of
 from spectra.surgery.measuring import measured, require_inputs
-from spectra.surgery.rank_choice import RankChoice
-from spectra.surgery.resize import chosen_ranks_of, reduced_matrix, truncated_update
-from spectra.weights import (
-    CheckpointPair,
-    MatrixPair,
-    Origin,
-    StoredMatrix,
-    base_fingerprint,
-    open_pair,
-    write_adapter,
-    write_full_checkpoint,
+from spectra.surgery.merged import (
+    MergedUpdate,
+    merged_update,
+    parts_of,
+    write_merged_adapter,
+    write_merged_checkpoint,
 )
-from spectra.weights.methods.adapter import LORA_KEY, PREFIX
+from spectra.surgery.rank_choice import RankChoice
+from spectra.weights import CheckpointPair, Origin, base_fingerprint, open_pair
 from spectra.weights.methods.changes import LoraChange
-
-
-@dataclass(frozen=True, eq=False)
-class _MergedUpdate:
-    """The merged update of one matrix, in float64."""
-
-    pair: MatrixPair
-    update: LowRankUpdate
-    module: str | None
 
 
 def merge(
@@ -138,13 +117,13 @@ def merge(
     require_inputs([str(adapter) for adapter in adapters], str(pairs[0].base), heldout=heldout, device=device)
     records, interactions, updates = [], [], []
     for done, places in enumerate(groups.values(), start=1):
-        parts = list(_parts(pairs, places, scales, device))
+        parts = list(parts_of(pairs, places, scales, device))
         record, between = forecast_matrix(
             parts, len(adapters), settings, top=top, draws=draws, critical=critical, cache=cache
         )
         records.append(record)
         interactions += between
-        updates.append(_merged_update(pairs, places, scales))
+        updates.append(merged_update(pairs, places, scales))
         if progress is not None:
             progress(done, len(groups), record.name)
     result = Merge(
@@ -164,12 +143,12 @@ def merge(
     )
     origin = _origin(result, selection)
     if checkpoint is not None:
-        _write_checkpoint(Path(checkpoint), result.base, updates, origin, force=force)
+        write_merged_checkpoint(Path(checkpoint), result.base, updates, origin, force=force)
     if out is not None or heldout:
         with _folder(out) as folder:
-            reduction = _write_adapter(folder, result, updates, choice, origin, force=force)
+            reduction = write_merged_adapter(folder, result, updates, choice, origin, force=force)
             if choice is not None and reduction is not None:
-                merged = replace(pairs[0], matrices=tuple(_as_merged(update) for update in updates))
+                merged = replace(pairs[0], matrices=tuple(update.as_pair() for update in updates))
                 reduction = counted(reduction, merged, settings, selection, cache=cache)
                 result = replace(result, reduction=reduction)
             if heldout:
@@ -228,48 +207,8 @@ def _require_plain(pairs: Sequence[CheckpointPair]) -> None:
             )
 
 
-def _parts(
-    pairs: Sequence[CheckpointPair], places: Sequence[Place], weights: Sequence[float], device: str
-) -> Iterator[Part]:
-    for i, j in places:
-        matrix = pairs[i].matrices[j]
-        update = matrix.update(torch.float32, device)
-        if update is None:
-            raise ValueError("a plain LoRA has factors")
-        yield Part(i, weights[i], matrix, update)
-
-
-def _merged_update(pairs: Sequence[CheckpointPair], places: Sequence[Place], weights: Sequence[float]) -> _MergedUpdate:
-    """The stacked factors, in the finest dtype that any of them is stored in, and the module they belong to."""
-    parts = [
-        replace(part, update=part.pair.change.factors(torch.float64, "cpu"))  # type: ignore[attr-defined]
-        for part in _parts(pairs, places, weights, "cpu")
-    ]
-    return _MergedUpdate(parts[0].pair, stacked(parts), _module(parts[0].pair))
-
-
-def _module(matrix: MatrixPair) -> str | None:
-    """The module as the base calls it; None where a plain LoRA has no place for it.
-
-    Where the base's file has another program's names, the adapter's own name is taken.
-    """
-    change = matrix.change
-    if not isinstance(change, LoraChange) or change.expert is not None or change.swapped:
-        return None
-    found = module_to_adapt(matrix)
-    named = None if isinstance(found, str) else found[0]
-    key = LORA_KEY.match(change.A.blocks[0].tensor.name.removeprefix(PREFIX))
-    if key is None:
-        return named
-    theirs = key["module"]
-    # A model with a head calls the base's modules by a longer name, which the base alone does not have.
-    if named is not None and (f".{theirs}".endswith(f".{named}") or f".{named}".endswith(f".{theirs}")):
-        return named
-    return theirs
-
-
 def _left_behind(
-    pairs: Sequence[CheckpointPair], updates: Sequence[_MergedUpdate], *, as_adapter: bool
+    pairs: Sequence[CheckpointPair], updates: Sequence[MergedUpdate], *, as_adapter: bool
 ) -> Iterator[Skipped]:
     for pair in pairs:
         for one in pair.skipped:
@@ -294,85 +233,3 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder) / "merge"
-
-
-def _write_adapter(
-    folder: Path,
-    result: Merge,
-    updates: Sequence[_MergedUpdate],
-    choice: RankChoice | None,
-    origin: Origin,
-    *,
-    force: bool,
-) -> Reduction | None:
-    """Write the merged adapter; its record where it was made smaller."""
-    held = [update for update in updates if update.module is not None and bool(update.update.B.any())]
-    if not held:
-        raise AdapterError("Every merged update is zero, or belongs to an expert: there is no adapter to write.")
-    spectra = [low_rank_svd(each.update.B, each.update.A) for each in held]
-    ranks = [each.update.rank for each in held]
-    if choice is not None:
-        squares = [svd.S.square() for svd in spectra]
-        ranks = chosen_ranks_of(squares, [(str(e.pair.name), e.update.shape) for e in held], choice)
-    factors, records = [], []
-    for each, svd, rank in zip(held, spectra, ranks, strict=True):
-        written = LowRankUpdate(each.update.B.float(), each.update.A.float())
-        if choice is not None and rank < min(each.update.rank, svd.S.shape[0] + 1):
-            written = truncated_update(svd, rank, 1.0, torch.float32)
-        name = each.pair.name
-        records.append(reduced_matrix(str(name), name.layer, name.role, each.update, svd, written))
-        transposed = each.pair.W0.blocks[0].transposed
-        factors.append(ModuleFactors(str(each.module), written.B, written.A, transposed))
-    tensors: Mapping[str, Tensor] = {name: tensor for each in factors for name, tensor in each.tensors().items()}
-    write_adapter(folder, plain_config(factors, result.base), tensors, origin, force=force)
-    if choice is None:
-        return None
-    return Reduction(
-        operation="merge",
-        source=origin.made_by,
-        base=result.base,
-        out=str(folder),
-        rule=choice.words(),
-        k=result.k,
-        epsilon=result.epsilon,
-        matrices=tuple(records),
-        versions=versions(),
-    )
-
-
-def _as_merged(update: _MergedUpdate) -> MatrixPair:
-    return replace(update.pair, change=_InMemory(update.update))
-
-
-@dataclass(frozen=True, eq=False)
-class _InMemory:
-    """A change whose factors are in memory."""
-
-    update: LowRankUpdate
-    lora: None = None
-
-    @property
-    def parameters(self) -> int:
-        """Numbers in the factors."""
-        return self.update.rank * sum(self.update.shape)
-
-    def low_rank(self, W0: StoredMatrix, dtype: torch.dtype, device: torch.device | str) -> LowRankUpdate:
-        """The factors."""
-        return self.update.to(dtype=dtype, device=device)
-
-    def tuned(self, W0: StoredMatrix, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-        """W0 plus the product."""
-        update = self.low_rank(W0, dtype, device)
-        return W0.load(dtype, device).addmm_(update.B, update.A, alpha=update.scaling)
-
-
-def _write_checkpoint(
-    folder: Path, base: str, updates: Sequence[_MergedUpdate], origin: Origin, *, force: bool
-) -> None:
-    """The base with every merged matrix, one of them in memory at a time."""
-
-    def producer(update: _MergedUpdate) -> Callable[[], Tensor]:
-        return lambda: _InMemory(update.update).tuned(update.pair.W0, torch.float32, "cpu")
-
-    matrices = [(update.pair.W0, producer(update)) for update in updates]
-    write_full_checkpoint(folder, base, matrices, origin, force=force)
