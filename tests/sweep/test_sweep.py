@@ -11,7 +11,7 @@ from spectra.errors import RunError, SpectraError
 from spectra.runs import SCHEMAS, Run
 from spectra.sweep import Event, read_specification, run_sweep
 from spectra.sweep.spec.plan import plan
-from spectra.sweep.trial import runner
+from spectra.sweep.trial import training
 from spectra.training.driver import Trained, train
 from spectra.training.settings import TrainingSettings
 from tests import tiny
@@ -194,7 +194,7 @@ def test_a_trial_that_fails_is_recorded_in_its_own_words_and_the_rest_goes_on(
             raise error
         return train(settings, *args, **kwargs)
 
-    monkeypatch.setattr(runner, "train", train_or_fail)
+    monkeypatch.setattr(training, "train", train_or_fail)
     given = {**specification, "methods": specification["methods"][1:], "heldout": [], "steps": 1, "trajectory": 0}
     events: list[Event] = []
     run = run_sweep(given, tmp_path / "run", axes=["rank=1,2"], executor="inline", on_event=events.append)

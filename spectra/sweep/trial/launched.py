@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from spectra.errors import RunError
-from spectra.runs import TrialFolder
 from spectra.storage import atomic
 from spectra.sweep.spec.specification import Specification
+from spectra.sweep.trial.training import OnStep, TrialTraining
 from spectra.training.driver import Spent, TrainingPaused, TrainingStopped
-from spectra.training.settings import Launch, TrainingSettings
+from spectra.training.settings import Launch
 
 LISTENING_SECONDS = 0.1
 FAREWELL_SECONDS = 60.0  # for the other processes and the launcher to end after one has failed
-
-OnStep = Callable[[int, int, tuple[str, float] | None], None]  # step, steps in all, and the last validation
 
 
 class LaunchDiedError(RunError):
@@ -39,21 +37,13 @@ class LaunchedTraining:
     Attributes:
         run: The run folder.
         specification: The sweep.
-        settings: How is trained, launch included.
-        task: Place of its task among those of the specification.
-        folder: Where everything is written, by the first process.
-        name: What trackers call it.
-        points: How often the weights are looked at along the way.
+        training: What is trained, launch included; the first process writes.
         save_seconds: Time between training checkpoints.
     """
 
     run: Path
     specification: Specification
-    settings: TrainingSettings
-    task: int
-    folder: TrialFolder
-    name: str
-    points: int
+    training: TrialTraining
     save_seconds: float
 
     def train(self, on_step: OnStep, stop: Callable[[], bool]) -> Spent:
@@ -66,14 +56,14 @@ class LaunchedTraining:
             TrainingStopped: If `stop` said so; a checkpoint was written.
             RunError: With what the first process that failed had to say.
         """
-        launch = self.settings.launch
+        launch, log_file = self.training.settings.launch, self.training.folder.log
         if launch is None:
             raise TypeError("a training without a launch was launched")
         with tempfile.TemporaryDirectory(prefix="spectra-launch-") as name:
             there = Path(name)
             atomic.write_json(there / "order.json", self._order())
-            self.folder.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.folder.log.open("a") as log:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            with log_file.open("a") as log:
                 process = subprocess.Popen(
                     _command(launch, there),
                     stdin=subprocess.PIPE,
@@ -92,11 +82,7 @@ class LaunchedTraining:
         return {
             "run": str(self.run),
             "specification": self.specification.model_dump(mode="json", exclude_unset=True),
-            "settings": self.settings.to_dict(),
-            "task": self.task,
-            "folder": str(self.folder.path),
-            "name": self.name,
-            "points": self.points,
+            "training": self.training.to_dict(),
             "save_seconds": self.save_seconds,
         }
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from spectra.registry import plugin_modules, use_plugins
-from spectra.runs import Run, TrialFolder
+from spectra.runs import Run
 from spectra.storage import atomic
 from spectra.sweep.execution.logs import sentence, told_traceback
 from spectra.sweep.spec.specification import Specification
 from spectra.sweep.trial.runner import Runner
+from spectra.sweep.trial.training import TrialTraining
 from spectra.training.distributed import is_main_process
 from spectra.training.driver import TrainingPaused, TrainingStopped
-from spectra.training.settings import TrainingSettings
 
 ORPHANED = 70
 # What gloo and NCCL say in the processes that are left when one is gone; why it went they do not know.
@@ -28,14 +28,14 @@ def main() -> None:
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     there = Path(sys.argv[1])
     order = atomic.read_json(there / "order.json")
-    folder = TrialFolder(Path(order["folder"]))
+    training = TrialTraining.from_dict(order["training"])
     rank = int(os.environ.get("RANK", "0"))
     try:
-        result = _train(there, order, folder)
+        result = _train(there, order, training)
     except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
         sys.stderr.write(told_traceback())
         failure = {
-            "error": sentence(error, folder.log),
+            "error": sentence(error, training.folder.log),
             "rank": rank,
             "when": time.time(),
             "another_is_gone": any(words in str(error) for words in OF_A_LOST_PROCESS),
@@ -47,7 +47,7 @@ def main() -> None:
         atomic.write_json(there / "result.json", result)
 
 
-def _train(there: Path, order: dict[str, Any], folder: TrialFolder) -> dict[str, Any]:
+def _train(there: Path, order: dict[str, Any], training: TrialTraining) -> dict[str, Any]:
     use_plugins(plugin_modules())
     specification = Specification.model_validate(order["specification"])
     runner = Runner(Run.open(order["run"]), specification, (there / "stop").exists, order["save_seconds"])
@@ -57,11 +57,8 @@ def _train(there: Path, order: dict[str, Any], folder: TrialFolder) -> dict[str,
         if steps is not None:
             steps.write(json.dumps([step, of, validation]) + "\n")
 
-    settings = TrainingSettings.from_dict(order["settings"])
     try:
-        spent = runner.train_here(
-            settings, runner.tasks[order["task"]], folder, order["name"], order["points"], on_step
-        )
+        spent = runner.train_here(training, on_step)
     except TrainingPaused as paused:
         return {"paused": paused.score}
     except TrainingStopped:

@@ -25,21 +25,18 @@ from spectra.sweep.trial.continual import SequenceTraining, mean_score
 from spectra.sweep.trial.halving import next_pause
 from spectra.sweep.trial.held_out import HeldOutTasks
 from spectra.sweep.trial.inputs import open_tasks, replayed_tasks, require_unchanged
-from spectra.sweep.trial.launched import LaunchedTraining, OnStep
+from spectra.sweep.trial.launched import LaunchedTraining
 from spectra.sweep.trial.row_account import account_rows
 from spectra.sweep.trial.score import require_writer
 from spectra.sweep.trial.score import score as score_of
 from spectra.sweep.trial.seconds import Clock
-from spectra.sweep.trial.spectra_rows import scan_trial, trajectory_rows
-from spectra.training.adapt import METHODS, scaling, weights_kind
-from spectra.training.callback import SpectraCallback
-from spectra.training.distributed import is_main_process
-from spectra.training.driver import Evaluation, Spent, TrainingPaused, TrainingStopped, train
+from spectra.sweep.trial.spectra_rows import scan_trial
+from spectra.sweep.trial.training import OnStep, TrialTraining
+from spectra.training.adapt import METHODS
+from spectra.training.driver import Evaluation, Spent, TrainingPaused, TrainingStopped
 from spectra.training.families import FAMILIES, family_of
-from spectra.training.metrics import WRITTEN, FamilyName, metric_of
+from spectra.training.metrics import FamilyName
 from spectra.training.settings import TrainingSettings
-from spectra.training.store import KeepWeights, save_trained
-from spectra.training.trainer import Tracking
 from spectra.weights.formats.hub import locate
 
 Stage = Literal["training", "scanning", "measuring", "testing"]
@@ -255,7 +252,9 @@ class Runner:
         """The tuned weights of a trial: given, trained before, or trained now."""
 
         def learn(settings: TrainingSettings, task: TaskData, there: TrialFolder, points: int = 0) -> Path:
-            return there.weights or self._train(settings, task, there, f"{trial.label} {trial.id}", points, on_stage)
+            place = next(place for place, one in enumerate(self.tasks) if one is task)
+            training = TrialTraining(settings, place, there, f"{trial.label} {trial.id}", points)
+            return there.weights or self._train(training, on_stage)
 
         match trial.kind:
             case TrainedTrial(settings):
@@ -290,133 +289,40 @@ class Runner:
         kind = FAMILIES[self.family].model_kind
         return SequenceTraining(settings, self.specification, self.tasks, folder, kind, self.device)
 
-    def _train(
-        self,
-        settings: TrainingSettings,
-        task: TaskData,
-        folder: TrialFolder,
-        name: str,
-        points: int,
-        on_stage: OnStage,
-    ) -> Path:
-        """Train from the last checkpoint; the weights' folder appears after everything else is written.
-
-        Args:
-            settings: How.
-            task: On what.
-            folder: Where everything is written.
-            name: What trackers call it.
-            points: How often the weights are looked at along the way.
-            on_stage: Told of every step.
-        """
+    def _train(self, training: TrialTraining, on_stage: OnStage) -> Path:
+        """Train from the last checkpoint, here or in the processes of a launch."""
+        settings = training.settings
         on_stage("training", 0, settings.steps or 0)
 
         def on_step(step: int, steps: int, validation: tuple[str, float] | None) -> None:
             on_stage("training", step, steps, validation)
 
         if settings.launch is None:
-            spent = self.train_here(settings, task, folder, name, points, on_step)
+            spent = self.train_here(training, on_step)
         else:
-            place = next(place for place, one in enumerate(self.tasks) if one is task)
-            spent = LaunchedTraining(
-                self.run.path, self.specification, settings, place, folder, name, points, self.save_seconds
-            ).train(on_step, self.stop)
+            launched = LaunchedTraining(self.run.path, self.specification, training, self.save_seconds)
+            spent = launched.train(on_step, self.stop)
         for part, seconds in spent.items():
             self.clock.move("load", part, seconds)
-        return folder.adapter if weights_kind(settings) == "adapter" else folder.checkpoint
+        return training.weights
 
-    def train_here(
-        self,
-        settings: TrainingSettings,
-        task: TaskData,
-        folder: TrialFolder,
-        name: str,
-        points: int,
-        on_step: OnStep,
-    ) -> Spent:
-        """Train in this process, and in those that share the training; the first of them writes.
-
-        Args:
-            settings: How.
-            task: On what.
-            folder: Where everything is written.
-            name: What trackers call it.
-            points: How often the weights are looked at along the way.
-            on_step: Told of every step, with the last validation.
+    def train_here(self, training: TrialTraining, on_step: OnStep) -> Spent:
+        """Train in this process, and in those that share the training.
 
         Returns:
             Seconds by part.
         """
-        if METHODS[settings.method].text_arguments:
+        if METHODS[training.settings.method].text_arguments:
             _ = self.replayed  # refuses texts that have changed
-        watching, keeping = self._along_the_way(settings, folder, points)
-        metric = metric_of(self.family, settings.validation_metric, task).name
-        validations: list[tuple[str, float]] = []
-        trained = train(
-            settings,
-            task,
-            folder.training,
+        return training.train(
+            self.tasks[training.task],
+            self.family,
+            self.specification,
             save_seconds=self.save_seconds,
-            on_step=lambda step, steps: on_step(step, steps, validations[-1] if validations else None),
-            on_validation=lambda score: validations.append((metric, score)),
+            on_step=on_step,
             stop=self.stop,
-            pause_at=next_pause(folder, self.specification.early_stopping),
-            watching=watching,
-            keeping=keeping,
-            tracking=Tracking(tuple(self.specification.report_to), name, folder.path / "tensorboard"),
-            validate=_validation(settings, task),
         )
-        if not is_main_process():
-            return trained.spent
-        folder.write_rows("history", trained.history)
-        folder.write_rows("trajectory", trajectory_rows(watching, folder))
-        folder.write_rows("trajectory_matrices", watching.trajectory.matrices if watching else [])
-        folder.write_metrics(
-            {
-                **(folder.metrics or {}),
-                "steps": trained.steps,
-                "scaling": scaling(settings),
-                "task_metric": trained.validation.metric,
-                "validation_score": trained.validation.score,
-                "trainable_parameters": trained.trainable_parameters,
-                "optimiser_bytes": trained.optimiser_bytes,
-                "train_seconds": trained.seconds,
-                "tokens_per_second": trained.tokens / trained.seconds if trained.seconds else None,
-                "peak_memory_bytes": trained.peak_memory_bytes,
-            }
-        )
-        with folder.saving_weights(weights_kind(settings)) as weights:
-            save_trained(trained.model, trained.tokenizer, trained.initial, weights, self._store_dtype)
-        return trained.spent
-
-    @property
-    def _store_dtype(self) -> torch.dtype | None:
-        """Storage of full checkpoints; None as they were trained."""
-        return getattr(torch, self.specification.store_dtype) if self.specification.store_dtype else None
-
-    def _along_the_way(
-        self, settings: TrainingSettings, folder: TrialFolder, points: int
-    ) -> tuple[SpectraCallback | None, KeepWeights | None]:
-        """What looks at the weights, and what keeps them, while the training goes on."""
-        asked, steps = self.specification, self.specification.keep_steps or []
-        watching = SpectraCallback(
-            points=points,
-            at=steps,
-            base=resolve_model(settings.base),
-            k=asked.k,
-            epsilon=asked.epsilon,
-            warn_at=None,
-        )
-        keeping = KeepWeights(steps, folder.keeping_weights, self._store_dtype)
-        return watching if points or steps else None, keeping if steps else None
 
     def _load(self, weights: Path) -> LoadedModel:
         kind = FAMILIES[self.family].model_kind if self.tasks else None
         return load_tuned(weights, base=self.specification.base, kind=kind, device=self.device)
-
-
-def _validation(settings: TrainingSettings, task: TaskData) -> Callable[[Any, Any], Evaluation] | None:
-    """How the trained model is scored on the validation split, where not as while it trains."""
-    if settings.validation_metric != WRITTEN:
-        return None
-    return lambda model, tokenizer: score_of(model, tokenizer, task, "validation", settings)
