@@ -6,7 +6,7 @@ from spectra.records.conditions import Case
 from spectra.records.scan import Scan
 from spectra.records.totals import totals
 from spectra.report.inputs.evidence import null_of_scan, records
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables.numbers import absent
 
 

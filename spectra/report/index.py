@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from spectra.errors import RunError, SpectraError
 from spectra.report.inputs.beside import MARKER
-from spectra.report.inputs.sources import SCAN_FILE, Material, read_material
+from spectra.report.inputs.material import Material
+from spectra.report.inputs.sources import SCAN_FILE, read_material
 from spectra.report.page import Page, Section, render
 from spectra.report.pages import page_of
 from spectra.report.tables.html_tables import ABSENT, Cell, Column, HtmlTable, text

@@ -26,7 +26,8 @@ from spectra.report.figures.trial import (
     training_history,
 )
 from spectra.report.figures.update import update_spectra
-from spectra.report.inputs.sources import OVERLAPS, Material
+from spectra.report.inputs.material import Material
+from spectra.report.inputs.sources import OVERLAPS
 from spectra.report.page import Page, Section
 from spectra.report.tables import numbers
 from spectra.report.tables.differences import differences_table

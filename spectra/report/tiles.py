@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.report.figures.intervention import DECIDING, INTRUDERS
 from spectra.report.inputs.evidence import score_interval
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 from spectra.report.text.intruder_findings import Counted, focus
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from spectra.errors import RunError
 from spectra.report.cases import cases
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.storage.destinations import REPORT, require_file
 
 # What sends the figures of some material and the page that was made of it.

@@ -8,9 +8,9 @@ from spectra.records import Scan
 from spectra.records.comparison import Comparison
 from spectra.report.index import folders_below, write_index
 from spectra.report.inputs.beside import is_intervention
+from spectra.report.inputs.material import Material
 from spectra.report.inputs.sources import (
     SCAN_FILE,
-    Material,
     compared,
     comparison_material,
     distinct_names,

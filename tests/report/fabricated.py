@@ -11,7 +11,7 @@ from spectra.records import Grid, IntruderScan, LeadingVector, MatrixScan, Scan
 from spectra.records.measures import Measure, NullLine, UpdateNorms
 from spectra.records.verdicts import Skipped
 from spectra.report import write_scan_report
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.runs import BESIDE_RUNS, SCHEMAS, Run, tidy
 
 ROLES = (

@@ -8,7 +8,8 @@ from fabricated import SWEEP, Recipe, scan_of, sweep_material, sweep_tables, wit
 
 from spectra.records.verdicts import Skipped
 from spectra.report.inputs.evidence import LOW_RANK
-from spectra.report.inputs.sources import Material, compared, scan_material
+from spectra.report.inputs.material import Material
+from spectra.report.inputs.sources import compared, scan_material
 from spectra.report.pages import page_of
 from spectra.report.tables.statistics import associations
 from spectra.report.text.findings import findings

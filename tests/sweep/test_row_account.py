@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from spectra.cli.sweep import print_account
 from spectra.data import load_task
 from spectra.forgetting import open_held_out
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables.html_tables import rows_table
 from spectra.report.text.warnings import lost_rows
 from spectra.runs import tidy

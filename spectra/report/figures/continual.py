@@ -6,7 +6,7 @@ import altair as alt
 
 from spectra.records.looks import COLOURS
 from spectra.report.figures.figure import Figure, fields, labelled, lines_of_trials, listed, page_wide, rows
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
 

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from spectra.report.figures.figure import Figure, counted_bars, listed
-from spectra.report.inputs.sources import CONTROLS, Material
+from spectra.report.inputs.material import Material
+from spectra.report.inputs.sources import CONTROLS
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
 

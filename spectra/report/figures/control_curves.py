@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from spectra.report.figures.figure import constants, fields, labelled, listed, rows
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import altair as alt
 
 from spectra.report.figures.figure import Figure, colour_of_label, fields, listed, rows
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 from spectra.report.tables.differences import differences
 

@@ -19,7 +19,7 @@ from spectra.report.figures.figure import (
     shape_of_label,
 )
 from spectra.report.inputs.evidence import records, score_interval
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
 from spectra.report.tables.statistics import MEASURES

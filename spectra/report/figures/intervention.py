@@ -7,7 +7,7 @@ import altair as alt
 
 from spectra.records.looks import COLOURS, FULL_COLOUR
 from spectra.report.figures.figure import LEGEND, Figure, constants, fields, listed, page_wide, rows
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
 

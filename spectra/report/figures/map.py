@@ -9,7 +9,7 @@ import altair as alt
 from spectra.errors import first_five
 from spectra.records.counts import primary_side
 from spectra.report.figures.figure import Figure, fields, labelled, listed, rows
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from spectra.records.counts import primary_side, random_direction_cosine
 from spectra.records.looks import COLOURS, FULL_COLOUR
 from spectra.report.figures.figure import FEW_LOG_LABELS, LEGEND, LINES, Figure, constants, fields, page_wide, rows
 from spectra.report.figures.map import COSINE, cosine_map
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 
 MATRIX = "matrix"

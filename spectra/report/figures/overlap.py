@@ -4,7 +4,8 @@ import altair as alt
 
 from spectra.report.figures.figure import Figure, fields, listed, rows
 from spectra.report.figures.map import layer_axis, place
-from spectra.report.inputs.sources import OVERLAPS, Material
+from spectra.report.inputs.material import Material
+from spectra.report.inputs.sources import OVERLAPS
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
 

@@ -11,7 +11,7 @@ from spectra.report.figures.figure import (
     page_wide,
     rows,
 )
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 
 MATCHED = {"budget": "equal budget", "score": "matched score", "norm": "matched norm"}

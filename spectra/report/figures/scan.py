@@ -9,7 +9,7 @@ from spectra.records.counts import primary_side
 from spectra.report.figures.figure import Figure, fields, listed, page_wide, rows
 from spectra.report.figures.map import layer_axis, place
 from spectra.report.figures.matrix import MATRIX
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 from spectra.report.text.phrases import highest
 

@@ -4,7 +4,7 @@ import altair as alt
 
 from spectra.records.looks import AXES
 from spectra.report.figures.figure import Figure, fields, labelled, lines_of_trials, listed, page_wide
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 
 TITLES = {

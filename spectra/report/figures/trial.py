@@ -23,7 +23,7 @@ from spectra.report.figures.figure import (
     shape_of_label,
 )
 from spectra.report.inputs.evidence import WORDS
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 
 if TYPE_CHECKING:

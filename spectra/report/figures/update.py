@@ -13,7 +13,7 @@ from spectra.report.figures.figure import (
     page_wide,
     rows,
 )
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 
 

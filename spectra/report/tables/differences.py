@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from spectra.report.inputs.evidence import records
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 from spectra.report.tables.html_tables import Column, HtmlTable, html_table, text
 

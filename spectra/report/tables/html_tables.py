@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.report.figures.intervention import arm_in_words, subjects
 from spectra.report.figures.pair import MATCHED
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 from spectra.report.tables.statistics import MEASURES, SCORE, Association, associations
 

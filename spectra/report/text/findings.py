@@ -7,7 +7,7 @@ At most `MOST` stand on the first screen; the others open the sections whose que
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.text.forgetting_findings import association_findings, equal_score_findings, forgetting_findings
 from spectra.report.text.intervention_findings import intervention_findings
 from spectra.report.text.intruder_findings import intruder_findings, unbeaten_finding

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from spectra.errors import first_five
 from spectra.records.pairs import adapter_rows
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 from spectra.report.tables.statistics import Association, association
 from spectra.report.text.phrases import groups, highest, lowest, over_seeds

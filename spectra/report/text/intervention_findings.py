@@ -1,7 +1,7 @@
 """What an intervention says of the cause of forgetting: its verdicts, as they were reached."""
 
 from spectra.report.figures.intervention import DECIDING, subjects
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 
 
 def intervention_findings(material: Material) -> list[str]:

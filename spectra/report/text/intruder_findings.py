@@ -8,7 +8,7 @@ from spectra.errors import first_five
 from spectra.records.counts import primary_side, random_direction_cosine
 from spectra.records.naming import trains_all_weights
 from spectra.report.inputs.evidence import WORDS
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 from spectra.report.text.phrases import groups, highest, intruders_text, matrices_text
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from spectra.records.counts import primary_side
 from spectra.report.inputs.evidence import WORDS
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.tables import numbers
 from spectra.report.text.phrases import intruders_text, lowest, matrices_text
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from spectra.errors import first_and_more, first_five
 from spectra.records.counts import primary_side
-from spectra.report.inputs.sources import Material
+from spectra.report.inputs.material import Material
 from spectra.report.inputs.subject import plain_name
 from spectra.report.tables import numbers
 from spectra.report.text.intruder_findings import unbeaten_finding
