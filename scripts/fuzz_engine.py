@@ -39,6 +39,7 @@ WAYS = {
     "certified": certified,
     "certified by Krylov spaces": partial(certified, largest_spectrum=0),
     "cached-basis": cached_basis,
+    "cached-basis by Krylov spaces": partial(cached_basis, largest_spectrum=0),
 }
 # Backward error granted to both sides of a comparison, in roundings of the largest singular value.
 GRANTED = 16.0

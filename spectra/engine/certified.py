@@ -1,9 +1,10 @@
 """The definition's verdicts from bounds, with a full factorisation only for what stays undecided.
 
-1. Leading left singular vectors y_j of every tuned matrix by block Lanczos (`linalg.triplets`).
+1. Leading left singular vectors y_j of every tuned matrix by block Lanczos (`linalg.triplets`); of a small dense one
+   from all eigenpairs of its Gram matrix (`linalg.gram_spectrum`).
 2. For each y_j, from block Lanczos on W0: a lower bound from the leading vectors of W0 that the run (or an earlier
    scan) knows, an upper bound from the certificate (`linalg.certificate`); of a small W0 first both from all eigenpairs
-   of its Gram matrix (`linalg.gram_spectrum`).
+   of its Gram matrix.
 3. Where the error of y_j itself may leave an epsilon open: y_j is sought once more, more closely, and asked again.
 4. Brackets that still hold an epsilon after the step limit: a full factorisation.
 
@@ -28,6 +29,7 @@ from spectra.engine.tuned import Tuned, leading_vectors_of
 from spectra.linalg.brackets import Brackets
 from spectra.linalg.completeness import Count
 from spectra.linalg.definite import smallest_eigenvalue_exceeds
+from spectra.linalg.gram_spectrum import LARGEST_SPECTRUM, NARROW, small_leading_vectors
 from spectra.linalg.joint import JointSearch, KnownPairs, change_of, delta_of, fits_jointly
 from spectra.linalg.krylov import BlockLanczos, RitzPairs, gram_together
 from spectra.linalg.operators import RowChunked
@@ -47,9 +49,6 @@ Taught = tuple[BlockLanczos, RitzPairs, Count | None]
 CHECKPOINTS = (3, 5, 7, 9, 12, 16, 20, 26, 32)
 # ... of a matrix with this many entries after every step from the first one on, since a pass costs more than a look.
 EVERY_STEP_ENTRIES = 1 << 22
-# Up to this smaller dimension all eigenpairs of the Gram matrix of a trained matrix cost less than the Krylov space
-# that avoids them (measured on matrices 192 to 576 wide).
-LARGEST_SPECTRUM = 640
 # Tuned vectors are sought to this sine of their angle, and more closely where that leaves a verdict open.
 COARSE_ANGLE = 3e-3
 # Leading vectors of W0 that are kept for the next scan, beyond the k that it will look for.
@@ -135,8 +134,8 @@ def _answer(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " 
 
 def _first_looks(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool) -> list[Look]:
     """The leading vectors of all tuned matrices, from what is known of W0."""
-    if small and base.leading is None:
-        return [Look(base, _leading_vectors_near_base(base, each, k)) for each in tuned]
+    if small and (base.leading is None or all(each.update is None for each in tuned)):
+        return [Look(base, _leading_vectors_of_small(base, each, k)) for each in tuned]
     if searches := _joint_searches(base, tuned, k):
         search_together(base.W0, searches)
         # Where leading vectors of W0 are known, a narrow run for the vectors that stay open costs less than this one.
@@ -162,9 +161,12 @@ def _joint_searches(base: BaseFactors, tuned: Sequence[Tuned], k: int) -> list[J
     return searches
 
 
-def _leading_vectors_near_base(base: BaseFactors, tuned: Tuned, k: int) -> LeadingVectors:
-    """Leading vectors of one tuned matrix, sought first near the leading ones of a small W0."""
-    spectrum, W = base.spectrum(), tuned.operator(base.W0)
+def _leading_vectors_of_small(base: BaseFactors, tuned: Tuned, k: int) -> LeadingVectors:
+    """Leading vectors of one small tuned matrix; where it is W0 plus factors, sought first near those of W0."""
+    W = tuned.operator(base.W0)
+    if tuned.update is None or min(W.shape) <= NARROW:
+        return small_leading_vectors(W, k, COARSE_ANGLE)
+    spectrum = base.spectrum()
     directions = gram_together(W, [None], [spectrum.vectors[:, : k + 2]])[0]
     if tuned.update is not None:
         directions = torch.cat([directions, update_directions(W, tuned.update, k)], dim=1)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra.engine.bounds import CosineBounds
+from spectra.engine.cached_basis import cached_basis
 from spectra.engine.certified import certified
 from spectra.engine.factors import BaseFactors, LeadingFactors, TransposedFactors
 from spectra.engine.methods import METHODS, choose
@@ -18,7 +19,11 @@ from tests.planted import SPECTRA, base_matrix, random_update, update_with_cosin
 
 # What serves the large matrices must hold on the small ones of these tests, too.
 BY_KRYLOV = partial(certified, largest_spectrum=0)
-WAYS = {**METHODS, "certified by Krylov spaces": BY_KRYLOV}
+WAYS = {
+    **METHODS,
+    "certified by Krylov spaces": BY_KRYLOV,
+    "cached-basis by Krylov spaces": partial(cached_basis, largest_spectrum=0),
+}
 EPSILONS = torch.arange(1, 10, dtype=torch.float64) / 10
 SHAPES = ((144, 144), (240, 144), (144, 240))
 K = 6
@@ -242,13 +247,17 @@ def test_the_choice_of_method_follows_size_knowledge_and_number_of_adapters() ->
 
 
 class Watched(Dense):
-    """A matrix that notes with how many threads it is multiplied."""
+    """A matrix that notes with how many threads it is read or multiplied."""
 
     seen: set[int] = set()
 
     def rmatmat(self, Y: torch.Tensor) -> torch.Tensor:
         self.seen.add(torch.get_num_threads())
         return super().rmatmat(Y)
+
+    def dense(self) -> torch.Tensor:
+        self.seen.add(torch.get_num_threads())
+        return super().dense()
 
 
 def test_a_small_matrix_is_scanned_with_one_thread_and_a_large_one_multiplied_with_all() -> None:

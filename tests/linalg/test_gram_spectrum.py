@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra.errors import SpectrumError
-from spectra.linalg.gram_spectrum import gram_spectrum
+from spectra.linalg.gram_spectrum import gram_spectrum, small_leading_vectors
 from spectra.linalg.joint import change_of
 from spectra.linalg.krylov import RitzPairs
 from spectra.linalg.operators import Dense
 from spectra.linalg.svd import SVD
-from spectra.linalg.triplets import leading_within
+from spectra.linalg.triplets import CLUSTER_ROUNDINGS, leading_within
 from tests.planted import SPECTRA, base_matrix
 
 SHAPES = ((90, 90), (90, 150), (150, 90))
@@ -64,6 +64,50 @@ def test_a_spectrum_without_clusters_is_bracketed_closely(shape: tuple[int, int]
     true = (torch.linalg.svd(W0.double(), full_matrices=False).U.mH @ Y.double()).abs().max(dim=0).values
     torch.testing.assert_close(found.lower, true, atol=1e-2, rtol=0)
     torch.testing.assert_close(torch.maximum(found.known, found.rest), true, atol=1e-2, rtol=0)
+
+
+@given(
+    shape=st.sampled_from(SHAPES),
+    kind=st.sampled_from(SPECTRA),
+    k=st.integers(1, 20),
+    scale=st.sampled_from([1e-12, 1.0, 1e12]),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=80)
+def test_leading_vectors_lie_within_their_stated_angle(
+    shape: tuple[int, int], kind: str, k: int, scale: float, seed: int
+) -> None:
+    W = base_matrix(*shape, kind, seed)[0] * scale
+    U, S, _ = torch.linalg.svd(W.double(), full_matrices=False)
+    found = gram_spectrum(Dense(W)).leading(Dense(W), k)
+    gaps = torch.cat([S[:1] * math.inf, S[:-1] - S[1:], S[:1] * math.inf])
+    clear = torch.minimum(gaps[:-1], gaps[1:])[:k] / S[0]
+    equal = CLUSTER_ROUNDINGS * torch.finfo(torch.float32).eps
+    # Never clear where the exact method would call two values equal, and always where they are far from it.
+    assert bool((clear[~found.ill_conditioned] > equal).all())
+    assert not bool((found.ill_conditioned & (clear * S[:k] / S[0] > 10 * equal)).any())
+    sines = (1 - (U[:, :k] * found.U.double()).sum(dim=0).square()).clamp_min(0).sqrt()
+    told = ~found.ill_conditioned
+    # 1 - cos^2 of unit vectors in float32 is known to the square root of its rounding only.
+    assert bool((sines[told] <= found.sin_angles[told] + 1e-3).all())
+    cross = (U.mH @ found.U.double()).abs()
+    cross[torch.arange(k), torch.arange(k)] = 0.0
+    across = torch.linalg.vector_norm(cross, dim=0)
+    assert bool((across[told] <= found.sin_angles[told] + 1e-5).all())
+    assert found.converged == bool(told.all())
+    if found.count is not None and found.converged:
+        assert int((S.square() > found.count.limit).sum()) == found.count.number == k
+
+
+def test_a_search_goes_on_where_the_eigenpairs_are_too_coarse() -> None:
+    W, svd = base_matrix(120, 150, "power law", 4)
+    coarse = gram_spectrum(Dense(W)).leading(Dense(W), 20)
+    tolerance = float(coarse.sin_angles.max()) / 4
+    found = small_leading_vectors(Dense(W), 20, tolerance)
+    assert found.converged and float(found.sin_angles.max()) <= tolerance
+    assert bool(((found.U.double() * svd.U[:, :20].double()).sum(dim=0).abs() > 1 - 1e-6).all())
+    again = small_leading_vectors(Dense(W), 20, 1e-2)
+    torch.testing.assert_close(again.sin_angles, coarse.sin_angles)
 
 
 def test_equal_singular_values_pool_their_mass_and_prove_no_lower_bound() -> None:
