@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ def study_progress(
 ) -> Iterator[Callbacks]:
     """Yield what shows the events of sweeps and of interventions; a Ctrl-C ends in one line."""
     from spectra.runs import Run
+    from spectra.study.advised import missing_advice
     from spectra.sweep.spec.plan import plan, repeated, share
 
     everything = plan(specification.sweep)
@@ -33,13 +35,14 @@ def study_progress(
         done = f", {len(trials) - waiting} of them done already" if waiting < len(trials) else ""
         echo(f"{len(trials)} trials{done}; run folder '{out}'", err=True)
         warn(repeated(trials))
-    sweep, advised = Lines(Pace(waiting)), Lines(Pace(len(specification.seeds)))
+    sweep = Lines(Pace(waiting))
+    advised = cache(lambda: Lines(Pace(len(missing_advice(Run(out))))))  # the advice is there with its first event
     interventions = _Interventions(labels)
     try:
         if quiet:
             yield lambda event: None, lambda progress: None
         else:
-            yield (lambda event: (sweep if event.job.trial.id in labels else advised)(event)), interventions
+            yield (lambda event: (sweep if event.job.trial.id in labels else advised())(event)), interventions
     except KeyboardInterrupt:
         echo("Stopped; nothing is lost. Run the same command to go on.", err=True)
         sys.exit(130)
