@@ -8,7 +8,11 @@ The second form trains nothing and takes seconds; a test asks for it when the pa
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from spectra.report import report_on
 from spectra.report.study_page import write_study_report
@@ -19,14 +23,37 @@ KEPT = ("sweep.json", "tables/*.parquet", "study/*.json", "study/tables/*", "tri
 
 
 def store(run: Path, report: Path) -> None:
-    """Copy the record and the tables of a run into `report`/run, in the place of what was there."""
+    """Copy the record and the tables of a run into `report`/run, in the place of what was there.
+
+    Where the run and the home folder lay on the machine is left out: they become runs/NAME and ~.
+    """
     target = report / STORED
+    places = {str(run.resolve()): f"runs/{run.name}", str(run): f"runs/{run.name}", str(Path.home()): "~"}
     shutil.rmtree(target, ignore_errors=True)
     for pattern in KEPT:
         for file in sorted(run.glob(pattern)):
             copy = target / file.relative_to(run)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+            _copy(file, copy, places)
+
+
+def _copy(file: Path, copy: Path, places: Mapping[str, str]) -> None:
+    """Copy a file of text or a Parquet table, with other names for some folders."""
+
+    def told(text: str) -> str:
+        for place, name in places.items():
+            text = text.replace(place, name)
+        return text
+
+    if file.suffix != ".parquet":
+        copy.write_text(told(file.read_text(encoding="utf-8")), encoding="utf-8")
+        return
+    table = pq.read_table(file)
+    for index, column in enumerate(table.schema):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            values = [None if value is None else told(value) for value in table[column.name].to_pylist()]
+            table = table.set_column(index, column, pa.array(values, column.type))
+    pq.write_table(table, copy, compression="zstd")
 
 
 def stored() -> list[Path]:

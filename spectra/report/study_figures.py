@@ -78,9 +78,8 @@ def counts_beside_controls(material: StudyMaterial) -> Figure | None:
     """Of question a: every adapter's count, its null control, and full fine-tuning at equal score and norm."""
     import pandas as pd
 
-    matches = material.tables["matches"]
     found = []
-    for (label, kind), group in matches[matches["reason"] == ""].groupby(["label", "matched_on"], sort=False):
+    for (label, kind), group in material.tables["matches"].groupby(["label", "matched_on"], sort=False):
         for column, what in COUNTED.items():
             if column == "full_count" or kind == "score":
                 shown = f"{what} at equal {kind}" if column == "full_count" else what
