@@ -24,8 +24,8 @@ from spectra.report.tables import numbers
 LOG = alt.Scale(type="log", nice=False, padding=14)
 COUNTED = {
     "count": "trained",
-    "control_count": "null control of equal norm and rank",
-    "full_count": "full fine-tuning, interpolated",
+    "control_count": "null control",
+    "full_count": "full",
 }
 MOST = 40  # effects in one chart
 # What was compared, and below it over which configuration and held-out task.
@@ -89,7 +89,7 @@ def counts_beside_controls(material: StudyMaterial) -> Figure | None:
         return None
     headings = {"label": "Configuration", "what": "Update", "count": "Intruder dimensions (mean over seeds)"}
     names = list(dict.fromkeys(table["what"]))
-    legend = alt.Legend(orient="bottom", title=None, labelLimit=400, columns=2)
+    legend = alt.Legend(orient="bottom", title=None)
     chart = (
         alt.Chart(rows())
         .mark_point(filled=True, size=90)
@@ -105,7 +105,8 @@ def counts_beside_controls(material: StudyMaterial) -> Figure | None:
         identity="study-a-counts",
         title="Counts beside their controls",
         shows="Intruder dimensions of each adapter at its chosen learning rate, of a random update of the same norm "
-        "and rank, and of full fine-tuning at the same validation score and at the same norm.",
+        "and rank (null control), and of full fine-tuning, interpolated between its learning rates to the same "
+        "validation score and to the same norm.",
         caveat="Where no learning rate of full fine-tuning reaches the adapter's score or norm, its mark is absent.",
         alternative=listed(
             [f"{one['label']}, {one['what']}: {numbers.compact(one['count'])}" for one in table.to_dict("records")]

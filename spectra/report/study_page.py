@@ -191,8 +191,8 @@ def _of_deciding(answer: Mapping[str, Any], what: str) -> list[int]:
 def _signs(material: StudyMaterial) -> HtmlTable:
     columns = {
         "sign": text("The paper reports"),
-        "paper": text("Its figure"),
-        "found": text("Found here"),
+        "paper": Column("Its figure", numbers.written, is_number=False),
+        "found": Column("Found here", numbers.written, is_number=False),
         "judgement": text("Judgement"),
         "note": text("Note"),
     }

@@ -38,7 +38,7 @@ def test_every_adapter_has_its_count_whether_or_not_full_fine_tuning_matches_it(
     shown = {row["label"]: row["count"] for row in figure.table.to_dict("records") if row["what"] == "trained"}
     expected = {label: fmean(each) for (label, _, chosen), each in counts.items() if chosen and label != "full"}
     assert shown == pytest.approx(expected)
-    controls = figure.table[figure.table["what"].str.startswith("null control")]
+    controls = figure.table[figure.table["what"] == "null control"]
     assert set(controls["label"]) == set(expected)
 
 

@@ -4,6 +4,7 @@ Every function takes whatever a table holds: Python's and NumPy's integers and f
 """
 
 import math
+import re
 from typing import SupportsFloat
 
 MINUS = "\N{MINUS SIGN}"
@@ -108,6 +109,11 @@ def duration(seconds: SupportsFloat) -> str:
     if number < 7200:
         return f"{number / 60:.1f} min"
     return f"{number / 3600:.1f} h"
+
+
+def written(text: object) -> str:
+    """A sentence with real minus signs before its numbers."""
+    return re.sub(r"(?<![\w.-])-(?=\.?\d)", MINUS, str(text))
 
 
 def _minus(text: str) -> str:
