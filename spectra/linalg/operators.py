@@ -6,11 +6,14 @@ methods that need the whole matrix. An update is never added into a copy of W0 u
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from spectra.linalg.threads import in_threads
 
 # Entries of the rows that a thread multiplies both ways: 1 MB in single precision, which stays in its cache.
 CACHED_ENTRIES = 1 << 18
@@ -125,17 +128,10 @@ class Dense:
 
     def gram(self, X: Float[Tensor, "d_in n"]) -> Float[Tensor, "d_in n"]:
         """W^H (W @ X), reading W once: up to 1.8 times as fast as two products."""
-        threads = torch.get_num_threads()
-        share = self.shape[0] // threads
-        if self.device.type != "cpu" or not self._is_by_rows or self.W.numel() < LEAST_CACHED or not share:
+        if self.device.type != "cpu" or not self._is_by_rows or self.W.numel() < LEAST_CACHED:
             return self.rmatmat(self.matmat(X))
-        X = X.contiguous()
-        parts, same = self.W[: share * threads].unflatten(0, (threads, share)), X.expand(threads, *X.shape)
-        total = torch.zeros(threads, X.shape[1], X.shape[0], dtype=self.dtype)
-        for block in parts.split(max(CACHED_ENTRIES // self.shape[1], 1), dim=1):
-            total.baddbmm_(torch.matmul(block, same).mH, block)
-        rest = self.W[share * threads :]
-        return (total.sum(dim=0) + (rest @ X).mH @ rest).mH
+        parts = in_threads(partial(_gram_of_rows, X.contiguous()), self.W.chunk(torch.get_num_threads()))
+        return torch.stack(parts).sum(dim=0).mH
 
     @property
     def _is_by_rows(self) -> bool:
@@ -156,6 +152,14 @@ def _product(W: Float[Tensor, "d inner"], X: Float[Tensor, "inner n"]) -> Float[
 
 def _adjoint_product(W: Float[Tensor, "inner d"], Y: Float[Tensor, "inner n"]) -> Float[Tensor, "d n"]:
     return (Y.mH.contiguous() @ W).mH
+
+
+def _gram_of_rows(X: Float[Tensor, "d_in n"], W: Float[Tensor, "rows d_in"]) -> Float[Tensor, "n d_in"]:
+    """(W^H W X)^H by blocks of rows that stay in the cache between the two products."""
+    total = torch.zeros(X.shape[1], X.shape[0], dtype=W.dtype)
+    for block in W.split(max(CACHED_ENTRIES // W.shape[1], 1)):
+        total.addmm_((block @ X).mH, block)
+    return total
 
 
 class _BesideW0:

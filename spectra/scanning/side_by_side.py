@@ -6,12 +6,12 @@ two such matrices at once keep two cores busy. Large matrices use all threads, o
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
 import torch
+
+from spectra.linalg.threads import one_thread_each
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -44,23 +44,9 @@ def side_by_side(
 
 def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], threads: int) -> Iterator[Result]:
     waiting = iter(tasks)
-    with _one_thread_each(threads) as pool:
+    with one_thread_each(threads) as pool:
         started = [pool.submit(work, task) for task in islice(waiting, AHEAD * threads)]
         while started:
             result = started.pop(0).result()
             started += [pool.submit(work, task) for task in islice(waiting, 1)]
             yield result
-
-
-@contextmanager
-def _one_thread_each(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose workers compute with one thread each; what was not started is dropped on the way out."""
-    before = torch.get_num_threads()
-    # The number is kept per thread by OpenMP and once for all by the BLAS library.
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(threads, "scan", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)
