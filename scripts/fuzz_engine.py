@@ -29,17 +29,18 @@ from spectra.engine.cached_basis import cached_basis
 from spectra.engine.certified import certified
 from spectra.engine.exact import exact
 from spectra.engine.factors import BaseFactors, LeadingFactors, TransposedFactors
+from spectra.engine.methods import Method
 from spectra.engine.tuned import Tuned, adjoint
 from spectra.linalg import placement
 from spectra.linalg.operators import Dense, LowRankUpdate
 from spectra.linalg.svd import SVD
 
-WAYS = {
+WAYS: dict[str, Method] = {
     "exact": exact,
     "certified": certified,
     "certified by Krylov spaces": partial(certified, largest_spectrum=0),
     "cached-basis": cached_basis,
-    "cached-basis by Krylov spaces": partial(cached_basis, largest_spectrum=0),
+    "cached-basis by Krylov spaces": partial(cached_basis, narrow=0),
 }
 # Backward error granted to both sides of a comparison, in roundings of the largest singular value.
 GRANTED = 16.0

@@ -12,7 +12,7 @@ from spectra.engine.exact import exact, no_base_vectors
 from spectra.engine.factors import BaseFactors
 from spectra.engine.tuned import Tuned
 from spectra.linalg.basis import counted_in_basis, in_base_basis, out_of_base_basis
-from spectra.linalg.gram_spectrum import LARGEST_SPECTRUM, NARROW, small_leading_vectors
+from spectra.linalg.gram_spectrum import NARROW, small_leading_vectors
 from spectra.linalg.operators import Dense, RowChunked
 from spectra.linalg.svd import SVD
 from spectra.linalg.threads import one_thread
@@ -28,13 +28,13 @@ def cached_basis(
     k: int,
     epsilons: Float[Tensor, " e"],
     *,
-    largest_spectrum: int = LARGEST_SPECTRUM,
+    narrow: int = NARROW,
 ) -> list[CosineBounds]:
     """Bounds of every tuned matrix from one factorisation of W0, ever.
 
     An adapter is diagonal plus low rank in the basis of W0 (`linalg.basis`), where a Krylov step costs O(n rank); a
     dense W_tuned takes a few passes over itself. The cosines to all u_i are then coordinates or one product.
-    Of a small matrix all eigenpairs of its Gram matrix are found instead, up to the dimension `largest_spectrum`.
+    Up to the smaller dimension `narrow` all eigenpairs of the Gram matrix of W_tuned are found instead.
     A tuned matrix whose leading vectors do not settle, or whose error bound straddles an epsilon, is factorised.
     """
     if base.is_zero:
@@ -42,7 +42,7 @@ def cached_basis(
     full = base.full()
     results = []
     for each in tuned:
-        vectors, U, cosines = _leading_cosines(base, full, each, k, largest_spectrum)
+        vectors, U, cosines = _leading_cosines(base, full, each, k, narrow)
         S, ill, error = vectors.S, vectors.ill_conditioned, vectors.sin_angles.double()
         bounds = exact_bounds(full, cosines, S, ill, epsilons, "cached-basis", U, error)
         doubtful = ((bounds.lower[:, None] < epsilons) & (epsilons <= bounds.upper[:, None])).any(dim=1)
@@ -54,12 +54,11 @@ def cached_basis(
 
 
 def _leading_cosines(
-    base: BaseFactors, full: SVD, tuned: Tuned, k: int, largest_spectrum: int
+    base: BaseFactors, full: SVD, tuned: Tuned, k: int, narrow: int
 ) -> tuple[LeadingVectors, Callable[[], Tensor], Tensor]:
     """Leading vectors of one tuned matrix, a call that gives them, and their cosines to all base vectors."""
     n, W = full.S.shape[0], tuned.operator(base.W0)
-    largest = largest_spectrum if tuned.update is None else min(NARROW, largest_spectrum)
-    if n <= largest and not isinstance(base.W0, RowChunked):
+    if n <= narrow and not isinstance(base.W0, RowChunked):
         with one_thread():
             vectors = small_leading_vectors(W, k, ANGLE_TOLERANCE)
         return vectors, lambda: vectors.U, Dense(full.U.mH).matmat(vectors.U)

@@ -1,7 +1,7 @@
 """The definition's verdicts from bounds, with a full factorisation only for what stays undecided.
 
-1. Leading left singular vectors y_j of every tuned matrix by block Lanczos (`linalg.triplets`); of a small dense one
-   from all eigenpairs of its Gram matrix (`linalg.gram_spectrum`).
+1. Leading left singular vectors y_j of every tuned matrix by block Lanczos (`linalg.triplets`); of a narrow one from
+   all eigenpairs of its Gram matrix (`linalg.gram_spectrum`).
 2. For each y_j, from block Lanczos on W0: a lower bound from the leading vectors of W0 that the run (or an earlier
    scan) knows, an upper bound from the certificate (`linalg.certificate`); of a small W0 first both from all eigenpairs
    of its Gram matrix.
@@ -134,7 +134,7 @@ def _answer(base: BaseFactors, looks: Sequence[Look], epsilons: Float[Tensor, " 
 
 def _first_looks(base: BaseFactors, tuned: Sequence[Tuned], k: int, small: bool) -> list[Look]:
     """The leading vectors of all tuned matrices, from what is known of W0."""
-    if small and (base.leading is None or all(each.update is None for each in tuned)):
+    if small and (base.leading is None or min(base.W0.shape) <= NARROW):
         return [Look(base, _leading_vectors_of_small(base, each, k)) for each in tuned]
     if searches := _joint_searches(base, tuned, k):
         search_together(base.W0, searches)
@@ -162,9 +162,9 @@ def _joint_searches(base: BaseFactors, tuned: Sequence[Tuned], k: int) -> list[J
 
 
 def _leading_vectors_of_small(base: BaseFactors, tuned: Tuned, k: int) -> LeadingVectors:
-    """Leading vectors of one small tuned matrix; where it is W0 plus factors, sought first near those of W0."""
+    """Leading vectors of one small tuned matrix; of one that is not narrow sought first near those of W0."""
     W = tuned.operator(base.W0)
-    if tuned.update is None or min(W.shape) <= NARROW:
+    if min(W.shape) <= NARROW:
         return small_leading_vectors(W, k, COARSE_ANGLE)
     spectrum = base.spectrum()
     directions = gram_together(W, [None], [spectrum.vectors[:, : k + 2]])[0]

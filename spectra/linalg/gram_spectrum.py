@@ -44,7 +44,7 @@ POOLED = 16.0
 # Up to this smaller dimension all eigenpairs of the Gram matrix of a trained matrix cost less than the Krylov space
 # that avoids them (measured on matrices 192 to 576 wide) ...
 LARGEST_SPECTRUM = 640
-# ... and up to this one less than a few steps of a search that knows the leading vectors of W0 and the factors.
+# ... and up to this one those of a tuned matrix less than a search that knows the leading vectors of W0.
 NARROW = 256
 
 # Powers of H in the space where the leading vectors of a changed matrix are sought.

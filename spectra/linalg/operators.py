@@ -154,6 +154,7 @@ def _adjoint_product(W: Float[Tensor, "inner d"], Y: Float[Tensor, "inner n"]) -
     return (Y.mH.contiguous() @ W).mH
 
 
+@torch.no_grad()
 def _gram_of_rows(X: Float[Tensor, "d_in n"], W: Float[Tensor, "rows d_in"]) -> Float[Tensor, "n d_in"]:
     """(W^H W X)^H by blocks of rows that stay in the cache between the two products."""
     total = torch.zeros(X.shape[1], X.shape[0], dtype=W.dtype)

@@ -55,17 +55,12 @@ def one_thread_each(threads: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """The results of all parts, worked on at the same time, one thread each, without gradients.
+    """The results of all parts, worked on at the same time, one thread each; no part calls this again.
 
     The threads are kept for the next call: starting them takes as long as a thin product.
     """
     if len(parts) == 1:
         return [work(parts[0])]
     if len(parts) not in _POOLS:
-        _POOLS[len(parts)] = ThreadPoolExecutor(len(parts), "spectra", _alone)
+        _POOLS[len(parts)] = ThreadPoolExecutor(len(parts), "spectra", initializer=torch.set_num_threads, initargs=(1,))
     return list(_POOLS[len(parts)].map(work, parts))
-
-
-def _alone() -> None:
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)  # which is kept per thread

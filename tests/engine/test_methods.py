@@ -22,7 +22,7 @@ BY_KRYLOV = partial(certified, largest_spectrum=0)
 WAYS = {
     **METHODS,
     "certified by Krylov spaces": BY_KRYLOV,
-    "cached-basis by Krylov spaces": partial(cached_basis, largest_spectrum=0),
+    "cached-basis by Krylov spaces": partial(cached_basis, narrow=0),
 }
 EPSILONS = torch.arange(1, 10, dtype=torch.float64) / 10
 SHAPES = ((144, 144), (240, 144), (144, 240))

@@ -1,11 +1,14 @@
 """One thread for small dense problems."""
 
+import multiprocessing
+import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from spectra.linalg.threads import one_thread
+from spectra.linalg.operators import Dense
+from spectra.linalg.threads import in_threads, one_thread
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +38,45 @@ def test_the_threads_come_back_after_an_error() -> None:
     with pytest.raises(ValueError, match="an error"):
         failing()
     assert torch.get_num_threads() == 2
+
+
+def test_parts_are_worked_on_in_order_with_one_thread_each() -> None:
+    meeting = threading.Barrier(2, timeout=20)  # passed only where both parts are under way at once
+
+    def work(part: int) -> tuple[int, int]:
+        meeting.wait()
+        return part, torch.get_num_threads()
+
+    assert in_threads(work, [1, 2]) == [(1, 1), (2, 1)]
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_in_a_part_is_the_callers() -> None:
+    def failing(part: int) -> None:
+        raise ValueError(f"part {part}")
+
+    with pytest.raises(ValueError, match="part 1"):
+        in_threads(failing, [1, 2])
+    assert in_threads(lambda part: part, [1, 2]) == [1, 2]
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    assert in_threads(lambda part: part, [1, 2]) == [1, 2]
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=lambda: theirs.send(in_threads(lambda part: part + 1, [1, 2])))
+    child.start()
+    assert ours.poll(20) and ours.recv() == [2, 3]
+    child.join(20)
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("shape", [(1500, 1400), (2049, 1024), (3, 1_000_000)])
+def test_a_gram_product_by_rows_is_the_product(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    W = torch.nn.Parameter(torch.randn(shape, generator=generator))
+    X = torch.randn(shape[1], 5, generator=generator)
+    found = Dense(W.detach()).gram(X)
+    expected = W.detach().double().mH @ (W.detach().double() @ X.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert not Dense(W).gram(X).requires_grad
