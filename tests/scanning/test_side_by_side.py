@@ -34,7 +34,7 @@ def test_small_tasks_come_first_in_order_in_threads_of_their_own() -> None:
     found = list(side_by_side(work, tasks, lambda task: task % 3 > 0))
     small, large = [task for task in tasks if task % 3], [task for task in tasks if not task % 3]
     assert found == [-task for task in (*small, *large)]
-    assert all(name.startswith("scan") and threads == 1 for name, threads in (seen[task] for task in small))
+    assert all(name.startswith("spectra") and threads == 1 for name, threads in (seen[task] for task in small))
     assert {seen[task] for task in large} == {("MainThread", 2)}
 
 
