@@ -55,7 +55,7 @@ def main() -> int:
             BA = tensors[module.replace("lora_A", "lora_B")] @ tensors[module] if module else 0.0
             left, least = np.linalg.norm(D - BA), float(np.linalg.norm(S[one.rank :]))
             slack = ROUNDING * np.linalg.norm(D)
-            excess = max(excess, left / least - 1) if least > 0 else excess
+            excess = max(excess, float(left / least - 1)) if least > 0 else excess
             wrong += abs(left - one.error) > slack or not one.least_error - slack <= least <= one.error + slack
         outside += wrong
         ranks = [one.rank for one in found.matrices]

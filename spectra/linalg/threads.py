@@ -63,4 +63,5 @@ def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Re
         return [work(parts[0])]
     if len(parts) not in _POOLS:
         _POOLS[len(parts)] = ThreadPoolExecutor(len(parts), "spectra", initializer=torch.set_num_threads, initargs=(1,))
-    return list(_POOLS[len(parts)].map(work, parts))
+    with one_thread():  # the BLAS library keeps one number for all threads
+        return list(_POOLS[len(parts)].map(work, parts))

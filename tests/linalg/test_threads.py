@@ -51,6 +51,18 @@ def test_parts_are_worked_on_in_order_with_one_thread_each() -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.skipif("mkl_get_max_threads" not in torch.__config__.parallel_info(), reason="torch without MKL")
+def test_the_blas_library_takes_one_thread_in_a_part_whatever_was_set_before() -> None:
+    def blas_threads(part: int) -> str:
+        info = torch.__config__.parallel_info()
+        return next(line.split(":")[1].strip() for line in info.splitlines() if "mkl_get_max_threads" in line)
+
+    in_threads(blas_threads, [1, 2])
+    with one_thread():
+        pass  # which sets the library's number back to two, for the threads of the pool as well
+    assert in_threads(blas_threads, [1, 2]) == ["1", "1"]
+
+
 def test_an_error_in_a_part_is_the_callers() -> None:
     def failing(part: int) -> None:
         raise ValueError(f"part {part}")
