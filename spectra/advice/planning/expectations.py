@@ -24,7 +24,7 @@ from spectra.advice.rates import reach, rounded
 
 MethodName = Literal["lora", "full"]
 # Fitted by `scripts/check_plan.py` to all runs of reports/plan_calibration.md (80 and 150 steps after pilots of 20),
-# before the study was run again; a fit to today's runs differs most in the errors of full fine-tuning (0.34 shared, 0.11 of the risk).
+# before the study was run again; a fit to today's runs differs most in the errors of full fine-tuning (0.34, 0.11).
 SIZE: dict[str, Law] = {
     "lora": Law(growth=0.53, by_rank=-0.17, offset=0.0, shared=0.30, own=0.50),
     "full": Law(growth=0.27, by_rank=0.0, offset=0.0, shared=0.19, own=0.22),
