@@ -28,7 +28,7 @@ def store(run: Path, report: Path) -> None:
     Where the run and the home folder lay on the machine is left out: they become runs/NAME and ~.
     """
     target = report / STORED
-    places = {str(run.resolve()): f"runs/{run.name}", str(run): f"runs/{run.name}", str(Path.home()): "~"}
+    places = {str(run.resolve()): f"runs/{run.resolve().name}", str(Path.home()): "~"}
     shutil.rmtree(target, ignore_errors=True)
     for pattern in KEPT:
         for file in sorted(run.glob(pattern)):

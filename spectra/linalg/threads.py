@@ -43,15 +43,16 @@ def one_thread() -> Iterator[None]:
 @contextmanager
 def one_thread_each(threads: int) -> Iterator[ThreadPoolExecutor]:
     """A pool whose workers compute with one thread each; what was not started is dropped on the way out."""
-    before = torch.get_num_threads()
-    # The number is kept per thread by OpenMP and once for all by the BLAS library.
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(threads, "spectra", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)
+    pool = _pool(threads)
+    with one_thread():  # the number is kept per thread by OpenMP and once for all by the BLAS library
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "spectra", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
@@ -62,6 +63,6 @@ def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Re
     if len(parts) == 1:
         return [work(parts[0])]
     if len(parts) not in _POOLS:
-        _POOLS[len(parts)] = ThreadPoolExecutor(len(parts), "spectra", initializer=torch.set_num_threads, initargs=(1,))
-    with one_thread():  # the BLAS library keeps one number for all threads
+        _POOLS[len(parts)] = _pool(len(parts))
+    with one_thread():  # for the BLAS library, as above
         return list(_POOLS[len(parts)].map(work, parts))
