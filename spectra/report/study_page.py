@@ -293,6 +293,12 @@ def _trials(material: StudyMaterial) -> HtmlTable:
 def _facts(material: StudyMaterial) -> Mapping[str, Mapping[str, str]]:
     record, registration = material.record, material.registration
     study = registration["specification"]["study"]
+    widened = {
+        f"learning rates added after {one['trials_finished']} trials had finished": "; ".join(
+            f"{label} at {', '.join(f'{rate:g}' for rate in rates)}" for label, rates in one["added"].items()
+        )
+        for one in registration.get("widened", ())
+    }
     return {
         "Fixed before anything ran": {
             "SHA-256 of questions, rules and specification": record["sha256"],
@@ -303,6 +309,7 @@ def _facts(material: StudyMaterial) -> Mapping[str, Mapping[str, str]]:
             "reliability of the norm (question c)": f"{study['norm_reliability']:g}",
             "margin of the task score (question e)": f"{study['margin']:g}",
             **{f"rule: {name}": rule for name, rule in registration["rules"].items()},
+            **widened,
         },
         "Versions": {**{name: str(value) for name, value in record["versions"].items()}, "commit": record["commit"]},
     }

@@ -9,6 +9,7 @@ from spectra.errors import SpectraError
 from spectra.runs import Run
 from spectra.storage.atomic import read_json, write_json
 from spectra.study.answers.saving import Advised
+from spectra.study.registration import ADVICE
 from spectra.study.specification import StudySpecification
 from spectra.sweep import Specification, run_sweep
 from spectra.sweep.spec.plan import plan
@@ -64,7 +65,7 @@ def missing_advice(run: Run) -> list[str]:
 
 
 def _advice_path(run: Run) -> Path:
-    return run.path / "study" / "advice.json"
+    return run.path / "study" / ADVICE
 
 
 def _advice(run: Run, study: StudySpecification) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from spectra.storage.destinations import mark, require_continued
 from spectra.storage.keyed import digest
 from spectra.study.questions import EXCLUSION, VERDICT
 from spectra.study.specification import StudySpecification
+from spectra.sweep.spec.plan import plan
 
 PARTS = ("specification", "resolved")  # as it was stated, and with every default
+ADVICE = "advice.json"  # beside study.json: what the advised adapter is, read from the finished sweep
 FREE = ("title", "report_to")  # fields that reach no figure
 
 
@@ -40,6 +42,9 @@ def registration_path(folder: Path) -> Path:
 def register(folder: Path, specification: StudySpecification, command: str = "") -> str:
     """Write the questions and rules of a study into its folder, or find the same ones there.
 
+    Learning rates may be added to the grids of a folder that has no advice yet: a best rate at the edge of its grid
+    asks for it. The record keeps which were added, and after how many finished trials.
+
     Args:
         folder: The run folder; made if absent.
         specification: The study.
@@ -59,8 +64,19 @@ def register(folder: Path, specification: StudySpecification, command: str = "")
         path = registration_path(folder)
         if path.is_file():
             there = read_json(path)
-            require_same(folder, there, asked)
-            return str(there.get("sha256", digest))
+            added = _added_rates(there, specification)
+            if not added:
+                require_same(folder, there, asked)
+                return str(there.get("sha256", digest))
+            if (path.parent / ADVICE).is_file():
+                raise RunError(
+                    f"'{folder}' has its advised adapter already, and that was chosen from fewer learning rates. "
+                    "Choose another --out."
+                )
+            finished = sum(trial.metrics is not None for trial in Run(folder).trials())
+            widened = [*there.get("widened", ()), {"trials_finished": finished, "added": added}]
+            write_json(path, {**there, **asked, "sha256": digest, "widened": widened})
+            return digest
         if (folder / "sweep.json").is_file() and any(trial.metrics for trial in Run(folder).trials()):
             raise RunError(
                 f"'{folder}' holds trials that ran before any question was asked of them, and a study asks first. "
@@ -88,6 +104,29 @@ def require_same(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any
             f"'{folder}' was begun as another study: its {name} is {old.get(name)!r}, not {new.get(name)!r}, and what "
             "is asked must not change once it runs. Choose another --out."
         )
+
+
+def _added_rates(there: Mapping[str, Any], specification: StudySpecification) -> dict[str, list[float]]:
+    """The learning rates, by configuration, that the study has beyond those of its folder; none if more differs."""
+    try:
+        old = StudySpecification.model_validate(there.get("specification", {}))
+    except ValueError:
+        return {}
+    apart = {"methods", *FREE}
+    if old.model_dump(exclude=apart) != specification.model_dump(exclude=apart):
+        return {}
+    begun = {trial.id: trial for trial in plan(old.sweep)}
+    asked = {trial.id: trial for trial in plan(specification.sweep)}
+    new = [trial for identity, trial in asked.items() if identity not in begun]
+    groups = {trial.group for trial in begun.values()}
+    if not begun.keys() <= asked.keys() or not all(trial.group in groups for trial in new):
+        return {}
+    added: dict[str, list[float]] = {}
+    for trial in new:
+        rates = added.setdefault(trial.label, [])
+        if trial.learning_rate is not None and trial.learning_rate not in rates:
+            rates.append(trial.learning_rate)
+    return added
 
 
 def _asked(specification: StudySpecification) -> dict[str, Any]:

@@ -72,6 +72,36 @@ def test_the_questions_are_written_first_and_no_other_study_may_follow(
     )
 
 
+def test_a_grid_may_be_widened_until_there_is_advice_and_the_record_says_so(
+    specification: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    register(folder, read_study(specification))
+    methods = [dict(one) for one in specification["methods"]]
+    lora = next(one for one in methods if one["method"] == "lora")
+    rates = lora["learning_rate"]
+    widened = {**specification, "methods": methods}
+    lora["learning_rate"] = [*(rates if isinstance(rates, list) else [rates]), 0.77]
+    fixed = register(folder, read_study(widened))
+    there = json.loads((folder / "study" / "study.json").read_text())
+    assert there["sha256"] == fixed and there["specification"]["methods"] == read_study(widened).given()["methods"]
+    (step,) = there["widened"]
+    assert step["trials_finished"] == 0 and all(added == [0.77] for added in step["added"].values())
+    assert fixed == register(folder, read_study(widened))
+    with pytest.raises(RunError, match="another study"):  # a rate is taken away
+        register(folder, read_study(specification))
+    for method, rank in (("lora", 3), ("rslora", 2)):
+        other = {"method": method, "rank": rank, "learning_rate": 0.1}
+        with pytest.raises(RunError, match="another study"):
+            register(folder, read_study({**widened, "methods": [*methods, other]}))
+    with pytest.raises(RunError, match="another study"):
+        register(folder, read_study({**widened, "steps": 99}))
+    (folder / "study" / "advice.json").write_text("{}")
+    lora["learning_rate"] = [*lora["learning_rate"], 0.88]
+    with pytest.raises(RunError, match="chosen from fewer learning rates"):
+        register(folder, read_study(widened))
+
+
 def test_a_folder_whose_trials_ran_before_they_were_asked_is_refused(
     specification: dict[str, Any], tmp_path: Path
 ) -> None:
