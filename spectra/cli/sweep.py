@@ -133,6 +133,7 @@ def print_plan(planned: "SweepPlan", *, as_json: bool) -> None:
         echo(json.dumps(planned.to_dict(), indent=2))
         echo(told, err=True)
         print_account(planned.account, err=True)
+        warn(repeated(planned.trials))
         return
     seeds: dict[tuple[str, ...], list[str]] = {}
     for trial, row in zip(planned.trials, planned, strict=True):

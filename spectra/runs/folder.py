@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 BASE_TASK = "task"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Run:
     """A run folder. `Run.open` reads an existing one, `Run.create` starts or continues one."""
 
     path: Path
+
+    def __init__(self, path: Path | str) -> None:
+        """The run folder at a path, whether it is there or not."""
+        object.__setattr__(self, "path", Path(path))
 
     @classmethod
     def open(cls, path: Path | str) -> "Run":

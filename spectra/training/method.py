@@ -1,6 +1,6 @@
 """What a training method is: one entry of the table in `training.adapt`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 TaskType = Literal["SEQ_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM"]
 Arguments = Mapping[str, Any]
+# Arguments that a label says in words of its own, and the most modules that it names.
+SAID_ALREADY = ("peft_type", "rank_pattern", "alpha_pattern", "target_modules")
+NAMED_MODULES = 8
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,15 @@ class Method:
 
     def label(self, settings: TrainingSettings) -> str:
         """What a person calls this configuration, seed and learning rate aside."""
-        title = str(settings.arguments.get("peft_type") or self.title or self.name)
-        rank = f" r={settings.rank}" if settings.rank is not None else ""
-        alpha = f" α={settings.alpha:g}" if settings.alpha is not None else ""
-        where = settings.target_modules
+        given = settings.arguments
+        title = str(given.get("peft_type") or self.title or self.name)
+        rank = f" r={_span(settings.rank, given.get('rank_pattern'))}" if settings.rank is not None else ""
+        alpha = f" α={_span(settings.alpha, given.get('alpha_pattern'))}" if settings.alpha is not None else ""
+        where = given.get("target_modules", settings.target_modules)
         modules = "" if where == "all-linear" or self.config is None else f" on {_joined(where)}"
-        further = "".join(f" {name}={written(value)}" for name, value in _named_arguments(settings))
+        further = "".join(
+            f" {name}={written(value)}" for name, value in sorted(given.items()) if name not in SAID_ALREADY
+        )
         return f"{title}{rank}{alpha}{modules}{further}"
 
     def own(self, settings: TrainingSettings) -> dict[str, Any]:
@@ -97,10 +103,13 @@ def lora_config(**fixed: Any) -> Callable[[TrainingSettings, Arguments], "PeftCo
     return config
 
 
-def _named_arguments(settings: TrainingSettings) -> list[tuple[str, Any]]:
-    """Further arguments of a method, by name."""
-    return sorted((name, value) for name, value in settings.arguments.items() if name != "peft_type")
+def _span(value: int | float, pattern: Any) -> str:
+    """A number, or from the smallest to the largest where a pattern gives some modules others."""
+    numbers = [value, *pattern.values()] if isinstance(pattern, Mapping) else [value]
+    return "–".join(f"{end:g}" for end in dict.fromkeys((min(numbers), max(numbers))))
 
 
-def _joined(target_modules: str | tuple[str, ...]) -> str:
-    return target_modules if isinstance(target_modules, str) else ", ".join(target_modules)
+def _joined(target_modules: str | Sequence[str]) -> str:
+    if isinstance(target_modules, str):
+        return target_modules
+    return ", ".join(target_modules) if len(target_modules) <= NAMED_MODULES else f"{len(target_modules)} modules"

@@ -17,6 +17,7 @@ def test_a_folder_is_continued_by_the_same_sweep_only(tmp_path: Path) -> None:
     Run.create(tmp_path / "run", sweep(), same={"base": None})
     Run.create(tmp_path / "run", sweep(seeds=[0, 1]), same={"base": None})
     assert Run.open(tmp_path / "run").specification["seeds"] == [0, 1]
+    assert Run(str(tmp_path / "run")) == Run.open(str(tmp_path / "run"))
     with pytest.raises(RunError, match=r"its base is 'tiny', not 'other'\. Choose another --out\."):
         Run.create(tmp_path / "run", sweep(base="other"), same={"base": None})
 

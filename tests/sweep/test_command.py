@@ -214,6 +214,21 @@ def test_the_presets_of_the_paper_are_planned_without_the_hub(preset: str) -> No
         assert all(row["trainable_parameters"] is None for row in rows)
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_plan_tells_two_configurations_that_are_one_training(written: str, tmp_path: Path, form: list[str]) -> None:
+    twins = {
+        **yaml.safe_load(Path(written).read_text()),
+        "methods": [
+            {"method": "lora", "rank": 4, "alpha": 8, "learning_rate": 1e-3},
+            {"method": "rslora", "rank": 4, "alpha": 4, "learning_rate": 1e-3},
+        ],
+    }
+    path = tmp_path / "twins.yaml"
+    path.write_text(yaml.safe_dump(twins))
+    result = spectra("sweep", str(path), "--plan", "-o", str(tmp_path / "run"), *form)
+    assert result.exit_code == 0 and "they are one training, done twice" in result.stderr
+
+
 def test_the_paper_holds_alpha_times_learning_rate() -> None:
     trials = plan(read_specification("paper-roberta"))
     products = {t.training.alpha * t.training.learning_rate for t in trials if t.training.alpha is not None}

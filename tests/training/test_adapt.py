@@ -219,3 +219,14 @@ def test_a_method_that_trains_all_weights_says_so_in_its_name() -> None:
         Method("everything", "All weights.", None)
     with pytest.raises(ValueError, match="no adapter is"):
         Method("full-lora", "An adapter.", lora_config())
+
+
+def test_a_label_says_ranges_where_modules_differ_and_counts_many_modules() -> None:
+    patterns = {"rank_pattern": {"q": 2, "k": 107}, "alpha_pattern": {"q": 0.25}}
+    many = {"target_modules": [f"layer.{number}" for number in range(36)]}
+    label = METHODS["lora"].label
+    assert (
+        label(settings("base", "lora", rank=8, arguments={**patterns, **many})) == "LoRA r=2–107 α=0.25–6 on 36 modules"
+    )
+    assert label(settings("base", "lora", target_modules=("q", "v"))) == "LoRA r=2 α=6 on q, v"
+    assert label(settings("base", "lora", arguments={"use_dora": True})) == "LoRA r=2 α=6 use_dora=true"
