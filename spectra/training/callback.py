@@ -2,17 +2,19 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import torch
 from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from spectra.engine.cache import FactorCache
 from spectra.errors import ModelError, SpectrumError
+from spectra.linalg.placement import SVD_ON_CPU
 from spectra.records.matrix_scan import MatrixScan
 from spectra.records.selection import DEFAULT, Selection
 from spectra.scanning.scan import PartialScan, prepare
@@ -155,7 +157,8 @@ class SpectraCallback(TrainerCallback, ExportableState):
                 "Attach it before `trainer.train()`, or name the published checkpoint with base=."
             )
         began = time.perf_counter()
-        prepare(self._pair(model, args, state), self._settings_on(model), self._cache)
+        pair = self._pair(model, args, state)
+        prepare(pair, self._settings_on(model, pair), self._cache)
         self.preparation_seconds = time.perf_counter() - began
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -220,15 +223,16 @@ class SpectraCallback(TrainerCallback, ExportableState):
             raise ModelError("The Trainer has no model. Give it one before training.")
         return self._live.pair(extract_model_from_parallel(model, keep_torch_compile=False))
 
-    def _settings_on(self, model: Any) -> ScanSettings:
-        """The question, answered on the GPU that the model is on; by the CPU on any other device."""
-        device = next(model.parameters()).device
-        return replace(self._settings, device=str(device) if device.type == "cuda" else "cpu")
+    def _settings_on(self, model: Any, pair: CheckpointPair) -> ScanSettings:
+        """The question, with the device that answers it."""
+        device = device_for(next(model.parameters()).device, (matrix.shape for matrix in pair.matrices))
+        return replace(self._settings, device=device)
 
     def _scan(self, args: Any, state: Any, control: Any, model: Any) -> int:
         """Scan all matrices, keep the rows, log them, warn; returns the count."""
         began = time.perf_counter()
-        partial = PartialScan([self._pair(model, args, state)], self._settings_on(model), self._cache)
+        pair = self._pair(model, args, state)
+        partial = PartialScan([pair], self._settings_on(model, pair), self._cache)
         partial.run()
         spectra = list(partial.scans()[0].matrices)
         row = self.trajectory.add(
@@ -277,3 +281,12 @@ class SpectraCallback(TrainerCallback, ExportableState):
     def _write(self) -> None:
         if self._path is not None and self.trajectory.rows:
             self.trajectory.write(self._path)
+
+
+def device_for(model_on: torch.device, shapes: Iterable[tuple[int, int]]) -> str:
+    """Where live weights are scanned: on the GPU that the model is on if a matrix is wide, on the CPU otherwise.
+
+    Narrow ones are factorised on the CPU anyway, and many short steps on a GPU that trains cost more than copies.
+    """
+    widest = max(map(min, shapes), default=0)
+    return str(model_on) if model_on.type == "cuda" and widest > SVD_ON_CPU else "cpu"

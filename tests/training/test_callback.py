@@ -24,6 +24,7 @@ from spectra import Selection, intruders
 from spectra.engine.cache import FactorCache
 from spectra.errors import CheckpointError, DataError, ModelError, SpectrumError
 from spectra.training import SpectraCallback
+from spectra.training.callback import device_for
 from tests import tiny
 
 K = 2
@@ -319,6 +320,19 @@ def test_lost_weights_are_named(base: str, tmp_path: Path) -> None:
     watch(tmp_path).attach(trainer)
     with pytest.raises(CheckpointError, match=r"lora_B.* in 'the model in memory' holds \d+ NaN"):
         trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("place", "shapes", "expected"),
+    [
+        ("cuda:1", [(384, 1536), (4096, 1025)], "cuda:1"),
+        ("cuda:1", [(384, 1536), (4096, 1024)], "cpu"),
+        ("cuda:1", [], "cpu"),
+        ("meta", [(4096, 4096)], "cpu"),
+    ],
+)
+def test_a_gpu_scans_where_a_matrix_is_wide(place: str, shapes: list[tuple[int, int]], expected: str) -> None:
+    assert device_for(torch.device(place), shapes) == expected
 
 
 def test_impossible_settings_are_refused() -> None:
