@@ -81,6 +81,12 @@ def test_arms_that_all_forget_more_contradict_the_hypothesis() -> None:
     assert answered(tables_of({"bad": {"less": -0.4}, "worse": {"less": -0.6}})).verdict == "contradicted"
 
 
+def test_an_arm_whose_rule_never_took_hold_is_said_to_be_no_different() -> None:
+    found = deciding(tables_of({"idle": {}, "budget": {"less": 0.4}}, noise=0.0))
+    assert (found["idle"].value, found["idle"].note) == (0.0, "no different in any seed")
+    assert found["budget"].note == ""
+
+
 def test_an_arm_beyond_the_scores_of_plain_lora_has_no_match() -> None:
     tables = tables_of({"far": {"slower": -5.0}})
     answer = answered(tables)

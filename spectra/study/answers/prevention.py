@@ -14,6 +14,7 @@ from spectra.study.comparison import Comparison, Verdict
 from spectra.study.tables import StudyTables
 
 PLAIN = "lora"
+ALIKE = "no different in any seed"  # as where a rule never takes hold
 AT_OWN_RATES = "at their own validated learning rates"
 FORGETTING = "forgetting of the arm minus plain LoRA"
 SCORE = "test score of the arm minus plain LoRA"
@@ -174,6 +175,7 @@ def _per_arm(name: str, rows: list[dict[str, Any]], **more: Any) -> list[Compari
     decides, reasons = more.pop("decides", False), more.pop("reasons", {})
     figures = pd.DataFrame(rows, columns=["label", "seed", "value"])
     known = set(figures["label"])
+    alike = {label for label, values in figures.groupby("label")["value"] if decides and (values == 0).all()}
     found = [one for one in over_seeds("f", name, figures, **more) if one.over != "all" or not (known or reasons)]
     for label in reasons:
         if label not in known:
@@ -184,7 +186,7 @@ def _per_arm(name: str, rows: list[dict[str, Any]], **more: Any) -> list[Compari
             one,
             name=f"{one.over}: {name}" if decides else name,
             decides=decides,
-            note="; ".join(filter(None, [one.note, *reasons.get(one.over, [])[:1]])),
+            note="; ".join(filter(None, [one.note, *reasons.get(one.over, [])[:1], ALIKE * (one.over in alike)])),
         )
         for one in found
     ]
