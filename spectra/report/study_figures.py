@@ -1,7 +1,7 @@
 """A chart per question of a study: effects with their intervals, and the counts and losses behind them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
@@ -20,6 +20,9 @@ from spectra.report.figures.figure import (
 )
 from spectra.report.study_inputs import StudyMaterial
 from spectra.report.tables import numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOG = alt.Scale(type="log", nice=False, padding=14)
 COUNTED = {
@@ -94,7 +97,7 @@ def counts_beside_controls(material: StudyMaterial) -> Figure | None:
         alt.Chart(rows())
         .mark_point(filled=True, size=90)
         .encode(
-            x=alt.X("count:Q", title=AXES["count"]),
+            x=alt.X("count:Q", title=AXES["count"], scale=_from_zero_to_one_at_least(table["count"])),
             y=alt.Y("label:N", sort=list(dict.fromkeys(table["label"])), title=None),
             shape=alt.Shape("what:N", scale=alt.Scale(domain=names, range=SHAPES[: len(names)]), legend=legend),
             color=alt.Color("what:N", scale=alt.Scale(domain=names, range=COLOURS[: len(names)]), legend=legend),
@@ -135,7 +138,7 @@ def counts_against_rate(material: StudyMaterial) -> Figure | None:
     }  # fmt: skip
     base = alt.Chart(rows()).encode(
         x=alt.X("learning_rate:Q", scale=LOG, title="Learning rate"),
-        y=alt.Y("count:Q", title=AXES["count"]),
+        y=alt.Y("count:Q", title=AXES["count"], scale=_from_zero_to_one_at_least(table["count"])),
         color=colour_of_label(trials),
     )
     layers = alt.layer(
@@ -262,3 +265,8 @@ def _named(row: Mapping[Any, Any]) -> str:
     over = "" if row["over"] == "all" else f" · {row['over']}"
     heldout = f" · {row['heldout']}" if row["heldout"] else ""
     return f"{row['name']}{over}{heldout}"
+
+
+def _from_zero_to_one_at_least(counts: "pd.Series") -> Any:
+    """A scale on which a small part of one intruder looks small."""
+    return alt.Scale(domainMax=1) if len(counts) and counts.max() < 1 else alt.Undefined

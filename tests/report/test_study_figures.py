@@ -10,23 +10,29 @@ import pytest
 from spectra.report.study_figures import counts_against_rate, counts_beside_controls
 from spectra.report.study_inputs import StudyMaterial, study_material
 
-RUN = Path(__file__).resolve().parent.parent.parent / "reports" / "study" / "run"
+REPORTS = Path(__file__).resolve().parent.parent.parent / "reports"
+
+
+@pytest.fixture(scope="module", params=["study", "study-minilm"])
+def run(request: pytest.FixtureRequest) -> Path:
+    return REPORTS / str(request.param) / "run"
 
 
 @pytest.fixture(scope="module")
-def material() -> StudyMaterial:
-    return study_material(RUN)
+def material(run: Path) -> StudyMaterial:
+    return study_material(run)
 
 
 @pytest.fixture(scope="module")
-def counts() -> dict[tuple[str, float, bool], list[int]]:
-    """Intruders of every trial, counted over single vectors, by label, learning rate and choice."""
+def counts(run: Path) -> dict[tuple[str, float, bool], list[int]]:
+    """Intruders of every trial that takes part, counted over single vectors, by label, learning rate and choice."""
     found: dict[str, int] = defaultdict(int)
-    for row in pq.read_table(RUN / "tables" / "vectors.parquet").to_pylist():
+    for row in pq.read_table(run / "tables" / "vectors.parquet").to_pylist():
         found[row["trial"]] += bool(row["is_intruder"])
     counts = defaultdict(list)
-    for row in pq.read_table(RUN / "tables" / "trials.parquet").to_pylist():
-        counts[row["label"], row["learning_rate"], row["chosen"]].append(found[row["trial"]])
+    for row in pq.read_table(run / "study" / "tables" / "study_trials.parquet").to_pylist():
+        if row["used"]:
+            counts[row["label"], row["learning_rate"], row["chosen"]].append(found[row["trial"]])
     return counts
 
 
@@ -50,3 +56,10 @@ def test_the_count_at_every_rate_is_the_mean_over_seeds(
     rows = figure.table.to_dict("records")
     shown = {(row["label"], row["learning_rate"], row["chosen"]): row["count"] for row in rows}
     assert shown == pytest.approx({setting: fmean(each) for setting, each in counts.items()})
+
+
+def test_a_small_part_of_one_intruder_looks_small(run: Path, material: StudyMaterial) -> None:
+    figure = counts_beside_controls(material)
+    assert figure is not None
+    scale = figure.chart.to_dict()["encoding"]["x"].get("scale", {})
+    assert scale.get("domainMax") == (1 if run.parent.name == "study-minilm" else None)
