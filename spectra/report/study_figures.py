@@ -72,7 +72,7 @@ def effects(material: StudyMaterial, question: str) -> Figure | None:
         caveat="Effects of different units stand on one axis; an effect without an interval has no line.",
         alternative=listed(told),
         chart=page_wide(layers, 32 * len(names) + 10),
-        table=table[list(headings)],
+        table=table[[*headings, "weight"]],
         headings=headings,
     )
 
