@@ -30,7 +30,8 @@ COUNTED = {
     "control_count": "null control",
     "full_count": "full",
 }
-MOST = 40  # effects in one chart
+MOST = 40  # effects of one question that are drawn
+UNITS = {"of 1": "a share"}  # what an axis calls a unit that a sentence calls otherwise
 # What was compared, and below it over which configuration and held-out task.
 TWO_LINES = (
     "indexof(datum.label, ' · ') < 0 ? datum.label : "
@@ -38,41 +39,47 @@ TWO_LINES = (
 )
 
 
-def effects(material: StudyMaterial, question: str) -> Figure | None:
-    """The effects of a question with their intervals; those that decide first."""
+def effects(material: StudyMaterial, question: str) -> tuple[Figure, ...]:
+    """The effects of a question with their intervals, a figure for each unit; those that decide first."""
     table = material.tables["comparisons"]
     table = table[(table["question"] == question) & table["value"].notna()].head(MOST).copy()
     if table.empty:
-        return None
+        return ()
     table["what"] = [_named(row) for row in table.to_dict("records")]
     table["weight"] = ["decides" if decides else "beside it" for decides in table["decides"].astype(bool)]
-    table = table[["what", "value", "low", "high", "unit", "seeds", "settings", "finding", "weight"]]
+    level = float(material.record["each_level"])
+    return tuple(
+        _effects_in(str(unit), rows_of_it, f"study-{question}-effects{f'-{number}' if number else ''}", level)
+        for number, (unit, rows_of_it) in enumerate(table.groupby("unit", sort=False))
+    )
+
+
+def _effects_in(unit: str, table: "pd.DataFrame", identity: str, level: float) -> Figure:
+    """Effects of one unit on one axis."""
     headings = {
         "what": "Comparison", "value": "Effect", "low": "Lower end", "high": "Upper end", "unit": "Unit",
         "seeds": "Seeds", "settings": "Settings", "finding": "Finding",
     }  # fmt: skip
-    names, units = list(dict.fromkeys(table["what"])), list(dict.fromkeys(table["unit"]))
+    table = table[[*headings, "weight"]]
+    names, unit = list(dict.fromkeys(table["what"])), UNITS.get(unit, unit)
     base = alt.Chart(rows())
     y = alt.Y("what:N", sort=names, title=None, axis=alt.Axis(labelLimit=520, labelExpr=TWO_LINES))
     legend = alt.Legend(title=None, orient="bottom", symbolType="circle", symbolFillColor="currentColor")
     shade = alt.Opacity("weight:O", scale=alt.Scale(domain=["decides", "beside it"], range=[1.0, 0.45]), legend=legend)
     layers = alt.layer(
         alt.Chart(constants(zero=[0])).mark_rule(strokeDash=[4, 3]).encode(x="zero:Q"),
-        base.mark_rule(strokeWidth=2).encode(
-            x=alt.X("low:Q", title=" / ".join(units)), x2="high:Q", y=y, opacity=shade
-        ),
+        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=unit), x2="high:Q", y=y, opacity=shade),
         base.mark_point(filled=True, size=70).encode(x="value:Q", y=y, opacity=shade, tooltip=fields(headings, table)),
     )
     told = [f"{one['what']}: {numbers.compact(one['value'])} {one['finding']}" for one in table.to_dict("records")]
-    level = float(material.record["each_level"])
     return Figure(
-        identity=f"study-{question}-effects",
-        title="Effects with their intervals",
+        identity=identity,
+        title=f"Effects with their intervals ({unit})",
         shows=f"Each point is an effect, each line its {level:.4g} interval; dark ones decide the verdict.",
-        caveat="Effects of different units stand on one axis; an effect without an interval has no line.",
+        caveat="An effect without an interval has no line.",
         alternative=listed(told),
         chart=page_wide(layers, 32 * len(names) + 10),
-        table=table[[*headings, "weight"]],
+        table=table,
         headings=headings,
     )
 
@@ -258,7 +265,7 @@ DRAWN = {"a": counts_beside_controls, "b": counts_against_rate, "c": forgetting_
 def figures_of(material: StudyMaterial, question: str) -> tuple[Figure, ...]:
     """The charts of a question."""
     own = DRAWN[question](material) if question in DRAWN else None
-    return tuple(figure for figure in (own, effects(material, question)) if figure is not None)
+    return (*([own] if own is not None else []), *effects(material, question))
 
 
 def _named(row: Mapping[Any, Any]) -> str:
