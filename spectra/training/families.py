@@ -149,10 +149,14 @@ def _chosen(logits: Float[Tensor, "batch labels"], labels: Float[Tensor, "batch 
 
 
 def _likelihood(logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch 2"]:
-    """Log-likelihood of the labels, summed over the tokens of each example, and their number."""
+    """Log-likelihood of the labels, summed over the tokens of each example, and their number.
+
+    Example by example: all probabilities of a batch would take as much memory as its logits once or twice more.
+    """
     kept = labels != IGNORED
     chosen = labels.where(kept, 0).unsqueeze(-1)
-    likelihood = logits.float().log_softmax(-1).gather(-1, chosen).squeeze(-1)
+    each = [row.float().log_softmax(-1).gather(-1, one) for row, one in zip(logits, chosen, strict=True)]
+    likelihood = torch.stack(each).squeeze(-1)
     return torch.stack([(likelihood * kept).sum(-1), kept.sum(-1).float()], dim=-1)
 
 

@@ -61,7 +61,7 @@ def test_a_sweep_and_a_scan_hold_every_column_that_they_draw_by(
 
 
 def test_a_column_that_is_left_out_is_found() -> None:
-    chart = {
+    chart: dict[str, Any] = {
         "datasets": {"own": [{"zero": 0}]},
         "layer": [
             {"data": {"name": "own"}, "encoding": {"x": {"field": "zero"}}},

@@ -162,3 +162,19 @@ def test_pairs_of_texts_are_read_together() -> None:
     (row,) = examples(rows({"text": "good", "text_pair": "bad", "label": 1}), "classification", tiny.tokenizer(), 16)
     assert words(row["input_ids"]) == "good bad"
     assert row["labels"] == 1
+
+
+@pytest.mark.parametrize(("family", "shift"), [("causal-lm", 1), ("seq2seq", 0)])
+def test_the_likelihood_of_a_batch_is_that_of_all_probabilities_at_once(family: Any, shift: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = 4 * torch.randn(7, 13, 301, generator=generator)
+    labels = torch.randint(301, (7, 13), generator=generator)
+    labels[2], labels[4, 5:] = IGNORED, IGNORED
+    logits[1, 3] = -torch.inf
+    logits[1, 3, labels[1, 3 + shift]] = 0.0
+    ahead, truth = (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
+    probabilities = ahead.log_softmax(-1).gather(-1, truth.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    expected = torch.where(truth == IGNORED, 0.0, probabilities).sum(-1)
+    found = FAMILIES[family].reduce(logits, labels)
+    assert torch.equal(found[:, 0], expected)
+    assert found[:, 1].tolist() == (truth != IGNORED).sum(-1).tolist() and found[2].tolist() == [0.0, 0.0]
