@@ -31,7 +31,6 @@ COUNTED = {
     "full_count": "full",
 }
 MOST = 40  # effects of one question that are drawn
-UNITS = {"of 1": "a share"}  # what an axis calls a unit that a sentence calls otherwise
 # What was compared, and below it over which configuration and held-out task.
 TWO_LINES = (
     "indexof(datum.label, ' · ') < 0 ? datum.label : "
@@ -61,7 +60,7 @@ def _effects_in(unit: str, table: "pd.DataFrame", identity: str, level: float) -
         "seeds": "Seeds", "settings": "Settings", "finding": "Finding",
     }  # fmt: skip
     table = table[[*headings, "weight"]]
-    names, unit = list(dict.fromkeys(table["what"])), UNITS.get(unit, unit)
+    names = list(dict.fromkeys(table["what"]))
     base = alt.Chart(rows())
     y = alt.Y("what:N", sort=names, title=None, axis=alt.Axis(labelLimit=520, labelExpr=TWO_LINES))
     legend = alt.Legend(title=None, orient="bottom", symbolType="circle", symbolFillColor="currentColor")

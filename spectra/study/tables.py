@@ -59,6 +59,12 @@ class StudyTables:
         return sorted(names, key=lambda name: name != self.primary)
 
 
+def unit_of(forgetting: pd.DataFrame, heldout: str) -> str:
+    """The unit in which a held-out task is forgotten."""
+    units = forgetting.loc[forgetting["heldout"] == heldout, "unit"].dropna()
+    return str(units.iloc[0]) if len(units) else "of the held-out loss"
+
+
 def collect(run: Run, bar: Bar, primary: str | None) -> StudyTables:
     """The tables of a study as far as it has run."""
     trials, forgetting = run.table("trials"), run.table("forgetting")

@@ -5,7 +5,7 @@ import pandas as pd
 
 from spectra.statistics.adjusted_slope import adjusted_slope
 from spectra.study.comparison import Comparison, Verdict, comparison
-from spectra.study.tables import StudyTables
+from spectra.study.tables import StudyTables, unit_of
 
 ACROSS = "forgetting with the share of intruders at equal norm, across methods"
 WITHIN = "forgetting with the share of intruders at equal norm, within configurations"
@@ -53,7 +53,7 @@ def association_comparisons(tables: StudyTables, *, level: float, reliability: f
                     name,
                     slope,
                     level=level,
-                    unit="of the held-out loss per percentage point of intruders",
+                    unit=f"{unit_of(tables.forgetting, heldout)} per percentage point of intruders",
                     seeds=int(settings["seeds"].min()) if len(settings) else 0,
                     settings=len(settings),
                     heldout=heldout,

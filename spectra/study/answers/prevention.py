@@ -11,7 +11,7 @@ from spectra.statistics.over_units import mean_over_units
 from spectra.study.answers.over_seeds import over_seeds
 from spectra.study.answers.score_matching import MATCHED, interpolated
 from spectra.study.comparison import Comparison, Verdict
-from spectra.study.tables import StudyTables
+from spectra.study.tables import StudyTables, unit_of
 
 PLAIN = "lora"
 ALIKE = "no different in any seed"  # as where a rule never takes hold
@@ -30,13 +30,12 @@ def prevention_comparisons(tables: StudyTables, *, level: float) -> list[Compari
         level: Of all intervals of one kind together: each arm's takes its share of the allowance (Bonferroni).
     """
     lost = tables.forgetting.set_index(["trial", "heldout"])["forgetting"]
-    unit = str(next(iter(tables.forgetting["unit"].dropna()), "of the held-out loss"))
     arms = tables.chosen[tables.chosen["method"] != PLAIN]
     each = 1 - (1 - level) / max(arms["label"].nunique(), 1)
     found: list[Comparison] = []
     plain = {label: _plain_beside(tables.used, rows) for label, rows in arms.groupby("label", sort=False)}
     for heldout in tables.heldouts:
-        primary = heldout == tables.primary
+        primary, unit = heldout == tables.primary, unit_of(tables.forgetting, heldout)
         for kind, words in MATCHED.items():
             rows: list[dict[str, Any]] = []
             reasons: dict[str, list[str]] = {}

@@ -8,9 +8,10 @@ import pandas as pd
 from spectra.records.pairs import adapter_rows
 from spectra.statistics.over_units import mean_over_units
 from spectra.study.comparison import Comparison, Verdict, comparison
+from spectra.study.tables import unit_of
 from spectra.sweep.trial.learning_rate_selection import best_configuration
 
-PARAMETERS = "trained parameters of the advised adapter minus the best one, as a share"
+PARAMETERS = "trained parameters of the advised adapter minus the best one"
 SCORE = "test score of the advised adapter minus the best one"
 COLUMNS = {"task_score": SCORE, "count": "intruder dimensions of the advised adapter minus the best one"}
 
@@ -54,8 +55,8 @@ def saving_comparisons(
     share = (pairs["trainable_parameters"] / pairs["trainable_parameters_best"] - 1).to_numpy(dtype=float)
     found = [
         Comparison(
-            "e", PARAMETERS, over, "", _first(share), _first(share), _first(share), level, None, "of 1", len(pairs), 1,
-            None, decides=True, expected=-1,
+            "e", PARAMETERS, over, "", _first(share), _first(share), _first(share), level, None, "of the best one's",
+            len(pairs), 1, None, decides=True, expected=-1,
         )
     ]  # fmt: skip
     for column, name in COLUMNS.items():
@@ -89,7 +90,8 @@ def saving_comparisons(
             comparison(
                 "e", "forgetting of the advised adapter minus the best one",
                 mean_over_units(difference.to_numpy(dtype=float), level=level), level=level,
-                unit="of the held-out loss", seeds=len(difference), settings=1, over=over, heldout=str(heldout),
+                unit=unit_of(forgetting, str(heldout)), seeds=len(difference), settings=1, over=over,
+                heldout=str(heldout),
             )
         )  # fmt: skip
     return found
