@@ -19,6 +19,7 @@ from spectra.sweep.spec.plan import plan
 PARTS = ("specification", "resolved")  # as it was stated, and with every default
 ADVICE = "advice.json"  # beside study.json: what the advised adapter is, read from the finished sweep
 FREE = ("title", "report_to")  # fields that reach no figure
+GROWING = {f"{part}.methods" for part in PARTS}  # where learning rates may be added
 
 
 def registered(folder: Path) -> dict[str, Any]:
@@ -64,10 +65,18 @@ def register(folder: Path, specification: StudySpecification, command: str = "")
         path = registration_path(folder)
         if path.is_file():
             there = read_json(path)
-            added = _added_rates(there, specification)
-            if not added:
-                require_same(folder, there, asked)
+            differing = _differing(there, asked)
+            if not differing:
                 return str(there.get("sha256", digest))
+            fixed = [name for name in differing if name not in GROWING]
+            added = {} if fixed else _added_rates(there, specification)
+            if not added:
+                name = fixed[0] if fixed else next(iter(differing))
+                old, new = differing[name]
+                raise RunError(
+                    f"'{folder}' was begun as another study: its {name} is {old!r}, not {new!r}, and what is asked "
+                    "must not change once it runs. Choose another --out."
+                )
             if (path.parent / ADVICE).is_file():
                 raise RunError(
                     f"'{folder}' has its advised adapter already, and that was chosen from fewer learning rates. "
@@ -88,38 +97,28 @@ def register(folder: Path, specification: StudySpecification, command: str = "")
     return digest
 
 
-def require_same(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuse a study that asks otherwise than its folder does.
-
-    Raises:
-        RunError: Naming the first field that differs.
-    """
+def _differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The fields, by their path, in which a study asks otherwise than its folder does: what stands there, and here."""
     there = {**there, "resolved": _completed(there.get("resolved", {}))}
     old, new = _flat({name: there.get(name) for name in asked}), _flat(asked)
-    free = tuple(f"{part}.{name}" for name in FREE for part in PARTS)
-    differing = [name for name in (*old, *new) if old.get(name) != new.get(name) and name not in free]
-    if differing:
-        name = differing[0]
-        raise RunError(
-            f"'{folder}' was begun as another study: its {name} is {old.get(name)!r}, not {new.get(name)!r}, and what "
-            "is asked must not change once it runs. Choose another --out."
-        )
+    free = {f"{part}.{name}" for name in FREE for part in PARTS}
+    names = [name for name in dict.fromkeys((*old, *new)) if name not in free]
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
 def _added_rates(there: Mapping[str, Any], specification: StudySpecification) -> dict[str, list[float]]:
-    """The learning rates, by configuration, that the study has beyond those of its folder; none if more differs."""
+    """The learning rates, by configuration, that the methods of a study have beyond those of its folder.
+
+    None if they differ in anything else, or were stated in a way that is none any more.
+    """
     try:
-        old = StudySpecification.model_validate(there.get("specification", {}))
+        begun = plan(StudySpecification.model_validate(there.get("specification", {})).sweep)
     except ValueError:
         return {}
-    apart = {"methods", *FREE}
-    if old.model_dump(exclude=apart) != specification.model_dump(exclude=apart):
-        return {}
-    begun = {trial.id: trial for trial in plan(old.sweep)}
     asked = {trial.id: trial for trial in plan(specification.sweep)}
-    new = [trial for identity, trial in asked.items() if identity not in begun]
-    groups = {trial.group for trial in begun.values()}
-    if not begun.keys() <= asked.keys() or not all(trial.group in groups for trial in new):
+    known, groups = {trial.id for trial in begun}, {trial.group for trial in begun}
+    new = [trial for identity, trial in asked.items() if identity not in known]
+    if not known <= asked.keys() or not {trial.group for trial in new} <= groups:
         return {}
     added: dict[str, list[float]] = {}
     for trial in new:

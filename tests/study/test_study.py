@@ -96,6 +96,12 @@ def test_a_grid_may_be_widened_until_there_is_advice_and_the_record_says_so(
             register(folder, read_study({**widened, "methods": [*methods, other]}))
     with pytest.raises(RunError, match="another study"):
         register(folder, read_study({**widened, "steps": 99}))
+    older = {**there, "rules": {**there["rules"], "exclusion": "another rule"}}
+    lora["learning_rate"] = [*lora["learning_rate"], 0.66]
+    (folder / "study" / "study.json").write_text(json.dumps(older))
+    with pytest.raises(RunError, match=r"its rules\.exclusion is 'another rule'"):  # more than a rate has changed
+        register(folder, read_study(widened))
+    (folder / "study" / "study.json").write_text(json.dumps(there))
     (folder / "study" / "advice.json").write_text("{}")
     lora["learning_rate"] = [*lora["learning_rate"], 0.88]
     with pytest.raises(RunError, match="chosen from fewer learning rates"):

@@ -174,7 +174,7 @@ def _per_arm(name: str, rows: list[dict[str, Any]], **more: Any) -> list[Compari
     decides, reasons = more.pop("decides", False), more.pop("reasons", {})
     figures = pd.DataFrame(rows, columns=["label", "seed", "value"])
     known = set(figures["label"])
-    alike = {label for label, values in figures.groupby("label")["value"] if decides and (values == 0).all()}
+    alike = {label: ALIKE for label, values in figures.groupby("label")["value"] if decides and (values == 0).all()}
     found = [one for one in over_seeds("f", name, figures, **more) if one.over != "all" or not (known or reasons)]
     for label in reasons:
         if label not in known:
@@ -185,7 +185,7 @@ def _per_arm(name: str, rows: list[dict[str, Any]], **more: Any) -> list[Compari
             one,
             name=f"{one.over}: {name}" if decides else name,
             decides=decides,
-            note="; ".join(filter(None, [one.note, *reasons.get(one.over, [])[:1], ALIKE * (one.over in alike)])),
+            note="; ".join(filter(None, [one.note, *reasons.get(one.over, [])[:1], alike.get(one.over)])),
         )
         for one in found
     ]
