@@ -50,7 +50,7 @@ class Run:
         Raises:
             RunError: If the folder holds no sweep.json.
         """
-        run = cls(Path(path))
+        run = cls(path)
         if not (run.path / "sweep.json").is_file():
             raise RunError(
                 f"'{path}' is no run folder: it has no sweep.json. Name the --out folder of `spectra sweep`."
@@ -80,7 +80,7 @@ class Run:
             DestinationError: If it holds other files and no sweep.
         """
         require_continued(Path(path), "sweep")
-        run = cls(Path(path))
+        run = cls(path)
         with run.lock():
             there: dict[str, Any] = {}
             if (run.path / "sweep.json").is_file():
